@@ -1,0 +1,125 @@
+/** How a task ended: from what systemd and the kernel saw to a state, a reason and words. Pure. */
+import { formatBytes, formatDuration } from '../../protocol/quantities.ts';
+import type { TaskReason, TaskState } from '../../protocol/task-state.ts';
+import type { DeathCertificate, TaskInfo } from '../../protocol/task.ts';
+
+const MIB = 1024 * 1024;
+
+/** What is known of an ended command. */
+export interface EndedUnit {
+  /** systemd's `Result`, systemd.exec(5): `success`, `timeout`, `oom-kill`, ... */
+  readonly result: string;
+  readonly certificate: DeathCertificate;
+}
+
+/** State, reason and words of a task's end, as its last status update carries them. */
+export interface Verdict {
+  readonly state: TaskState;
+  readonly reason?: TaskReason;
+  readonly message: string;
+}
+
+/**
+ * The kernel's word comes first (memory), then the limit that systemd enforced (time), then who asked for the end,
+ * and only then how the command itself left: a task that was killed for memory is not "killed by signal 9".
+ */
+export function judge(
+  ended: EndedUnit,
+  task: TaskInfo,
+  killedBy: 'framework' | 'operator' | undefined,
+): Verdict {
+  const { certificate } = ended;
+  if (ended.result === 'oom-kill' || (certificate.oomKills ?? 0) > 0) {
+    return {
+      state: 'TASK_FAILED',
+      reason: 'REASON_CONTAINER_LIMITATION_MEMORY',
+      message: memoryMessage(task, certificate),
+    };
+  }
+  if (ended.result === 'timeout' && killedBy === undefined) {
+    return {
+      state: 'TASK_FAILED',
+      reason: 'REASON_MAX_COMPLETION_TIME_REACHED',
+      message: `ran longer than its limit of ${formatDuration(task.maxCompletionTimeMs ?? 0)}`,
+    };
+  }
+  if (killedBy !== undefined) {
+    return {
+      state: 'TASK_KILLED',
+      reason: killedBy === 'operator' ? 'REASON_KILLED_BY_OPERATOR' : 'REASON_KILLED_BY_FRAMEWORK',
+      message: `killed on request of the ${killedBy}: ${howItLeft(certificate)}`,
+    };
+  }
+  return leftByItself(certificate);
+}
+
+function leftByItself(certificate: DeathCertificate): Verdict {
+  if (certificate.exitCode === 0) return { state: 'TASK_FINISHED', message: 'exited with code 0' };
+  const reason =
+    certificate.signal === undefined ? 'REASON_COMMAND_EXITED' : 'REASON_COMMAND_SIGNALED';
+  return { state: 'TASK_FAILED', reason, message: howItLeft(certificate) };
+}
+
+function howItLeft({ exitCode, signal }: DeathCertificate): string {
+  if (signal !== undefined) return `ended by signal ${String(signal)}${signalName(signal)}`;
+  return exitCode === undefined
+    ? 'ended in an unknown way'
+    : `exited with code ${String(exitCode)}`;
+}
+
+function memoryMessage(task: TaskInfo, { memoryPeakBytes, oomKills }: DeathCertificate): string {
+  const limit = formatBytes(task.resources.memMib * MIB);
+  const peak = memoryPeakBytes === undefined ? '' : `, peak ${formatBytes(memoryPeakBytes)}`;
+  const many = oomKills !== undefined && oomKills > 1 ? ` (${String(oomKills)} processes)` : '';
+  return `killed by the kernel: memory limit ${limit}${peak}${many}`;
+}
+
+const SIGNAL_NAMES: Readonly<Record<number, string>> = {
+  1: 'SIGHUP',
+  2: 'SIGINT',
+  3: 'SIGQUIT',
+  4: 'SIGILL',
+  6: 'SIGABRT',
+  7: 'SIGBUS',
+  8: 'SIGFPE',
+  9: 'SIGKILL',
+  10: 'SIGUSR1',
+  11: 'SIGSEGV',
+  12: 'SIGUSR2',
+  13: 'SIGPIPE',
+  14: 'SIGALRM',
+  15: 'SIGTERM',
+};
+
+function signalName(signal: number): string {
+  const name = SIGNAL_NAMES[signal];
+  return name === undefined ? '' : ` (${name})`;
+}
+
+/** systemd's exit codes for what failed before the command ran, systemd.exec(5), "PROCESS EXIT CODES". */
+const LAUNCH_FAILURES: Readonly<Record<number, (task: TaskInfo) => string>> = {
+  200: ({ command }) =>
+    `working directory ${command.workingDirectory ?? 'sandbox'} cannot be entered`,
+  203: ({ command }) =>
+    `command ${JSON.stringify(command.argv[0])} cannot be executed: it does not exist there, or is not executable`,
+  209: () => 'the file for standard output cannot be opened',
+  216: ({ command }) => `the group of user ${JSON.stringify(command.user)} does not exist there`,
+  217: ({ command }) => `user ${JSON.stringify(command.user)} does not exist there`,
+};
+
+/** What to say of a command that was never executed. */
+export function judgeLaunch(
+  task: TaskInfo,
+  hostname: string,
+  failure: { readonly exitStatus?: number | undefined; readonly message: string },
+): Verdict {
+  const explain = LAUNCH_FAILURES[failure.exitStatus ?? -1];
+  return {
+    state: 'TASK_FAILED',
+    reason:
+      failure.exitStatus === 203
+        ? 'REASON_COMMAND_NOT_EXECUTABLE'
+        : 'REASON_CONTAINER_LAUNCH_FAILED',
+    message: `not started on ${hostname}: ${explain?.(task) ?? failure.message}`,
+  };
+}

@@ -1,0 +1,108 @@
+/** Runs an agent as a process: detects the node, connects to systemd and Redis, recovers, and serves until SIGTERM. */
+import { readFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
+import { randomName, systemClock } from '../io/clock.ts';
+import type { LogLevel } from '../io/log.ts';
+import { createLog } from '../io/log.ts';
+import { hidePassword } from '../io/redis-connection.ts';
+import { RedisStore } from '../io/redis-store.ts';
+import { KaonError } from '../protocol/errors.ts';
+import { idPart } from '../protocol/ids.ts';
+import type { AgentId } from '../protocol/ids.ts';
+import type { Resources } from '../protocol/resources.ts';
+import { formatResources } from '../protocol/resources.ts';
+import { createSystemd } from '../systemd/manager.ts';
+import { agentDirectory, runAgent } from './agent.ts';
+import { openCheckpoints } from './checkpoint.ts';
+import { detectNode, resourcesToOffer } from './detect.ts';
+
+/** What an agent is started with; everything but the address and the state directory has a default. */
+export interface AgentProcessOptions {
+  readonly redis: string;
+  readonly cluster: string;
+  /** Absolute; made if it is missing. */
+  readonly stateDir: string;
+  /** Instead of what was detected. */
+  readonly resources?: Partial<Resources>;
+  /** Kept for the system; default 512 MiB of memory, and no CPU. */
+  readonly reserve?: Partial<Resources>;
+  /** Beside those that are detected, or instead of them. */
+  readonly attributes?: Readonly<Record<string, string>>;
+  /** Default: the one in the state directory, or a new one made of the host name. */
+  readonly agentId?: string;
+  /** D-Bus address of systemd. Default: the system bus. */
+  readonly busAddress?: string;
+  readonly logLevel?: LogLevel;
+}
+
+/**
+ * Resolves when the agent has stopped; its tasks go on.
+ *
+ * @throws KaonError `agent-moved` if another agent took over its id, `no-resources`, `agent-state`, `systemd-unreachable`
+ */
+export async function runAgentProcess(options: AgentProcessOptions): Promise<void> {
+  const { redis, cluster, stateDir, logLevel = 'info' } = options;
+  const log = createLog({ level: logLevel, journal: process.env['JOURNAL_STREAM'] !== undefined });
+  const directory = agentDirectory(stateDir);
+  await mkdir(directory, { recursive: true, mode: 0o711 });
+  const systemd = createSystemd({
+    log,
+    ...(options.busAddress !== undefined && { busAddress: options.busAddress }),
+  });
+  const node = await detectNode(await systemd.describe());
+  const resources = resourcesToOffer(node.total, options.resources ?? {}, options.reserve ?? {});
+  const checkpoints = await openCheckpoints(directory, log);
+  const agentId = await checkpoints.agentId(
+    () => (options.agentId ?? `${idPart(node.hostname)}.${randomName(6)}`) as AgentId,
+  );
+  if (options.agentId !== undefined && options.agentId !== agentId) {
+    throw new KaonError('agent-state', `${stateDir} belongs to agent ${agentId}, not to ${options.agentId}`, {
+      hint: 'give each agent a state directory of its own',
+    });
+  }
+  log.info('node.detected', {
+    total: formatResources(node.total),
+    offers: formatResources(resources),
+    redis: hidePassword(redis),
+    cluster,
+    stateDir,
+  });
+  const store = new RedisStore({ url: redis, cluster, log, name: 'agent' });
+  const stop = new AbortController();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.once(signal, () => {
+      log.info('agent.stopping', { signal });
+      stop.abort();
+    });
+  }
+  const { hostname } = node;
+  const attributes = { ...node.attributes, ...options.attributes };
+  const end = await runAgent(
+    {
+      store,
+      systemd,
+      clock: systemClock,
+      log,
+      checkpoints,
+      directory,
+      info: { agentId, hostname, resources, attributes },
+      bootId: await readBootId(),
+    },
+    stop.signal,
+  );
+  await systemd.close();
+  if (end === 'moved') {
+    throw new KaonError('agent-moved', `another agent has registered as ${agentId}; this one has stopped`, {
+      hint: 'two agents must not share a state directory or an --agent-id',
+    });
+  }
+}
+
+/** The kernel's boot and the start of process 1: a systemd in a namespace of its own may end while the kernel goes on. */
+async function readBootId(): Promise<string> {
+  const boot = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
+  const stat = await readFile('/proc/1/stat', 'utf8');
+  // proc(5): field 22 is the start time; the second, in parentheses, may hold anything.
+  const startTicks = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? '0';
+  return `${boot}.${startTicks}`;
+}

@@ -1,0 +1,88 @@
+/**
+ * A new agent finds its tasks again: checkpoints say what was launched, systemd says what became of it. Nothing is
+ * started twice, and an end that was read before is told as it was read.
+ */
+import type { Log } from '../io/log.ts';
+import { taskKey } from '../protocol/ids.ts';
+import type { Systemd } from '../systemd/port.ts';
+import type { Checkpoints, TaskCheckpoint } from './checkpoint.ts';
+import type { AgentState, AgentTaskEntry } from './core/state.ts';
+import type { AgentEvent } from './core/step.ts';
+import { step } from './core/step.ts';
+import { readOutputEnd } from './sandbox.ts';
+import type { TaskRunner } from './task-runner.ts';
+
+export interface RecoveryOptions {
+  readonly state: AgentState;
+  readonly systemd: Systemd;
+  readonly checkpoints: Checkpoints;
+  readonly runner: TaskRunner;
+  readonly log: Log;
+  readonly bootId: string;
+}
+
+/** Fills an empty state. Effects are not performed: updates are sent when the agent registers. */
+export async function recover(options: RecoveryOptions): Promise<void> {
+  const { state, checkpoints, log } = options;
+  for (const checkpoint of await checkpoints.readAll()) {
+    const entry = entryOf(checkpoint);
+    state.tasks.set(entry.key, entry);
+    const found = await recoverTask(options, checkpoint, entry);
+    log.info('task.recovered', { unit: entry.unit, taskId: entry.task.taskId, found });
+  }
+}
+
+function entryOf(checkpoint: TaskCheckpoint): AgentTaskEntry {
+  const { frameworkId, frameworkName, task, launchId, unit, kill } = checkpoint;
+  return {
+    key: taskKey(frameworkId, task.taskId),
+    frameworkId,
+    frameworkName,
+    task,
+    launchId,
+    unit,
+    state: 'TASK_STAGING',
+    started: false,
+    // Its grace period is over by now: the first tick ends it.
+    ...(kill && { kill: { by: kill, deadlineMs: 0, killed: false } }),
+    updates: [],
+  };
+}
+
+/** @returns what was found, for the log */
+async function recoverTask(
+  options: RecoveryOptions,
+  checkpoint: TaskCheckpoint,
+  entry: AgentTaskEntry,
+): Promise<string> {
+  const { state, systemd, runner } = options;
+  const { key } = entry;
+  const tell = (event: AgentEvent): void => {
+    step(state, event, 0);
+  };
+  if (checkpoint.failed) {
+    tell({ type: 'unit.failed', key, ...checkpoint.failed });
+    return 'not started';
+  }
+  if (checkpoint.ended) {
+    tell({ type: 'unit.started', key });
+    runner.release(entry);
+    const { result, certificate } = checkpoint.ended;
+    const output = await readOutputEnd(checkpoint.sandbox);
+    tell({ type: 'unit.ended', key, ended: { result, certificate: { ...certificate, ...output } } });
+    return 'ended';
+  }
+  const status = await systemd.readUnit(entry.unit);
+  if (status) {
+    tell({ type: 'unit.started', key });
+    runner.look(entry);
+    return status.subState;
+  }
+  if (checkpoint.bootId !== options.bootId) {
+    tell({ type: 'unit.lost', key, message: 'the node was rebooted while the task was on it' });
+    return 'lost in a reboot';
+  }
+  // A unit is released only after its end is in the checkpoint, so this one was never started.
+  runner.start(entry);
+  return 'not started yet';
+}

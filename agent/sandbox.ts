@@ -1,0 +1,156 @@
+/**
+ * Sandboxes: one directory a launch, `DIR/sandboxes/FRAMEWORK/TASK/LAUNCH/`, with the output files (owned by the
+ * agent, so that a task cannot swap them for links) and `work/` (owned by the task's user, its working directory).
+ * They stay after the task for `kaon logs`, and are removed by age and number.
+ */
+import { execFile } from 'node:child_process';
+import { chown, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import type { Log } from '../io/log.ts';
+import { codeOf, KaonError } from '../protocol/errors.ts';
+import type { FrameworkId, TaskId } from '../protocol/ids.ts';
+import { TAIL_MAX_BYTES } from '../protocol/limits.ts';
+
+/** A sandbox is kept for a week after its task has ended, and at most so many of them. */
+const KEEP_MS = 604_800_000;
+const KEEP_COUNT = 2000;
+
+export interface SandboxName {
+  readonly frameworkId: FrameworkId;
+  readonly taskId: TaskId;
+  readonly launchId: string;
+}
+
+/** Absolute path of a sandbox. Ids hold no slash and do not begin with a dot, so it never leaves `directory`. */
+export function sandboxPath(directory: string, name: SandboxName): string {
+  return join(directory, 'sandboxes', name.frameworkId, name.taskId, name.launchId);
+}
+
+/**
+ * @returns the working directory of the task
+ * @throws KaonError `user-unknown`, or the operating system's error (`ENOSPC`, ...)
+ */
+export async function prepareSandbox(sandbox: string, user: string | undefined): Promise<string> {
+  const work = join(sandbox, 'work');
+  await mkdir(work, { recursive: true, mode: 0o755 });
+  if (user !== undefined) {
+    const { uid, gid } = await lookUpUser(user);
+    await chown(work, uid, gid);
+  }
+  return work;
+}
+
+interface UserIds {
+  readonly uid: number;
+  readonly gid: number;
+}
+const run = promisify(execFile);
+
+/** By `getent`, because users may come from LDAP or systemd-userdbd and not from /etc/passwd. */
+async function lookUpUser(user: string): Promise<UserIds> {
+  try {
+    const { stdout } = await run('getent', ['passwd', '--', user]);
+    const [, , uid, gid] = stdout.split(':');
+    return { uid: Number(uid), gid: Number(gid) };
+  } catch (cause) {
+    throw new KaonError('user-unknown', `user ${JSON.stringify(user)} does not exist there`, { cause });
+  }
+}
+
+/** Sizes and last bytes of the output of an ended task. */
+export interface OutputEnd {
+  readonly stdoutBytes: number;
+  readonly stderrBytes: number;
+  readonly stdoutTail: string;
+  readonly stderrTail: string;
+}
+
+export async function readOutputEnd(sandbox: string): Promise<OutputEnd> {
+  const [stdout, stderr] = await Promise.all([
+    readTail(join(sandbox, 'stdout')),
+    readTail(join(sandbox, 'stderr')),
+  ]);
+  return {
+    stdoutBytes: stdout.bytes,
+    stderrBytes: stderr.bytes,
+    stdoutTail: stdout.tail,
+    stderrTail: stderr.tail,
+  };
+}
+
+async function readTail(path: string): Promise<{ bytes: number; tail: string }> {
+  let file;
+  try {
+    file = await open(path, 'r');
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return { bytes: 0, tail: '' }; // The command was never executed.
+    throw error;
+  }
+  try {
+    const { size } = await file.stat();
+    const length = Math.min(size, TAIL_MAX_BYTES);
+    if (length === 0) return { bytes: 0, tail: '' };
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, size - length);
+    return { bytes: size, tail: buffer.subarray(0, bytesRead).toString('utf8') };
+  } finally {
+    await file.close();
+  }
+}
+
+/** The newest sandbox of a task on this agent; undefined if there is none. */
+export async function findSandbox(
+  directory: string,
+  frameworkId: FrameworkId,
+  taskId: TaskId,
+): Promise<string | undefined> {
+  const parent = join(directory, 'sandboxes', frameworkId, taskId);
+  const launches = await list(parent);
+  let newest: { path: string; atMs: number } | undefined;
+  for (const name of launches) {
+    const path = join(parent, name);
+    const { birthtimeMs: atMs } = await stat(path);
+    if (!newest || atMs > newest.atMs) newest = { path, atMs };
+  }
+  return newest?.path;
+}
+
+/** Removes sandboxes of ended tasks that are too old or too many. `inUse` are never touched. */
+export async function collectSandboxes(
+  directory: string,
+  inUse: ReadonlySet<string>,
+  nowMs: number,
+  log: Log,
+): Promise<void> {
+  const root = join(directory, 'sandboxes');
+  const found: { path: string; atMs: number }[] = [];
+  for (const framework of await list(root)) {
+    for (const task of await list(join(root, framework))) {
+      for (const launch of await list(join(root, framework, task))) {
+        const path = join(root, framework, task, launch);
+        if (!inUse.has(path)) found.push({ path, atMs: (await stat(path)).mtimeMs });
+      }
+    }
+  }
+  found.sort((a, b) => b.atMs - a.atMs);
+  const old = found.filter(({ atMs }, index) => index >= KEEP_COUNT || nowMs - atMs > KEEP_MS);
+  for (const { path } of old) {
+    await rm(path, { recursive: true, force: true });
+    await removeIfEmpty(join(path, '..'));
+    await removeIfEmpty(join(path, '..', '..'));
+  }
+  if (old.length > 0) log.info('sandboxes.collected', { removed: old.length, kept: found.length - old.length });
+}
+
+async function removeIfEmpty(path: string): Promise<void> {
+  if ((await list(path)).length === 0) await rm(path, { recursive: true, force: true });
+}
+
+async function list(path: string): Promise<string[]> {
+  try {
+    return await readdir(path);
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return [];
+    throw error;
+  }
+}

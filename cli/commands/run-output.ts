@@ -1,0 +1,153 @@
+/**
+ * The output of the tasks of one `kaon run` on this terminal: byte for byte for one task, line by line with a prefix
+ * for several. Knows from the death certificates when it has everything.
+ */
+import type { AgentId, FrameworkId, TaskId, TaskStatus } from '../../framework/index.ts';
+import type { RedisStore } from '../../io/redis-store.ts';
+import { readTaskOutput } from '../output-reader.ts';
+
+/** After the end of a task its output may take so long to arrive without a byte before it is given up, milliseconds. */
+const STALLED_MS = 15_000;
+
+type Kind = 'stdout' | 'stderr';
+
+interface Follower {
+  readonly stop: AbortController;
+  readonly received: Record<Kind, number>;
+  readonly expected: Record<Kind, number | undefined>;
+  readonly rest: Record<Kind, string>;
+  lastAtMs: number;
+  finished: Promise<void>;
+}
+
+export interface OutputOfTasksOptions {
+  readonly store: RedisStore;
+  /** Several tasks need a connection each. */
+  readonly openStore: () => Promise<RedisStore>;
+  readonly frameworkId: FrameworkId;
+  readonly taskIds: readonly TaskId[];
+  readonly say: (text: string) => void;
+}
+
+export class OutputOfTasks {
+  readonly #options: OutputOfTasksOptions;
+  readonly #followers = new Map<TaskId, Follower>();
+
+  constructor(options: OutputOfTasksOptions) {
+    this.#options = options;
+  }
+
+  /** Begins to show a task that is on its way to an agent. */
+  follow(taskId: TaskId, agentId: AgentId): void {
+    const follower: Follower = {
+      stop: new AbortController(),
+      received: { stdout: 0, stderr: 0 },
+      expected: { stdout: undefined, stderr: undefined },
+      rest: { stdout: '', stderr: '' },
+      lastAtMs: performance.now(),
+      finished: Promise.resolve(),
+    };
+    this.#followers.set(taskId, follower);
+    follower.finished = this.#read(taskId, agentId, follower).catch((error: unknown) => {
+      if (!follower.stop.signal.aborted) this.#options.say(`output of ${taskId}: ${String(error)}`);
+    });
+  }
+
+  /** The end of a task says how much output there is. */
+  ended({ taskId, certificate }: TaskStatus): void {
+    const follower = this.#followers.get(taskId);
+    if (!follower) return;
+    // Without a certificate there was no process, or nobody knows of one: nothing more will come.
+    follower.expected.stdout = certificate?.stdoutBytes ?? 0;
+    follower.expected.stderr = certificate?.stderrBytes ?? 0;
+    follower.lastAtMs = performance.now();
+    this.#stopIfComplete(follower);
+  }
+
+  /** Resolves when everything has been shown, or nothing has come for a while. */
+  async complete(): Promise<void> {
+    for (const [taskId, follower] of this.#followers) {
+      const watch = setInterval(() => {
+        if (performance.now() - follower.lastAtMs < STALLED_MS) return;
+        this.#options.say(`output of ${taskId} is not complete: its agent does not answer; see kaon logs ${taskId}`);
+        follower.stop.abort();
+      }, 1000);
+      // A read that waits for more is not waited for: the certificate has said that there is none.
+      await Promise.race([follower.finished, aborted(follower.stop.signal)]);
+      clearInterval(watch);
+      this.#flushRest(taskId, follower);
+    }
+  }
+
+  async #read(taskId: TaskId, agentId: AgentId, follower: Follower): Promise<void> {
+    const several = this.#options.taskIds.length > 1;
+    const store = several ? await this.#options.openStore() : this.#options.store;
+    try {
+      const { error } = await readTaskOutput({
+        store,
+        agentId,
+        frameworkId: this.#options.frameworkId,
+        taskId,
+        follow: true,
+        stdout: true,
+        stderr: true,
+        signal: follower.stop.signal,
+        onChunk: async (kind, bytes) => {
+          follower.received[kind] += bytes.length;
+          follower.lastAtMs = performance.now();
+          await this.#show(taskId, follower, kind, bytes);
+          this.#stopIfComplete(follower);
+        },
+      });
+      // A task that never ran has no output; its status says why.
+      if (error !== '' && follower.expected.stdout !== 0) this.#options.say(error);
+    } finally {
+      if (several) await store.close();
+    }
+  }
+
+  #stopIfComplete({ received, expected, stop }: Follower): void {
+    const { stdout, stderr } = expected;
+    if (stdout === undefined || stderr === undefined) return;
+    if (received.stdout >= stdout && received.stderr >= stderr) stop.abort();
+  }
+
+  async #show(taskId: TaskId, follower: Follower, kind: Kind, bytes: Buffer): Promise<void> {
+    if (this.#options.taskIds.length === 1) {
+      await write(kind, bytes);
+      return;
+    }
+    const lines = (follower.rest[kind] + bytes.toString('utf8')).split('\n');
+    follower.rest[kind] = lines.pop() ?? '';
+    const prefix = this.#prefixOf(taskId);
+    if (lines.length > 0) await write(kind, lines.map((line) => `${prefix}${line}\n`).join(''));
+  }
+
+  #flushRest(taskId: TaskId, { rest }: Follower): void {
+    for (const kind of ['stdout', 'stderr'] as const) {
+      if (rest[kind] !== '') void write(kind, `${this.#prefixOf(taskId)}${rest[kind]}\n`);
+    }
+  }
+
+  #prefixOf(taskId: TaskId): string {
+    return `[${String(this.#options.taskIds.indexOf(taskId))}] `;
+  }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener('abort', () => {
+      resolve();
+    });
+  });
+}
+
+/** Waits for a slow reader, so that a pipe holds the task's output back and not this process's memory. */
+function write(kind: Kind, data: Buffer | string): Promise<void> {
+  return new Promise((resolve) => {
+    process[kind].write(data, () => {
+      resolve();
+    });
+  });
+}

@@ -1,0 +1,71 @@
+/**
+ * What a step asks the shell to do, as data, and the context that handlers write it to.
+ * All of it goes into one commit; nothing happens before that is stored.
+ */
+import type { SessionId } from '../../protocol/ids.ts';
+import type { ClientName } from '../../protocol/keys.ts';
+import type { Message } from '../../protocol/messages.ts';
+import type { ClusterEvent, EndedTask } from '../../protocol/records.ts';
+import type { MasterState } from './state.ts';
+
+/** What a step asks for. The order within one client's messages, and of events, is kept in the commit. */
+export type MasterEffect =
+  /** Send a message to a client's session. */
+  | {
+      readonly type: 'send';
+      readonly client: ClientName;
+      readonly session: SessionId;
+      readonly message: Message;
+    }
+  /** The client's session is now this one; undefined: it has none and is forgotten. */
+  | {
+      readonly type: 'session.set';
+      readonly client: ClientName;
+      readonly session: SessionId | undefined;
+    }
+  /** The stream of a session that has ended may be deleted. */
+  | { readonly type: 'stream.end'; readonly client: ClientName; readonly session: SessionId }
+  | { readonly type: 'event.append'; readonly event: ClusterEvent }
+  | { readonly type: 'history.append'; readonly task: EndedTask }
+  /** A message was not acted on; said in the log, and counted. */
+  | {
+      readonly type: 'message.ignore';
+      readonly from: string;
+      readonly messageType: string;
+      readonly reason: string;
+    };
+
+/** One step: the state it may change, the time, and the effects so far. */
+export interface StepContext {
+  readonly state: MasterState;
+  /** Milliseconds since 1970, by the clock of Redis. */
+  readonly nowMs: number;
+  readonly effects: MasterEffect[];
+}
+
+/** Queues a message for a client; without a session there is nobody to send to, and nothing is queued. */
+export function send(
+  cx: StepContext,
+  client: ClientName,
+  session: SessionId | undefined,
+  message: Message,
+): void {
+  if (session !== undefined) cx.effects.push({ type: 'send', client, session, message });
+}
+
+/** Adds a line to the event log, dated with the time of this step. */
+export function appendEvent(cx: StepContext, event: Omit<ClusterEvent, 'atMs'>): void {
+  cx.effects.push({ type: 'event.append', event: { ...event, atMs: cx.nowMs } });
+}
+
+/** Replaces a client's session. The stream of the old one goes: its reader learns that from its next heartbeat. */
+export function changeSession(
+  cx: StepContext,
+  client: ClientName,
+  from: SessionId | undefined,
+  to: SessionId | undefined,
+): void {
+  if (from === to) return;
+  cx.effects.push({ type: 'session.set', client, session: to });
+  if (from !== undefined) cx.effects.push({ type: 'stream.end', client, session: from });
+}

@@ -1,0 +1,199 @@
+/** LaunchTasks: offers become tasks. Each task is checked alone, so a bad one harms no other. */
+import { decodeTask } from '../../protocol/codec.ts';
+import type { TaskId } from '../../protocol/ids.ts';
+import { agentName, frameworkName } from '../../protocol/keys.ts';
+import { TEXT_MAX_CHARS } from '../../protocol/limits.ts';
+import type { MessageOf } from '../../protocol/messages.ts';
+import type { OfferRecord } from '../../protocol/records.ts';
+import type { Resources } from '../../protocol/resources.ts';
+import {
+  fits,
+  formatResources,
+  subtractResources,
+  sumResources,
+} from '../../protocol/resources.ts';
+import type { TaskReason, TaskState } from '../../protocol/task-state.ts';
+import type { TaskInfo } from '../../protocol/task.ts';
+import { REFUSE_DEFAULT_MS } from '../../protocol/task.ts';
+import type { StepContext } from './effects.ts';
+import { appendEvent, send } from './effects.ts';
+import { refuse } from './offers.ts';
+import type { Agent, Framework } from './state.ts';
+import { addTask, findTask, removeOffer } from './state.ts';
+
+/** Why a task is not launched. */
+interface Refusal {
+  readonly state: TaskState;
+  readonly reason: TaskReason;
+  readonly message: string;
+}
+
+/**
+ * Uses the offers up and launches what can be launched; every other task gets a status update that says why
+ * not.
+ */
+export function launchTasks(
+  cx: StepContext,
+  framework: Framework,
+  message: MessageOf<'LaunchTasks'>,
+): void {
+  const used = takeOffers(cx, message);
+  if (!used.ok) {
+    for (const task of message.tasks) refuseTask(cx, framework, taskIdOf(task), used.refusal);
+    return;
+  }
+  const { agent, offered } = used;
+  let left = offered;
+  for (const raw of message.tasks) {
+    const checked = checkTask(cx, framework, raw, left);
+    if ('refusal' in checked) {
+      refuseTask(cx, framework, taskIdOf(raw), checked.refusal);
+      continue;
+    }
+    left = subtractResources(left, checked.task.resources);
+    launch(cx, framework, agent, checked.task);
+  }
+  const { agentId } = agent.record.info;
+  refuse(
+    cx,
+    framework,
+    { agentId, resources: left },
+    message.filters?.refuseMs ?? REFUSE_DEFAULT_MS,
+  );
+}
+
+type Taken =
+  | { readonly ok: true; readonly agent: Agent; readonly offered: Resources }
+  | { readonly ok: false; readonly refusal: Refusal };
+
+/** Uses the offers up. If one of them cannot be used, the launch fails and the good ones are free again. */
+function takeOffers(cx: StepContext, message: MessageOf<'LaunchTasks'>): Taken {
+  const { state } = cx;
+  const offers: OfferRecord[] = [];
+  let problem: string | undefined;
+  for (const offerId of new Set(message.offerIds)) {
+    const offer = state.offers.get(offerId);
+    if (offer?.frameworkId !== message.frameworkId) {
+      problem ??= `offer ${offerId} is not valid any more: it was used, declined, rescinded or has expired`;
+    } else {
+      offers.push(offer);
+    }
+  }
+  const [first] = offers;
+  if (first && offers.some((offer) => offer.agentId !== first.agentId)) {
+    problem ??= `the offers of one launch must be of one agent, these are of several`;
+  }
+  for (const offer of offers) {
+    removeOffer(state, offer);
+    const { offerId, frameworkId, agentId } = offer;
+    const used = problem === undefined && message.tasks.length > 0;
+    appendEvent(cx, {
+      type: used ? 'offer.accepted' : 'offer.declined',
+      offerId,
+      frameworkId,
+      agentId,
+      reason: problem,
+    });
+  }
+  const agent = first && state.agents.get(first.agentId);
+  if (problem === undefined && agent) {
+    return { ok: true, agent, offered: sumResources(offers.map((offer) => offer.resources)) };
+  }
+  const refusal: Refusal = {
+    state: 'TASK_LOST',
+    reason: 'REASON_INVALID_OFFERS',
+    message: `not launched: ${problem ?? 'the agent is gone'}; wait for the next offer and launch again`,
+  };
+  return { ok: false, refusal };
+}
+
+function checkTask(
+  cx: StepContext,
+  framework: Framework,
+  raw: unknown,
+  left: Resources,
+): { readonly task: TaskInfo } | { readonly refusal: Refusal } {
+  const decoded = decodeTask(raw);
+  if (!decoded.ok) {
+    return {
+      refusal: {
+        state: 'TASK_ERROR',
+        reason: 'REASON_TASK_INVALID',
+        message: `not launched: the task is not valid: ${decoded.message}`,
+      },
+    };
+  }
+  const task = decoded.value;
+  if (findTask(cx.state, framework.record.info.frameworkId, task.taskId)) {
+    return {
+      refusal: {
+        state: 'TASK_ERROR',
+        reason: 'REASON_TASK_DUPLICATE',
+        message: `not launched: this framework has a task ${task.taskId} already, which is not affected; choose another id`,
+      },
+    };
+  }
+  if (!fits(task.resources, left)) {
+    return {
+      refusal: {
+        state: 'TASK_ERROR',
+        reason: 'REASON_RESOURCES_EXCEED_OFFER',
+        message: `not launched: the task needs ${formatResources(task.resources)}, of the offer ${formatResources(left)} is left`,
+      },
+    };
+  }
+  return { task };
+}
+
+function launch(cx: StepContext, framework: Framework, agent: Agent, task: TaskInfo): void {
+  const { frameworkId, name: frameworkTitle } = framework.record.info;
+  const { agentId } = agent.record.info;
+  addTask(cx.state, {
+    frameworkId,
+    taskId: task.taskId,
+    agentId,
+    name: task.name,
+    resources: task.resources,
+    state: 'TASK_STAGING',
+    launchedAtMs: cx.nowMs,
+    updatedAtMs: cx.nowMs,
+    info: task,
+    unheard: true,
+    unacknowledged: [],
+  });
+  send(cx, agentName(agentId), agent.record.session, {
+    type: 'RunTask',
+    frameworkId,
+    frameworkName: frameworkTitle,
+    task,
+  });
+  const { taskId, resources } = task;
+  appendEvent(cx, {
+    type: 'task.launched',
+    frameworkId,
+    taskId,
+    agentId,
+    state: 'TASK_STAGING',
+    resources,
+  });
+}
+
+/** A task that never was: its status needs no acknowledgement, because there is nothing to keep. */
+function refuseTask(cx: StepContext, framework: Framework, taskId: TaskId, refusal: Refusal): void {
+  const { frameworkId } = framework.record.info;
+  const { state, reason } = refusal;
+  const message = refusal.message.slice(0, TEXT_MAX_CHARS);
+  send(cx, frameworkName(frameworkId), framework.record.session, {
+    type: 'StatusUpdate',
+    status: { frameworkId, taskId, state, source: 'SOURCE_MASTER', reason, message },
+  });
+  appendEvent(cx, { type: 'task.refused', frameworkId, taskId, state, reason, message });
+}
+
+/** The id that a raw task claims; a placeholder if it has none that could be one. */
+function taskIdOf(raw: unknown): TaskId {
+  const taskId = (raw as { taskId?: unknown } | null)?.taskId;
+  return (
+    typeof taskId === 'string' && /^[\w.:-]{1,100}$/.test(taskId) ? taskId : 'invalid'
+  ) as TaskId;
+}

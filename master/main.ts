@@ -1,0 +1,38 @@
+/** Runs a master as a process: connects, leads or stands by, and leaves cleanly on SIGTERM or SIGINT. */
+import { hostname } from 'node:os';
+import { randomName, systemClock } from '../io/clock.ts';
+import type { LogLevel } from '../io/log.ts';
+import { createLog } from '../io/log.ts';
+import { hidePassword } from '../io/redis-connection.ts';
+import { RedisStore } from '../io/redis-store.ts';
+import { idPart } from '../protocol/ids.ts';
+import type { MasterId } from '../protocol/ids.ts';
+import type { MasterSettings } from './master.ts';
+import { MASTER_SETTINGS_DEFAULT, runMaster } from './master.ts';
+
+/** What a master is started with; everything but the address has a default. */
+export interface MasterProcessOptions extends Partial<MasterSettings> {
+  readonly redis: string;
+  readonly cluster: string;
+  readonly logLevel?: LogLevel;
+}
+
+/** Resolves when the master has stopped. */
+export async function runMasterProcess(options: MasterProcessOptions): Promise<void> {
+  const { redis, cluster, logLevel = 'info', ...overrides } = options;
+  const log = createLog({ level: logLevel, journal: process.env['JOURNAL_STREAM'] !== undefined });
+  const settings: MasterSettings = { ...MASTER_SETTINGS_DEFAULT, ...overrides };
+  const masterId = `${idPart(hostname())}.${randomName(6)}` as MasterId;
+  log.info('master.started', { masterId, redis: hidePassword(redis), cluster, ...settings });
+  const store = new RedisStore({ url: redis, cluster, log, name: 'master' });
+  const stop = new AbortController();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.once(signal, () => {
+      log.info('master.stopping', { signal });
+      stop.abort();
+    });
+  }
+  await runMaster({ store, clock: systemClock, log, masterId, settings }, stop.signal);
+  await store.close();
+  log.info('master.stopped', { masterId });
+}

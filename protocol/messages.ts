@@ -1,0 +1,181 @@
+/**
+ * Every message of Kaon, as one union discriminated by `type`. The names are those of the founding papers of
+ * two-level scheduling where they have one. This file is the only source of the types, the decoder and the docs.
+ *
+ * Ways: framework, agent or operator -> `inbox` -> master; master -> `framework:ID:SESSION` and `agent:ID:SESSION`;
+ * a reader of output -> `agent:ID:requests`, past the master.
+ */
+import { z } from 'zod';
+import { AgentId, FrameworkId, OfferId, SessionId, TaskId, UpdateId } from './ids.ts';
+import { OFFERS_PER_CALL_MAX, TASKS_PER_LAUNCH_MAX, TEXT_MAX_CHARS } from './limits.ts';
+import {
+  AgentInfo,
+  AgentTask,
+  Filters,
+  FrameworkInfo,
+  Offer,
+  ResourceRequest,
+  TaskInfo,
+  TaskStatus,
+} from './task.ts';
+
+// --- framework to master ---------------------------------------------------------------------------------------
+
+/** Step F5: also sent again, with a new session, after a failover or when a heartbeat is answered `unknown`. */
+const RegisterFramework = z.object({
+  type: z.literal('RegisterFramework'),
+  framework: FrameworkInfo,
+  session: SessionId,
+});
+/** The framework is done: its tasks are killed and it is removed. */
+const UnregisterFramework = z.object({
+  type: z.literal('UnregisterFramework'),
+  frameworkId: FrameworkId,
+});
+/** No more offers and callbacks, tasks go on: what `abort` and `stop(failover=true)` send. */
+const DeactivateFramework = z.object({
+  type: z.literal('DeactivateFramework'),
+  frameworkId: FrameworkId,
+});
+/** The framework leaves for good and its tasks stay: the master acknowledges for it and removes it after the last. */
+const DetachFramework = z.object({
+  type: z.literal('DetachFramework'),
+  frameworkId: FrameworkId,
+});
+/** Accepts offers of one agent and launches tasks on them; what is left over goes back. No task: a decline. */
+const LaunchTasks = z.object({
+  type: z.literal('LaunchTasks'),
+  frameworkId: FrameworkId,
+  offerIds: z.array(OfferId).min(1).max(OFFERS_PER_CALL_MAX),
+  // Tasks are checked one by one by the master, so that a bad one becomes TASK_ERROR and does not harm the others.
+  tasks: z.array(z.unknown()).max(TASKS_PER_LAUNCH_MAX),
+  filters: Filters.optional(),
+});
+const DeclineOffers = z.object({
+  type: z.literal('DeclineOffers'),
+  frameworkId: FrameworkId,
+  offerIds: z.array(OfferId).min(1).max(OFFERS_PER_CALL_MAX),
+  filters: Filters.optional(),
+});
+const ReviveOffers = z.object({ type: z.literal('ReviveOffers'), frameworkId: FrameworkId });
+const SuppressOffers = z.object({ type: z.literal('SuppressOffers'), frameworkId: FrameworkId });
+/** States the whole demand; replaces the last one. An empty list: nothing is needed. */
+const RequestResources = z.object({
+  type: z.literal('RequestResources'),
+  frameworkId: FrameworkId,
+  requests: z.array(ResourceRequest).max(1000),
+});
+const StatusUpdateAcknowledgement = z.object({
+  type: z.literal('StatusUpdateAcknowledgement'),
+  frameworkId: FrameworkId,
+  taskId: TaskId,
+  updateId: UpdateId,
+});
+/** From a framework, from an operator (`kaon kill`), and from the master to the agent. */
+const KillTask = z.object({
+  type: z.literal('KillTask'),
+  frameworkId: FrameworkId,
+  taskId: TaskId,
+  /** Overrides the task's own grace period. */
+  gracePeriodMs: z.int().min(0).max(3_600_000).optional(),
+  by: z.enum(['framework', 'operator']).default('framework'),
+});
+
+// --- agent to master -------------------------------------------------------------------------------------------
+
+const RegisterAgent = z.object({
+  type: z.literal('RegisterAgent'),
+  agent: AgentInfo,
+  session: SessionId,
+  tasks: z.array(AgentTask).max(100_000),
+});
+/** The agent is leaving for good (not: restarting). */
+const UnregisterAgent = z.object({ type: z.literal('UnregisterAgent'), agentId: AgentId });
+/** From the agent to the master, and on to the framework, until it is acknowledged. */
+const StatusUpdate = z.object({ type: z.literal('StatusUpdate'), status: TaskStatus });
+
+// --- master to framework ---------------------------------------------------------------------------------------
+
+const FrameworkRegistered = z.object({
+  type: z.literal('FrameworkRegistered'),
+  frameworkId: FrameworkId,
+  /** True if the master already knew it: `reregistered` is called and not `registered`. */
+  known: z.boolean(),
+  master: z.object({ masterId: z.string(), epoch: z.int() }),
+});
+const ResourceOffers = z.object({ type: z.literal('ResourceOffers'), offers: z.array(Offer) });
+const RescindResourceOffer = z.object({
+  type: z.literal('RescindResourceOffer'),
+  offerId: OfferId,
+  reason: z.string(),
+});
+const LostAgent = z.object({ type: z.literal('LostAgent'), agentId: AgentId });
+const FrameworkError = z.object({
+  type: z.literal('FrameworkError'),
+  code: z.string(),
+  message: z.string().max(TEXT_MAX_CHARS),
+});
+
+// --- master to agent -------------------------------------------------------------------------------------------
+
+const AgentRegistered = z.object({ type: z.literal('AgentRegistered'), agentId: AgentId });
+const RunTask = z.object({
+  type: z.literal('RunTask'),
+  frameworkId: FrameworkId,
+  frameworkName: z.string(),
+  task: TaskInfo,
+});
+/** All tasks of the framework on this agent end. */
+const ShutdownFramework = z.object({
+  type: z.literal('ShutdownFramework'),
+  frameworkId: FrameworkId,
+});
+
+// --- past the master, to an agent ------------------------------------------------------------------------------
+
+/** Asks for the output of a task; the answer is bytes in the stream `output:ID`. */
+const ReadOutput = z.object({
+  type: z.literal('ReadOutput'),
+  readId: SessionId,
+  frameworkId: FrameworkId,
+  taskId: TaskId,
+  stdout: z.boolean(),
+  stderr: z.boolean(),
+  /** Start that many bytes before the end; absent: from the beginning. */
+  lastBytes: z.int().min(0).optional(),
+  /** Go on until the task has ended; else to what is there now. */
+  follow: z.boolean(),
+});
+
+/** Any message of Kaon. Unknown keys are dropped when it is decoded, for a newer peer may send more. */
+export const Message = z.discriminatedUnion('type', [
+  RegisterFramework,
+  UnregisterFramework,
+  DeactivateFramework,
+  DetachFramework,
+  LaunchTasks,
+  DeclineOffers,
+  ReviveOffers,
+  SuppressOffers,
+  RequestResources,
+  StatusUpdateAcknowledgement,
+  KillTask,
+  RegisterAgent,
+  UnregisterAgent,
+  StatusUpdate,
+  FrameworkRegistered,
+  ResourceOffers,
+  RescindResourceOffer,
+  LostAgent,
+  FrameworkError,
+  AgentRegistered,
+  RunTask,
+  ShutdownFramework,
+  ReadOutput,
+]);
+export type Message = z.infer<typeof Message>;
+/** The names of all messages. */
+export type MessageType = Message['type'];
+
+/** The member of the union with that `type`. */
+export type MessageOf<T extends MessageType> = Extract<Message, { type: T }>;

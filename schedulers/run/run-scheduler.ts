@@ -1,0 +1,134 @@
+/**
+ * The framework behind `kaon run`: one command, as one task or several alike, from the first offer to the last end.
+ * Written against the public SDK alone.
+ */
+import type {
+  AgentId,
+  Offer,
+  Resources,
+  Scheduler,
+  SchedulerDriver,
+  TaskDescription,
+  TaskId,
+  TaskStatus,
+} from '../../framework/index.ts';
+import { isTerminal, unitsIn } from '../../framework/index.ts';
+
+/** What to run, and where it may run. */
+export interface RunRequest {
+  /** One for each instance; unique, valid task ids. */
+  readonly taskIds: readonly TaskId[];
+  /** Everything of the task but its id. */
+  readonly task: Omit<TaskDescription, 'taskId'>;
+  readonly attributes: Readonly<Record<string, string>>;
+}
+
+export interface RunListener {
+  onLaunched?(taskId: TaskId, agent: { readonly agentId: AgentId; readonly hostname: string }): void;
+  onStatus?(status: TaskStatus): void;
+  /** The driver cannot go on. */
+  onError(message: string): void;
+  /** Every instance has ended. */
+  onDone(): void;
+}
+
+/** A scheduler that asks for exactly what is not placed yet. */
+export class RunScheduler implements Scheduler {
+  readonly #request: RunRequest;
+  readonly #listener: RunListener;
+  /** Not placed, in order. */
+  #waiting: TaskId[];
+  readonly #ended = new Map<TaskId, TaskStatus>();
+  #cancelled = false;
+
+  constructor(request: RunRequest, listener: RunListener) {
+    this.#request = request;
+    this.#listener = listener;
+    this.#waiting = [...request.taskIds];
+  }
+
+  /** Instances that wait for an offer. */
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
+  /** How each instance ended, by task id. */
+  get ended(): ReadonlyMap<TaskId, TaskStatus> {
+    return this.#ended;
+  }
+
+  /** Places nothing more and kills what runs. @returns false if nothing was ever launched, so that there is no end to wait for */
+  cancel(driver: SchedulerDriver, gracePeriodMs?: number): boolean {
+    this.#cancelled = true;
+    const unplaced = new Set(this.#waiting);
+    this.#waiting = [];
+    const live = this.#request.taskIds.filter((id) => !unplaced.has(id) && !this.#ended.has(id));
+    for (const taskId of live) driver.killTask(taskId, gracePeriodMs);
+    return live.length > 0;
+  }
+
+  registered(driver: SchedulerDriver): void {
+    this.#ask(driver);
+  }
+
+  reregistered(driver: SchedulerDriver): void {
+    this.#ask(driver);
+  }
+
+  resourceOffers(driver: SchedulerDriver, offers: readonly Offer[]): void {
+    for (const offer of offers) this.#use(driver, offer);
+    // In the same turn as the launches, so the master sees both together and offers nothing in between.
+    this.#ask(driver);
+  }
+
+  statusUpdate(_driver: SchedulerDriver, status: TaskStatus): void {
+    if (!isTerminal(status.state) || this.#ended.has(status.taskId)) return;
+    if (status.reason === 'REASON_INVALID_OFFERS' && !this.#cancelled) {
+      // The offer had gone before the launch arrived: nothing has run, so it waits again.
+      this.#waiting.push(status.taskId);
+      this.#ask(_driver);
+      return;
+    }
+    this.#ended.set(status.taskId, status);
+    this.#listener.onStatus?.(status);
+    if (this.#ended.size === this.#request.taskIds.length || (this.#cancelled && this.#allLiveEnded())) {
+      this.#listener.onDone();
+    }
+  }
+
+  error(_driver: SchedulerDriver, message: string): void {
+    this.#listener.onError(message);
+  }
+
+  #allLiveEnded(): boolean {
+    return this.#request.taskIds.every((id) => this.#ended.has(id) || !this.#launched.has(id));
+  }
+
+  readonly #launched = new Set<TaskId>();
+
+  #use(driver: SchedulerDriver, offer: Offer): void {
+    const { task } = this.#request;
+    const count = Math.min(this.#waiting.length, unitsIn(task.resources, offer.resources));
+    if (count === 0) {
+      driver.declineOffer(offer.offerId);
+      return;
+    }
+    const taskIds = this.#waiting.splice(0, count);
+    driver.launchTasks(
+      offer.offerId,
+      taskIds.map((taskId) => ({ ...task, taskId })),
+      { refuseMs: 0 },
+    );
+    for (const taskId of taskIds) {
+      this.#launched.add(taskId);
+      this.#listener.onLaunched?.(taskId, offer);
+    }
+  }
+
+  #ask(driver: SchedulerDriver): void {
+    const resources: Resources = this.#request.task.resources;
+    const count = this.#waiting.length;
+    const { attributes } = this.#request;
+    driver.requestResources(count === 0 ? [] : [{ resources, count, attributes: { ...attributes } }]);
+  }
+}

@@ -1,0 +1,142 @@
+// Builds dist/ from the sources: one esbuild run for everything that is executed, `tsc` beside it for the type
+// declarations of `kaon/framework`. The result needs no node_modules at run time, so a node gets a handful of files.
+//
+// Usage: node scripts/build.mjs [--no-types]
+
+import { spawn } from 'node:child_process';
+import { chmod, mkdir, readFile, readdir, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const DIST = join(ROOT, 'dist');
+const HASHBANG = '#!/usr/bin/env node\n';
+
+/** Everything that can be started or imported. An entry whose source does not exist (yet) is left out. */
+const ENTRIES = [
+  { source: 'cli/main.ts', name: 'kaon', isCommand: true },
+  { source: 'cli/demo.ts', name: 'demo', isCommand: true },
+  { source: 'bench/main.ts', name: 'bench', isCommand: true },
+  { source: 'framework/index.ts', name: 'framework/index', isCommand: false },
+];
+
+/** Runs esbuild in memory; nothing in dist/ changes when a source does not compile. */
+async function bundle(entries) {
+  const { version } = JSON.parse(await readFile(join(ROOT, 'package.json'), 'utf8'));
+  const { outputFiles } = await build({
+    absWorkingDir: ROOT,
+    entryPoints: entries.map(({ source, name }) => ({ in: source, out: name })),
+    outdir: 'dist',
+    bundle: true,
+    write: false,
+    platform: 'node',
+    target: 'node20',
+    format: 'esm',
+    // A command that is imported with `import()` becomes a chunk of its own, so that `kaon --version` does not read
+    // the D-Bus and Redis clients first.
+    splitting: true,
+    chunkNames: 'chunks/[name]-[hash]',
+    sourcemap: true,
+    sourcesContent: false,
+    legalComments: 'none',
+    define: { __KAON_VERSION__: JSON.stringify(version) },
+    // Bundled CommonJS packages call `require('events')`, which an ES module does not have.
+    banner: {
+      js: [
+        "import { createRequire as createRequireForBundle } from 'node:module';",
+        'const require = createRequireForBundle(import.meta.url);',
+      ].join('\n'),
+    },
+    // What is asked for only where it exists: a sensor of macOS (systeminformation, inside a `try`), and the X server
+    // as a way to find the session bus (dbus-next), while Kaon speaks to the system bus alone.
+    external: ['osx-temperature-sensor', 'x11'],
+    logLevel: 'warning',
+  });
+  return outputFiles;
+}
+
+/** Gives a command its first line, and shifts its source map by the line that was added. */
+function withHashbang(files, path) {
+  const code = files.find((file) => file.path === path);
+  if (code.text.startsWith('#!')) return new Map();
+  const map = JSON.parse(files.find((file) => file.path === `${path}.map`).text);
+  map.mappings = `;${map.mappings}`;
+  return new Map([
+    [path, HASHBANG + code.text],
+    [`${path}.map`, JSON.stringify(map)],
+  ]);
+}
+
+/** Writes what differs from what is there, so that a rebuild does not disturb a daemon that runs from dist/. */
+async function writeIfChanged(path, contents) {
+  const bytes = Buffer.from(contents);
+  if (existsSync(path) && bytes.equals(await readFile(path))) return;
+  await mkdir(dirname(path), { recursive: true });
+  await writeFile(path, bytes);
+}
+
+/** Removes chunks and entries of earlier builds: their hashed names would pile up. */
+async function removeStale(kept) {
+  for (const entry of await readdir(DIST, { recursive: true, withFileTypes: true })) {
+    const path = join(entry.parentPath, entry.name);
+    const isOurs = entry.isFile() && /\.js(\.map)?$/.test(entry.name);
+    if (isOurs && !kept.has(path)) await rm(path);
+  }
+}
+
+/** Emits dist/framework/index.d.ts and what it refers to; resolves to whether `tsc` was content. */
+function emitTypes() {
+  const tsc = join(ROOT, 'node_modules/typescript/bin/tsc');
+  const child = spawn(process.execPath, [tsc, '--project', 'tsconfig.build.json'], {
+    cwd: ROOT,
+    stdio: 'inherit',
+  });
+  return new Promise((resolve) => child.on('close', (code) => resolve(code === 0)));
+}
+
+async function main() {
+  const startedAt = new Date();
+  const entries = ENTRIES.filter(({ source }) => existsSync(join(ROOT, source)));
+  const isWithoutTypes = process.argv.includes('--no-types');
+  const hasTypes = !isWithoutTypes && existsSync(join(ROOT, 'framework/index.ts'));
+  const types = hasTypes ? emitTypes() : Promise.resolve(true);
+
+  const files = entries.length > 0 ? await bundle(entries) : [];
+  const rewritten = new Map();
+  const commands = entries
+    .filter((entry) => entry.isCommand)
+    .map(({ name }) => join(DIST, `${name}.js`));
+  for (const path of commands) {
+    for (const [name, contents] of withHashbang(files, path)) rewritten.set(name, contents);
+  }
+  await mkdir(DIST, { recursive: true });
+  for (const file of files)
+    await writeIfChanged(file.path, rewritten.get(file.path) ?? file.contents);
+  for (const path of commands) await chmod(path, 0o755);
+  await removeStale(new Set(files.map((file) => file.path)));
+  if (!(await types)) {
+    process.exitCode = 1;
+    return;
+  }
+
+  // install.sh compares the sources with this file. It is written last, so that a failed build is tried again, and
+  // dated back to the start, so that what was saved meanwhile counts as newer. A build without types is not complete.
+  if (!isWithoutTypes) {
+    await writeFile(join(DIST, '.built'), '');
+    await utimes(join(DIST, '.built'), startedAt, startedAt);
+  }
+  for (const path of commands) {
+    console.log(`${relative(ROOT, path)} ${Math.ceil((await stat(path)).size / 1024)} KiB`);
+  }
+  console.log(`built in ${((Date.now() - startedAt.getTime()) / 1000).toFixed(1)} s`);
+}
+
+try {
+  await main();
+} catch (error) {
+  // esbuild has printed what does not compile, with file and line; its own stack says nothing more.
+  if (error.errors === undefined) throw error;
+  process.exitCode = 1;
+}

@@ -1,0 +1,72 @@
+/**
+ * Puts together what is known of a unit: systemd's properties and the counters of its cgroup. Pure.
+ */
+import type { CgroupUse } from './cgroup-use.ts';
+import type { ActiveState, UnitStatus } from './port.ts';
+import type { ListedUnit } from './systemd-calls.ts';
+
+/** `si_code` of waitid(2), as `ExecMainCode` has it. */
+const EXIT_KINDS: Readonly<Record<number, UnitStatus['exitKind']>> = {
+  1: 'exited',
+  2: 'killed',
+  3: 'dumped',
+};
+
+/** D-Bus has no undefined: systemd writes "not known" as the largest number. */
+const UNSET = 2n ** 64n - 1n;
+
+/** The properties of the Service interface that a status is made of. */
+export const STATUS_PROPERTIES = [
+  'Result',
+  'MainPID',
+  'ExecMainCode',
+  'ExecMainStatus',
+  'ExecMainStartTimestamp',
+  'ExecMainExitTimestamp',
+  'CPUUsageNSec',
+  'ControlGroup',
+  'Slice',
+] as const;
+
+export interface StatusParts {
+  readonly row: ListedUnit;
+  readonly properties: ReadonlyMap<string, unknown>;
+  readonly invocationId: unknown;
+  /** The cgroup that carries the limits; empty if it is gone. */
+  readonly controlGroup: string;
+  readonly use: CgroupUse;
+}
+
+/** @returns the status as the port has it; CPU time from the cgroup, or from systemd once the cgroup is gone */
+export function unitStatus({ row, properties, invocationId, controlGroup, use }: StatusParts): UnitStatus {
+  const cpuUsec = use.cpuUsec ?? usecOfNsec(properties.get('CPUUsageNSec'));
+  return {
+    name: row.name,
+    activeState: row.activeState as ActiveState,
+    subState: row.subState,
+    result: String(properties.get('Result') ?? ''),
+    mainPid: Number(properties.get('MainPID') ?? 0),
+    exitKind: EXIT_KINDS[Number(properties.get('ExecMainCode') ?? 0)] ?? 'none',
+    exitStatus: Number(properties.get('ExecMainStatus') ?? 0),
+    startedAtMs: msOfUsec(properties.get('ExecMainStartTimestamp')),
+    exitedAtMs: msOfUsec(properties.get('ExecMainExitTimestamp')),
+    invocationId: hex(invocationId),
+    controlGroup,
+    oomKills: use.oomKills ?? 0,
+    ...(cpuUsec === undefined ? {} : { cpuUsec }),
+    ...(use.memoryPeakBytes === undefined ? {} : { memoryPeakBytes: use.memoryPeakBytes }),
+    ...(use.throttledUsec === undefined ? {} : { throttledUsec: use.throttledUsec }),
+  };
+}
+
+function usecOfNsec(value: unknown): number | undefined {
+  return typeof value !== 'bigint' || value === UNSET ? undefined : Number(value / 1_000n);
+}
+
+function msOfUsec(value: unknown): number {
+  return typeof value !== 'bigint' || value === UNSET ? 0 : Number(value / 1_000n);
+}
+
+function hex(bytes: unknown): string {
+  return bytes === undefined ? '' : Buffer.from(bytes as Uint8Array).toString('hex');
+}
