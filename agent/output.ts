@@ -21,6 +21,9 @@ const WAITING_CHUNKS_MAX = 64;
 /** How often a full stream, and a file that a watch may have missed, are looked at, milliseconds. */
 const LOOK_MS = 50;
 const FOLLOW_LOOK_MS = 500;
+/** How long a request to follow a task may be ahead of the task, and how often that is looked at, milliseconds. */
+const LAUNCH_WAIT_MS = 10_000;
+const LAUNCH_LOOK_MS = 5;
 /** A reader that takes nothing for so long has gone, milliseconds. */
 const READER_GONE_MS = 60_000;
 const READ_BLOCK_MS = 2000;
@@ -91,11 +94,26 @@ async function copyOutput(
   signal: AbortSignal,
 ): Promise<string | undefined> {
   const { frameworkId, taskId } = request;
-  const sandbox = await options.findSandbox(frameworkId, taskId);
+  const sandbox = await findWhenThere(options, request, signal);
   if (sandbox === undefined) return `no output of task ${taskId} here: its sandbox has been removed, or it never ran`;
   const kinds = (['stdout', 'stderr'] as const).filter((kind) => request[kind]);
   await Promise.all(kinds.map((kind) => copyFile(options, request, { kind, path: join(sandbox, kind) }, signal)));
   return undefined;
+}
+
+/** A reader asks as soon as it has launched the task, and its request does not wait for the master: it may be early. */
+async function findWhenThere(
+  { findSandbox, clock }: OutputServerOptions,
+  { frameworkId, taskId, follow }: MessageOf<'ReadOutput'>,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const deadlineMs = clock.monotonicMs() + LAUNCH_WAIT_MS;
+  for (;;) {
+    const sandbox = await findSandbox(frameworkId, taskId);
+    if (sandbox !== undefined || !follow || signal.aborted) return sandbox;
+    if (clock.monotonicMs() > deadlineMs) return undefined;
+    await clock.sleep(LAUNCH_LOOK_MS, signal);
+  }
 }
 
 interface OutputFile {

@@ -59,7 +59,9 @@ function connectionNotices(): { readonly log: Log; begin: () => void; end: () =>
     },
     warn: (event, fields) => {
       if (event === 'redis.unreachable') {
-        say(`lost Redis at ${String(fields?.['url'])} (${String(fields?.['error'])}); trying again`);
+        say(
+          `lost Redis at ${String(fields?.['url'])} (${String(fields?.['error'])}); trying again`,
+        );
       }
     },
     error: () => undefined,

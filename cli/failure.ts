@@ -3,6 +3,7 @@
  * code. A stack trace only for what must not happen, because that is for whoever repairs Kaon.
  */
 import { codeOf, KaonError, messageOf } from '../protocol/errors.ts';
+import { escapeControls } from './words.ts';
 
 /** Exit codes of every command but `kaon run`, which has its command's own; `kaon --help` documents them. */
 export const EXIT_OK = 0;
@@ -34,11 +35,16 @@ export function exitCodeFor(error: unknown): number {
 /** @returns what to write to standard error: `kaon: message`, a hint, and a stack only for a fault of Kaon itself */
 export function describeFailure(error: unknown): string {
   const hint = (error as { hint?: unknown } | null)?.hint;
-  const lines = [`kaon: ${messageOf(error)}`];
+  // Lines are ours; what else moves the cursor may come from a task's name or a server's reply.
+  const message = messageOf(error).split('\n').map(escapeControls).join('\n');
+  const lines = [`kaon: ${message}`];
   if (typeof hint === 'string') lines.push(`hint: ${hint}`);
   if (!isOperating(error)) {
     const stack = error instanceof Error ? (error.stack ?? '') : '';
-    lines.push('this is a fault of Kaon; please report it with these lines:', stack.split('\n').slice(1).join('\n'));
+    lines.push(
+      'this is a fault of Kaon; please report it with these lines:',
+      stack.split('\n').slice(1).join('\n'),
+    );
   }
   return `${lines.join('\n')}\n`;
 }

@@ -2,7 +2,7 @@
  * Values of single flags, from text to numbers. Each function either returns what was meant or throws a usage error
  * that repeats flag and value, says what is wrong, and shows what would be right.
  */
-import { KaonError } from '../protocol/errors.ts';
+import type { KaonError } from '../protocol/errors.ts';
 import { TASK_CPU_MILLIS_MIN, TASK_MEM_MIB_MIN } from '../protocol/limits.ts';
 import {
   formatCpus,
@@ -22,11 +22,13 @@ export interface Flag {
   /** `--mem` */
   readonly flag: string;
   readonly value: string;
+  /** What was typed, if `value` is only a part of it. */
+  readonly typed?: string;
 }
 
 /** @returns the error for a flag's value: `--mem 12x: not a size; write 128M or 1.5G` */
-export function flagError({ flag, value }: Flag, problem: string): KaonError {
-  return usageError(`${flag} ${value === '' ? "''" : value}: ${problem}`);
+export function flagError({ flag, value, typed = value }: Flag, problem: string): KaonError {
+  return usageError(`${flag} ${typed === '' ? "''" : typed}: ${problem}`);
 }
 
 /** @returns thousandths of a core, from the least that a task may have */
@@ -51,11 +53,14 @@ export function memOf(flag: Flag, leastMib = TASK_MEM_MIB_MIN): number {
   if (memMib === undefined) throw flagError(flag, 'not a size; write 128M or 1.5G');
   if (memMib < leastMib) {
     // Who writes 128 means megabytes; it would be 128 bytes.
-    const bare = /^\s*[1-9]\d*\s*$/.test(flag.value) ? `; a bare number is bytes, write ${flag.value.trim()}M` : '';
+    const bare = /^\s*[1-9]\d*\s*$/.test(flag.value)
+      ? `; a bare number is bytes, write ${flag.value.trim()}M`
+      : '';
     const what = parseSize(flag.value) === 0 ? 'must be more than 0' : 'too little';
     throw flagError(flag, `${what}; the minimum is ${formatMib(leastMib)}${bare}`);
   }
-  if (memMib > MEM_MIB_MAX) throw flagError(flag, `too much; the maximum is ${formatMib(MEM_MIB_MAX)}`);
+  if (memMib > MEM_MIB_MAX)
+    throw flagError(flag, `too much; the maximum is ${formatMib(MEM_MIB_MAX)}`);
   return memMib;
 }
 
@@ -91,7 +96,8 @@ export function sizeOf(flag: Flag): number {
 /** @returns a whole number from 1 to `max` */
 export function countFlagOf(flag: Flag, max: number): number {
   const count = /^\d+$/.test(flag.value) ? Number(flag.value) : Number.NaN;
-  if (!(count >= 1 && count <= max)) throw flagError(flag, `not a whole number from 1 to ${String(max)}`);
+  if (!(count >= 1 && count <= max))
+    throw flagError(flag, `not a whole number from 1 to ${String(max)}`);
   return count;
 }
 
@@ -113,7 +119,11 @@ export interface PairRule {
 }
 
 /** @returns the pairs of a flag that may be given several times; a key that is given twice has its last value */
-export function pairsOf(flag: string, values: readonly string[], rule: PairRule): Record<string, string> {
+export function pairsOf(
+  flag: string,
+  values: readonly string[],
+  rule: PairRule,
+): Record<string, string> {
   const pairs: Record<string, string> = {};
   for (const value of values) {
     const at = value.indexOf('=');
@@ -121,7 +131,10 @@ export function pairsOf(flag: string, values: readonly string[], rule: PairRule)
     const key = value.slice(0, at);
     const text = value.slice(at + 1);
     if (!rule.key.test(key)) {
-      throw flagError({ flag, value }, `${JSON.stringify(key)} is not ${rule.keyIs}; write ${rule.example}`);
+      throw flagError(
+        { flag, value },
+        `${JSON.stringify(key)} is not ${rule.keyIs}; write ${rule.example}`,
+      );
     }
     if (text.length > rule.maxValueChars) {
       throw flagError(
@@ -147,7 +160,7 @@ export function resourcesOf(flag: Flag, least: Resources): Partial<Resources> {
   const resources: { cpuMillis?: number; memMib?: number } = {};
   for (const part of flag.value.split(',')) {
     const [, key = '', value = ''] = /^\s*([^=]*?)\s*=\s*(.*?)\s*$/.exec(part) ?? [];
-    const inner: Flag = { flag: `${flag.flag} ${key}`, value };
+    const inner: Flag = { flag: flag.flag, value, typed: part.trim() };
     if (key === 'cpus' && resources.cpuMillis === undefined) {
       resources.cpuMillis = cpusOf(inner, least.cpuMillis);
     } else if (key === 'mem' && resources.memMib === undefined) {

@@ -4,7 +4,10 @@ import type { TaskState } from '../protocol/task-state.ts';
 
 /** `TASK_RUNNING` as `running`, `TASK_GONE_BY_OPERATOR` as `gone by operator`. */
 export function shortState(state: TaskState): string {
-  return state.replace(/^TASK_/, '').toLowerCase().replaceAll('_', ' ');
+  return state
+    .replace(/^TASK_/, '')
+    .toLowerCase()
+    .replaceAll('_', ' ');
 }
 
 /** `2026-11-20 18:53:12`, local time. */

@@ -213,7 +213,7 @@ export class SchedulerDriver {
     this.#send({
       type: 'LaunchTasks',
       frameworkId: this.frameworkId,
-      offerIds: [offerIds].flat() as OfferId[],
+      offerIds: typeof offerIds === 'string' ? [offerIds] : [...offerIds],
       tasks: [...tasks],
       ...(filters && { filters }),
     });

@@ -64,7 +64,8 @@ export class RedisStore implements Store {
     Record<'append' | 'heartbeat' | 'acquire' | 'renew' | 'release' | 'commit', Script>
   >;
   readonly #readers = new Map<string, Redis>();
-  #subscriber: Promise<Redis> | undefined;
+  #subscriber: Redis | undefined;
+  #subscribed: Promise<unknown> | undefined;
   #closed = false;
 
   constructor(options: RedisStoreOptions) {
@@ -154,7 +155,17 @@ export class RedisStore implements Store {
   }
 
   async waitForLeaderChange(timeoutMs: number): Promise<void> {
-    const subscriber = await (this.#subscriber ??= this.#subscribe());
+    const subscriber = (this.#subscriber ??= connectRedis({
+      ...this.#options,
+      name: `${this.#options.name}-leader`,
+    }));
+    this.#subscribed ??= subscriber.subscribe(this.keys.leaderChannel);
+    try {
+      await this.#subscribed;
+    } catch (error) {
+      this.#subscribed = undefined; // Another attempt may succeed.
+      throw error;
+    }
     await new Promise<void>((resolve) => {
       const done = (): void => {
         clearTimeout(timer);
@@ -286,11 +297,12 @@ export class RedisStore implements Store {
     await this.redis.unlink(this.keys.output(readId));
   }
 
-  async close(): Promise<void> {
+  close(): Promise<void> {
     this.#closed = true;
     for (const reader of this.#readers.values()) reader.disconnect();
-    if (this.#subscriber) (await this.#subscriber).disconnect();
+    this.#subscriber?.disconnect();
     this.redis.disconnect();
+    return Promise.resolve();
   }
 
   /** @returns the connection for one kind of blocking read; a closed store's reads fail instead of hanging. */
@@ -319,12 +331,6 @@ export class RedisStore implements Store {
       id,
       messages: fieldsOf(fields)['messages'] ?? '',
     }));
-  }
-
-  async #subscribe(): Promise<Redis> {
-    const subscriber = connectRedis({ ...this.#options, name: `${this.#options.name}-leader` });
-    await subscriber.subscribe(this.keys.leaderChannel);
-    return subscriber;
   }
 }
 

@@ -3,7 +3,12 @@
  * so that a bad entry is counted and skipped and stops nobody.
  */
 import type { z } from 'zod';
-import { ENTRY_MAX_BYTES, ENTRY_MAX_MESSAGES, MESSAGE_MAX_BYTES } from './limits.ts';
+import {
+  ENTRY_FULL_BYTES,
+  ENTRY_MAX_BYTES,
+  ENTRY_MAX_MESSAGES,
+  MESSAGE_MAX_BYTES,
+} from './limits.ts';
 import { Message } from './messages.ts';
 import { TaskInfo } from './task.ts';
 
@@ -22,7 +27,8 @@ const knownTypes: ReadonlySet<string> = new Set(
 );
 
 /**
- * Packs messages into stream entries, in order, each within the limits of an entry.
+ * Packs messages into stream entries, in order. An entry is full at `ENTRY_FULL_BYTES` or `ENTRY_MAX_MESSAGES`; only
+ * a single message that is larger than that by itself makes a larger one.
  *
  * @returns JSON arrays; an empty list for no messages
  */
@@ -33,7 +39,7 @@ export function encodeEntries(messages: readonly Message[]): string[] {
   for (const message of messages) {
     const text = JSON.stringify(message);
     // UTF-8 takes at most three bytes for a UTF-16 unit: counted so, the limit holds without encoding twice.
-    const full = parts.length >= ENTRY_MAX_MESSAGES || (chars + text.length) * 3 > ENTRY_MAX_BYTES;
+    const full = parts.length >= ENTRY_MAX_MESSAGES || (chars + text.length) * 3 > ENTRY_FULL_BYTES;
     if (full && parts.length > 0) {
       entries.push(`[${parts.join(',')}]`);
       parts = [];

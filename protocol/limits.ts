@@ -1,7 +1,12 @@
 /** Every maximum of the wire, in one place: a peer that goes over one gets an error that names it. */
 
-/** One stream entry, bytes of JSON. Redis takes 512 MB; what a person can still read is far less. */
-export const ENTRY_MAX_BYTES = 1024 * 1024;
+/**
+ * One stream entry, bytes of JSON; a larger one is refused. Redis takes 512 MB; this is room for the largest single
+ * message that the other limits allow in practice: 10,000 tasks in one launch, 100,000 in one registration.
+ */
+export const ENTRY_MAX_BYTES = 16 * 1024 * 1024;
+/** Up to here several messages share an entry, bytes of JSON: what a reader takes at a time stays small. */
+export const ENTRY_FULL_BYTES = 1024 * 1024;
 /** Messages packed into one stream entry. */
 export const ENTRY_MAX_MESSAGES = 500;
 /** One message, bytes of JSON: a command line and its environment (Linux allows 2 MiB; 256 KiB is a script). */

@@ -42,6 +42,11 @@ export function fits(need: Resources, have: Resources): boolean {
   return need.cpuMillis <= have.cpuMillis && need.memMib <= have.memMib;
 }
 
+/** True if both have the same of everything. */
+export function areEqual(a: Resources, b: Resources): boolean {
+  return a.cpuMillis === b.cpuMillis && a.memMib === b.memMib;
+}
+
 /** How many whole units of `need` are in `have`; 0 for none, Infinity if `need` is empty. */
 export function unitsIn(need: Resources, have: Resources): number {
   const byCpu = need.cpuMillis > 0 ? Math.floor(have.cpuMillis / need.cpuMillis) : Infinity;

@@ -46,13 +46,13 @@ export interface BusConnectionOptions {
   readonly matchRules: readonly string[];
   readonly timeoutMs: number;
   readonly onSignal: (signal: BusSignal) => void;
-  /** Called once, when the connection is lost or ended. */
+  /** Called once, when a connection that had been made is lost or ended. */
   readonly onEnd: (reason: string) => void;
 }
 
 /** What this file uses of `dbus-next`'s private connection. */
 interface Socket {
-  on(event: 'end' | 'error', listener: (error?: unknown) => void): void;
+  on(event: 'end', listener: () => void): void;
   readonly stream: {
     on(event: 'close', listener: () => void): void;
     destroy(): void;
@@ -60,56 +60,58 @@ interface Socket {
   };
 }
 
-type Reject = (error: Error) => void;
-
 /**
  * Connects, says Hello and adds the match rules.
  *
- * @throws KaonError `bus-down` if the bus is not there or does not answer within `timeoutMs`
+ * @throws KaonError `bus-down` or `bus-timeout` if the bus is not there or does not answer within `timeoutMs`
  */
 export async function connectBus(options: BusConnectionOptions): Promise<BusConnection> {
-  const bus = dbus.sessionBus({ busAddress: options.address });
-  const socket = (bus as unknown as { _connection: Socket })._connection;
-  const pending = new Set<Reject>();
-  let endedBy: string | undefined;
-  let isUp = false;
+  const connection = new Connection(options);
+  await connection.greet();
+  return connection;
+}
 
-  const end = (reason: string): void => {
-    if (endedBy !== undefined) return;
-    endedBy = reason;
-    for (const reject of pending) reject(busDown(options.address, reason));
-    pending.clear();
-    socket.stream.destroy();
-    if (isUp) options.onEnd(reason);
-  };
-  // The bus must have an 'error' listener, or an error ends the process; it forwards the socket's.
-  bus.on('error', (error: unknown) => end(messageOf(error)));
-  socket.on('end', () => end('the bus closed the connection'));
-  socket.stream.on('close', () => end('the connection was closed'));
+class Connection implements BusConnection {
+  private readonly options: BusConnectionOptions;
+  private readonly bus: ReturnType<typeof dbus.sessionBus>;
+  private readonly socket: Socket;
+  private readonly hello: Promise<void>;
+  /** Rejects a call that is under way. */
+  private readonly pending = new Set<(error: Error) => void>();
+  private endedBy: string | undefined;
+  private isUp = false;
 
-  const guard = <T>(work: Promise<T>, what: string, timeoutMs: number): Promise<T> =>
-    new Promise<T>((resolve, reject) => {
-      if (endedBy !== undefined) return reject(busDown(options.address, endedBy));
-      const settle = (): void => {
-        clearTimeout(timer);
-        pending.delete(fail);
-      };
-      const fail: Reject = (error) => {
-        settle();
-        reject(error);
-      };
-      const timer = setTimeout(
-        () => fail(new KaonError('bus-timeout', `no answer to ${what} within ${timeoutMs} ms`)),
-        timeoutMs,
-      );
-      pending.add(fail);
-      work.then((value) => {
-        settle();
-        resolve(value);
-      }, fail);
-    });
+  constructor(options: BusConnectionOptions) {
+    this.options = options;
+    this.bus = dbus.sessionBus({ busAddress: options.address });
+    this.socket = (this.bus as unknown as { _connection: Socket })._connection;
+    // Without an 'error' listener an error of the socket, which the bus forwards, would end the process.
+    this.bus.on('error', (error: unknown) => this.lost(messageOf(error)));
+    this.socket.on('end', () => this.lost('the bus closed the connection'));
+    this.socket.stream.on('close', () => this.lost('the connection was closed'));
+    this.hello = new Promise((resolve) => this.bus.once('connect', () => resolve()));
+  }
 
-  const call = async (request: BusCall, timeoutMs: number): Promise<readonly unknown[]> => {
+  async greet(): Promise<void> {
+    try {
+      await this.guard(this.hello, 'Hello', this.options.timeoutMs);
+      this.bus.on('message', (message: { type: number }) => {
+        if (message.type === SIGNAL) this.options.onSignal(message as unknown as BusSignal);
+      });
+      const bus = { destination: BUS_NAME, path: BUS_PATH, interface: BUS_NAME };
+      for (const rule of this.options.matchRules) {
+        const addMatch = { ...bus, member: 'AddMatch', signature: 's', body: [rule] };
+        await this.call(addMatch, this.options.timeoutMs);
+      }
+    } catch (error) {
+      this.lost(messageOf(error));
+      throw error;
+    }
+    this.isUp = true;
+    if (this.endedBy !== undefined) throw this.down();
+  }
+
+  async call(request: BusCall, timeoutMs: number): Promise<readonly unknown[]> {
     const message = new dbus.Message({
       destination: request.destination,
       path: request.path,
@@ -121,43 +123,71 @@ export async function connectBus(options: BusConnectionOptions): Promise<BusConn
     });
     // A closed socket is told apart from a bad argument here: `dbus-next` throws plain errors inside of the promise for
     // both, and the socket stops being writable before it says that it has ended.
-    const reply = bus.call(message).catch((error: unknown) => {
-      if (!socket.stream.writable) end('the socket is closed');
-      throw endedBy === undefined ? callFailed(request, error) : busDown(options.address, endedBy);
+    const reply = this.bus.call(message).catch((error: unknown) => {
+      if (!this.socket.stream.writable) this.lost('the socket is closed');
+      throw this.endedBy === undefined ? callFailed(request, error) : this.down();
     });
-    const answer = await guard(reply, `${request.interface}.${request.member}`, timeoutMs);
+    const what = `${request.interface}.${request.member}`;
+    const answer = await this.guard(reply, what, timeoutMs);
     return (answer?.body ?? []) as readonly unknown[];
-  };
-
-  const hello = new Promise<void>((resolve) => bus.once('connect', () => resolve()));
-  try {
-    await guard(hello, 'Hello', options.timeoutMs);
-    bus.on('message', (message: { type: number }) => {
-      if (message.type === SIGNAL) options.onSignal(message as unknown as BusSignal);
-    });
-    const addMatch = { destination: BUS_NAME, path: BUS_PATH, interface: BUS_NAME, member: 'AddMatch' };
-    for (const rule of options.matchRules) {
-      await call({ ...addMatch, signature: 's', body: [rule] }, options.timeoutMs);
-    }
-  } catch (error) {
-    end(messageOf(error));
-    throw error;
   }
-  isUp = true;
-  if (endedBy !== undefined) throw busDown(options.address, endedBy);
-  return { call, end: () => end('closed by us') };
-}
 
-function busDown(address: string, reason: string): KaonError {
-  return new KaonError('bus-down', `no connection to the message bus at ${address}: ${reason}`);
+  end(): void {
+    this.lost('closed by us');
+  }
+
+  /** Settles as `work` does, unless the connection ends or the time runs out first. */
+  private guard<T>(work: Promise<T>, what: string, timeoutMs: number): Promise<T> {
+    if (this.endedBy !== undefined) {
+      // Nobody waits for it any more, and an unhandled rejection would end the process.
+      work.catch(() => undefined);
+      return Promise.reject(this.down());
+    }
+    return new Promise<T>((resolve, reject) => {
+      const settle = (): void => {
+        clearTimeout(timer);
+        this.pending.delete(fail);
+      };
+      const fail = (error: Error): void => {
+        settle();
+        reject(error);
+      };
+      const late = `no answer to ${what} within ${timeoutMs} ms`;
+      const timer = setTimeout(() => fail(new KaonError('bus-timeout', late)), timeoutMs);
+      this.pending.add(fail);
+      work.then((value) => {
+        settle();
+        resolve(value);
+      }, fail);
+    });
+  }
+
+  private lost(reason: string): void {
+    if (this.endedBy !== undefined) return;
+    this.endedBy = reason;
+    for (const reject of [...this.pending]) reject(this.down());
+    this.socket.stream.destroy();
+    if (this.isUp) this.options.onEnd(reason);
+  }
+
+  private down(): KaonError {
+    const why = this.endedBy ?? 'it is not up';
+    return new KaonError(
+      'bus-down',
+      `no connection to the message bus at ${this.options.address}: ${why}`,
+    );
+  }
 }
 
 /** `dbus-next` puts the error's D-Bus name in `type` and the text in `text`. */
 function callFailed(request: BusCall, error: unknown): Error {
-  if (codeOf(error) === 'bus-down') return error as Error;
   const { type, text } = error as { type?: string; text?: string };
   const details = { cause: error, ...(type === undefined ? {} : { hint: type }) };
-  return new KaonError('bus-call', `${request.member} failed: ${text ?? messageOf(error)}`, details);
+  return new KaonError(
+    'bus-call',
+    `${request.member} failed: ${text ?? messageOf(error)}`,
+    details,
+  );
 }
 
 /** The D-Bus name of a failed call's error, e.g. `org.freedesktop.systemd1.NoSuchUnit`; undefined for other errors. */

@@ -6,6 +6,7 @@
  */
 import { KaonError, messageOf } from '../protocol/errors.ts';
 import { connectBus, type BusCall, type BusConnection, type BusSignal } from './bus-connection.ts';
+import { createSlots } from './slots.ts';
 
 /** dbus-daemon refuses more than 128 calls without answer per connection, for root too. */
 const CALLS_IN_FLIGHT_MAX = 64;
@@ -41,103 +42,111 @@ export interface Bus {
 
 /** Starts to connect and returns at once; `onState('up')` tells when it works. */
 export function openBus(options: BusOptions): Bus {
-  let connection: BusConnection | undefined;
-  let closed = false;
-  let retryMs = RETRY_MIN_MS;
-  let retryTimer: NodeJS.Timeout | undefined;
-  let inFlight = 0;
-  const queue: (() => void)[] = [];
-  const upWaiters = new Set<(up: boolean) => void>();
+  const bus = new ReconnectingBus(options);
+  bus.start();
+  return bus;
+}
 
-  const settleWaiters = (up: boolean): void => {
-    for (const settle of [...upWaiters]) settle(up);
-  };
+class ReconnectingBus implements Bus {
+  private readonly options: BusOptions;
+  private readonly slots = createSlots(CALLS_IN_FLIGHT_MAX);
+  private readonly upWaiters = new Set<(up: boolean) => void>();
+  private connection: BusConnection | undefined;
+  private isClosed = false;
+  private retryMs = RETRY_MIN_MS;
+  private retryTimer: NodeJS.Timeout | undefined;
 
-  const retry = (reason: string): void => {
-    if (closed) return;
-    options.log?.warn('bus.retry', { address: options.address, reason, retryMs });
-    retryTimer = setTimeout(() => void connect(), retryMs);
-    retryMs = Math.min(retryMs * 2, RETRY_MAX_MS);
-  };
+  constructor(options: BusOptions) {
+    this.options = options;
+  }
 
-  const lost = (reason: string): void => {
-    if (connection === undefined) return;
-    connection = undefined;
-    if (closed) return;
-    options.onState('down');
-    retry(reason);
-  };
+  start(): void {
+    void this.connect();
+  }
 
-  const connect = async (): Promise<void> => {
+  async call(request: BusCall, timeoutMs = CALL_TIMEOUT_MS): Promise<readonly unknown[]> {
+    const leave = await this.slots.enter();
+    try {
+      if (this.connection === undefined) {
+        const message = `no connection to the message bus at ${this.options.address}`;
+        throw new KaonError('bus-down', message);
+      }
+      return await this.connection.call(request, timeoutMs);
+    } finally {
+      leave();
+    }
+  }
+
+  waitUp(timeoutMs: number): Promise<boolean> {
+    if (this.connection !== undefined || this.isClosed) return Promise.resolve(!this.isClosed);
+    return new Promise((resolve) => {
+      const settle = (up: boolean): void => {
+        clearTimeout(timer);
+        this.upWaiters.delete(settle);
+        resolve(up);
+      };
+      const timer = setTimeout(() => settle(false), timeoutMs);
+      this.upWaiters.add(settle);
+    });
+  }
+
+  close(): void {
+    this.isClosed = true;
+    clearTimeout(this.retryTimer);
+    this.connection?.end();
+    this.connection = undefined;
+    this.settleWaiters(false);
+  }
+
+  private async connect(): Promise<void> {
     let ended: string | undefined;
     let fresh: BusConnection | undefined;
     try {
       fresh = await connectBus({
-        address: options.address,
-        matchRules: options.matchRules,
+        address: this.options.address,
+        matchRules: this.options.matchRules,
         timeoutMs: CALL_TIMEOUT_MS,
-        onSignal: options.onSignal,
+        onSignal: this.options.onSignal,
         onEnd: (reason) => {
           ended = reason;
-          lost(reason);
+          this.lost(reason);
         },
       });
-      await options.onConnected(fresh);
+      await this.options.onConnected(fresh);
     } catch (error) {
       fresh?.end();
-      return retry(messageOf(error));
+      this.retry(messageOf(error));
+      return;
     }
-    if (closed) return fresh.end();
-    if (ended !== undefined) return retry(ended);
-    connection = fresh;
-    retryMs = RETRY_MIN_MS;
-    options.onState('up');
-    settleWaiters(true);
-  };
+    if (this.isClosed) fresh.end();
+    else if (ended !== undefined) this.retry(ended);
+    else this.up(fresh);
+  }
 
-  const enter = (): Promise<void> | undefined => {
-    if (inFlight++ < CALLS_IN_FLIGHT_MAX) return undefined;
-    return new Promise((resolve) => queue.push(resolve));
-  };
-  const leave = (): void => {
-    inFlight -= 1;
-    queue.shift()?.();
-  };
+  private up(connection: BusConnection): void {
+    this.connection = connection;
+    this.retryMs = RETRY_MIN_MS;
+    this.options.onState('up');
+    this.settleWaiters(true);
+  }
 
-  const call = async (request: BusCall, timeoutMs = CALL_TIMEOUT_MS): Promise<readonly unknown[]> => {
-    const turn = enter();
-    if (turn !== undefined) await turn;
-    try {
-      if (connection === undefined) {
-        throw new KaonError('bus-down', `no connection to the message bus at ${options.address}`);
-      }
-      return await connection.call(request, timeoutMs);
-    } finally {
-      leave();
-    }
-  };
+  private lost(reason: string): void {
+    if (this.connection === undefined) return;
+    this.connection = undefined;
+    if (this.isClosed) return;
+    this.options.onState('down');
+    this.retry(reason);
+  }
 
-  const waitUp = (timeoutMs: number): Promise<boolean> => {
-    if (connection !== undefined || closed) return Promise.resolve(!closed);
-    return new Promise((resolve) => {
-      const settle = (up: boolean): void => {
-        clearTimeout(timer);
-        upWaiters.delete(settle);
-        resolve(up);
-      };
-      const timer = setTimeout(() => settle(false), timeoutMs);
-      upWaiters.add(settle);
-    });
-  };
+  private retry(reason: string): void {
+    if (this.isClosed) return;
+    const { retryMs } = this;
+    this.options.log?.warn('bus.retry', { address: this.options.address, reason, retryMs });
+    this.retryTimer = setTimeout(() => void this.connect(), retryMs);
+    this.retryMs = Math.min(retryMs * 2, RETRY_MAX_MS);
+  }
 
-  const close = (): void => {
-    closed = true;
-    clearTimeout(retryTimer);
-    connection?.end();
-    connection = undefined;
-    settleWaiters(false);
-  };
-
-  void connect();
-  return { call, waitUp, close };
+  private settleWaiters(up: boolean): void {
+    for (const settle of [...this.upWaiters]) settle(up);
+  }
 }

@@ -85,5 +85,5 @@ function readKey(file: string, key: string): number | undefined {
 /** Leaves out what is undefined, as `exactOptionalPropertyTypes` wants it. */
 function defined(use: { readonly [Key in keyof CgroupUse]-?: number | undefined }): CgroupUse {
   const entries = Object.entries(use).filter(([, value]) => value !== undefined);
-  return Object.fromEntries(entries) as CgroupUse;
+  return Object.fromEntries(entries);
 }

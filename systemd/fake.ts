@@ -57,103 +57,128 @@ interface FakeUnit {
 }
 
 export function createFakeSystemd(options: FakeSystemdOptions = {}): FakeSystemd {
-  const nowMs = options.nowMs ?? (() => 0);
-  const units = new Map<string, FakeUnit>();
-  const unitListeners: ((name: string) => void)[] = [];
-  const connectionListeners: ((state: SystemdConnection) => void)[] = [];
-  const waiting: (() => void)[] = [];
-  let isUp = true;
-  let started = 0;
+  return new Fake(options);
+}
 
-  /** Every call takes a turn of the event loop's microtasks, and none goes through while disconnected. */
-  const arrive = async (): Promise<void> => {
-    await Promise.resolve();
-    while (!isUp) await new Promise<void>((resolve) => waiting.push(resolve));
-  };
-  const announce = (name: string): void => {
-    if (isUp) for (const listener of unitListeners) listener(name);
-  };
+class Fake implements FakeSystemd {
+  private readonly program: (spec: UnitSpec) => FakeProgram;
+  private readonly nowMs: () => number;
+  private readonly units = new Map<string, FakeUnit>();
+  private readonly unitListeners: ((name: string) => void)[] = [];
+  private readonly connectionListeners: ((state: SystemdConnection) => void)[] = [];
+  private readonly waiting: (() => void)[] = [];
+  private isUp = true;
+  private startCount = 0;
 
-  const finish = (name: string, end: FakeEnd): void => {
-    const unit = units.get(name);
-    if (unit === undefined || unit.status.subState !== 'running') return;
-    unit.status = endedStatus(unit.status, end, nowMs());
-    announce(name);
-  };
+  constructor(options: FakeSystemdOptions) {
+    this.program = options.program ?? (() => ({}));
+    this.nowMs = options.nowMs ?? (() => 0);
+  }
 
-  const startUnit = async (spec: UnitSpec): Promise<StartResult> => {
-    await arrive();
-    if (units.has(spec.name)) {
+  readonly startUnit = async (spec: UnitSpec): Promise<StartResult> => {
+    await this.arrive();
+    if (this.units.has(spec.name)) {
       const message = `StartTransientUnit failed: Unit ${spec.name} was already loaded or has a fragment file.`;
       return { ok: false, kind: 'refused', message };
     }
-    started += 1;
-    const program = options.program?.(spec) ?? {};
-    const status = runningStatus(spec, started, nowMs());
-    if (program.failsWith !== undefined) {
-      const end: FakeEnd = { exitKind: 'exited', exitStatus: program.failsWith, result: 'exit-code' };
-      const message = `start of ${spec.name} failed: job failed, exit-code, exit status ${program.failsWith}`;
-      return { ok: false, kind: 'job', message, status: endedStatus(status, end, nowMs()) };
-    }
-    units.set(spec.name, { spec, program, status });
+    this.startCount += 1;
+    const program = this.program(spec);
+    const status = runningStatus(spec, this.startCount, this.nowMs());
+    if (program.failsWith !== undefined)
+      return failedStart(status, program.failsWith, this.nowMs());
+    this.units.set(spec.name, { spec, program, status });
     const { ends } = program;
-    if (ends !== undefined) queueMicrotask(() => finish(spec.name, ends));
+    if (ends !== undefined) queueMicrotask(() => this.finish(spec.name, ends));
     return { ok: true };
   };
 
-  const killUnit = async (name: string, signal: number): Promise<boolean> => {
-    await arrive();
-    const unit = units.get(name);
+  readonly killUnit = async (name: string, signal: number): Promise<boolean> => {
+    await this.arrive();
+    const unit = this.units.get(name);
     if (unit === undefined) return false;
     if (signal === SIGTERM && unit.program.ignoresSigterm === true) return true;
-    finish(name, { exitKind: 'killed', exitStatus: signal });
+    this.finish(name, { exitKind: 'killed', exitStatus: signal });
     return true;
   };
 
-  const setUp = (up: boolean): void => {
-    if (isUp === up) return;
-    isUp = up;
-    for (const listener of connectionListeners) listener(up ? 'up' : 'down');
-    if (up) for (const resume of waiting.splice(0)) resume();
+  readonly releaseUnit = async (name: string): Promise<void> => {
+    await this.arrive();
+    this.units.delete(name);
   };
 
-  return {
-    startUnit,
-    killUnit,
-    finish,
-    releaseUnit: async (name) => {
-      await arrive();
-      units.delete(name);
-    },
-    listUnits: async (pattern) => {
-      await arrive();
-      const names = [...units.keys()].filter((name) => matchesGlob(pattern, name)).sort();
-      return names.map((name) => rowOf(units.get(name)?.status)).filter((row) => row !== undefined);
-    },
-    readUnit: async (name) => {
-      await arrive();
-      return units.get(name)?.status;
-    },
-    ensureKeeper: async (name, slice) => {
-      await arrive();
-      if (units.has(name)) return;
-      const spec = keeperSpec(name, slice);
-      units.set(name, { spec, program: {}, status: runningStatus(spec, 0, nowMs()) });
-    },
-    describe: async () => {
-      await arrive();
-      return { version: '252', cgroupVersion: 'v2' };
-    },
-    onUnitChanged: (listener) => void unitListeners.push(listener),
-    onConnection: (listener) => {
-      connectionListeners.push(listener);
-      if (isUp) queueMicrotask(() => listener('up'));
-    },
-    close: () => Promise.resolve(),
-    disconnect: () => setUp(false),
-    reconnect: () => setUp(true),
-    specOf: (name) => units.get(name)?.spec,
+  readonly listUnits = async (pattern: string): Promise<UnitRow[]> => {
+    await this.arrive();
+    return [...this.units.values()]
+      .map(({ status }) => status)
+      .filter(({ name }) => matchesGlob(pattern, name))
+      .map(({ name, activeState, subState }) => ({ name, activeState, subState }))
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
   };
+
+  readonly readUnit = async (name: string): Promise<UnitStatus | undefined> => {
+    await this.arrive();
+    return this.units.get(name)?.status;
+  };
+
+  readonly ensureKeeper = async (name: string, slice: string): Promise<void> => {
+    await this.arrive();
+    if (this.units.has(name)) return;
+    const spec = keeperSpec(name, slice);
+    const status = runningStatus(spec, this.startCount, this.nowMs());
+    this.units.set(name, { spec, program: {}, status });
+  };
+
+  readonly describe = async (): Promise<{ version: string; cgroupVersion: 'v1' | 'v2' }> => {
+    await this.arrive();
+    return { version: '252', cgroupVersion: 'v2' };
+  };
+
+  readonly onUnitChanged = (listener: (name: string) => void): void => {
+    this.unitListeners.push(listener);
+  };
+
+  readonly onConnection = (listener: (state: SystemdConnection) => void): void => {
+    this.connectionListeners.push(listener);
+    if (this.isUp) queueMicrotask(() => listener('up'));
+  };
+
+  readonly close = (): Promise<void> => Promise.resolve();
+
+  readonly finish = (name: string, end: FakeEnd): void => {
+    const unit = this.units.get(name);
+    if (unit?.status.subState !== 'running') return;
+    unit.status = endedStatus(unit.status, end, this.nowMs());
+    if (this.isUp) for (const listener of this.unitListeners) listener(name);
+  };
+
+  readonly disconnect = (): void => {
+    this.setUp(false);
+  };
+
+  readonly reconnect = (): void => {
+    this.setUp(true);
+  };
+
+  readonly specOf = (name: string): UnitSpec | undefined => this.units.get(name)?.spec;
+
+  /** Every call takes a turn of the event loop's microtasks, and none goes through while disconnected. */
+  private async arrive(): Promise<void> {
+    await Promise.resolve();
+    while (!this.isUp) await new Promise<void>((resolve) => this.waiting.push(resolve));
+  }
+
+  private setUp(up: boolean): void {
+    if (this.isUp === up) return;
+    this.isUp = up;
+    for (const listener of this.connectionListeners) listener(up ? 'up' : 'down');
+    if (up) for (const resume of this.waiting.splice(0)) resume();
+  }
+}
+
+function failedStart(status: UnitStatus, exitStatus: number, nowMs: number): StartResult {
+  const end: FakeEnd = { exitKind: 'exited', exitStatus, result: 'exit-code' };
+  const message = `start of ${status.name} failed: job failed, exit-code, exit status ${exitStatus}`;
+  return { ok: false, kind: 'job', message, status: endedStatus(status, end, nowMs) };
 }
 
 function runningStatus(spec: UnitSpec, serial: number, startedAtMs: number): UnitStatus {
@@ -176,7 +201,6 @@ function runningStatus(spec: UnitSpec, serial: number, startedAtMs: number): Uni
   };
 }
 
-/** An OOM kill means that the limit was reached, whatever else the end says of memory. */
 function endedStatus(status: UnitStatus, end: FakeEnd, exitedAtMs: number): UnitStatus {
   const result = end.result ?? 'success';
   const isFailed = result !== 'success';
@@ -204,11 +228,6 @@ export function oomEnd(memoryMib: number): FakeEnd {
     oomKills: 1,
     memoryPeakBytes: memoryMib * BYTES_PER_MIB,
   };
-}
-
-function rowOf(status: UnitStatus | undefined): UnitRow | undefined {
-  if (status === undefined) return undefined;
-  return { name: status.name, activeState: status.activeState, subState: status.subState };
 }
 
 /** fnmatch(3) as far as unit patterns go: `*` and `?`. */

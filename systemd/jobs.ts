@@ -40,16 +40,19 @@ export function createJobWaits(timeoutMs: number): JobWaits {
 
   const run = async (queue: () => Promise<string>): Promise<JobResult> => {
     const lossesBefore = losses;
+    let waited: Promise<JobResult>;
     calls += 1;
     try {
       const path = await queue();
       const result = early.get(path);
       if (result !== undefined) return result;
-      return losses === lossesBefore ? wait(path) : 'unknown';
+      if (losses !== lossesBefore) return 'unknown';
+      waited = wait(path);
     } finally {
       calls -= 1;
       if (calls === 0) early.clear();
     }
+    return waited;
   };
 
   const removed = (path: string, result: JobResult): void => {

@@ -1,49 +1,45 @@
 /**
  * `Systemd` over D-Bus: translates and waits, and decides nothing about tasks.
  *
- * systemd and the bus daemon may restart at any time. Calls that may be repeated are repeated until
- * they get an answer or the time is up; a start whose fate is unknown is looked up by its name,
- * which is why names must be unique per launch.
+ * systemd and the bus daemon may restart at any time (`systemd-link.ts`). A start whose fate is
+ * unknown is looked up by its name, which is why names must be unique per launch.
  */
 import { KaonError, messageOf } from '../protocol/errors.ts';
-import { openBus, type BusLog } from './bus.ts';
-import type { BusConnection, BusSignal } from './bus-connection.ts';
-import { detectCgroupVersion, readCgroupUse } from './cgroup-use.ts';
-import { createJobWaits, type JobResult } from './jobs.ts';
-import { isTaskSlice, sliceCgroup, unitOfPath } from './names.ts';
-import type { ActiveState, StartResult, Systemd, SystemdConnection, UnitRow, UnitStatus } from './port.ts';
-import { isExecFailure, keeperUnit, transientUnit, type TransientUnit, type UnitSpec } from './properties.ts';
-import { SWEEP_MS, sweepSlices } from './slice-sweep.ts';
-import { createSlots } from './slots.ts';
+import type { BusLog } from './bus.ts';
+import { detectCgroupVersion, readCgroupUse, type CgroupVersion } from './cgroup-use.ts';
+import type { JobResult } from './jobs.ts';
+import { isTaskSlice, sliceCgroup } from './names.ts';
+import type {
+  ActiveState,
+  StartResult,
+  Systemd,
+  SystemdConnection,
+  UnitRow,
+  UnitStatus,
+} from './port.ts';
 import {
-  MANAGER,
-  SERVICE,
-  SYSTEMD,
+  isExecFailure,
+  keeperUnit,
+  transientUnit,
+  type TransientUnit,
+  type UnitSpec,
+} from './properties.ts';
+import { SWEEP_MS, sweepSlices } from './slice-sweep.ts';
+import { createSlots, type Slots } from './slots.ts';
+import {
   isNoSuchUnit,
   isOutcomeUnknown,
   isUnitExists,
-  systemdCalls,
-  unwrap,
+  type SystemdCalls,
 } from './systemd-calls.ts';
+import { SystemdLink } from './systemd-link.ts';
 import { STATUS_PROPERTIES, unitStatus } from './unit-status.ts';
 
 const SYSTEM_BUS_ADDRESS = 'unix:path=/run/dbus/system_bus_socket';
 const CGROUP_ROOT = '/sys/fs/cgroup';
 const STARTS_IN_FLIGHT_MAX = 8;
-/** For how long a call is repeated while systemd is away. */
-const RECOVER_MS = 30_000;
-const REPEAT_MS = 20;
-/** Longest wait for a job's end before the unit itself is looked at. */
-const JOB_LOOK_MS = 10_000;
 const RELEASE_LOOK_MS = 2;
 const RELEASE_LOOKS_MAX = 500;
-
-const MATCH_RULES = [
-  `type='signal',sender='${SYSTEMD}',interface='${MANAGER}',member='JobRemoved'`,
-  `type='signal',sender='${SYSTEMD}',interface='${MANAGER}',member='Reloading'`,
-  `type='signal',sender='${SYSTEMD}',interface='org.freedesktop.DBus.Properties',member='PropertiesChanged',arg0='${SERVICE}'`,
-  `type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0='${SYSTEMD}'`,
-];
 
 export interface SystemdOptions {
   /** Default: the system bus. */
@@ -52,226 +48,191 @@ export interface SystemdOptions {
   readonly cgroupRoot?: string;
   /** Starts under way at the same time; more only makes each of them slower. Default 8. */
   readonly maxStartsInFlight?: number;
-  /** How often slices that nothing needs are stopped. Default 30 000. */
+  /** How often slices that nothing needs are stopped. Default 10 000. */
   readonly sweepMs?: number;
   readonly log?: BusLog;
 }
 
 /** Starts to connect and returns at once; calls made before it is up wait for it. */
 export function createSystemd(options: SystemdOptions = {}): Systemd {
-  const cgroupRoot = options.cgroupRoot ?? CGROUP_ROOT;
-  const cgroupVersion = detectCgroupVersion(cgroupRoot);
-  const jobs = createJobWaits(JOB_LOOK_MS);
-  const slots = createSlots(options.maxStartsInFlight ?? STARTS_IN_FLIGHT_MAX);
-  const unitListeners: ((name: string) => void)[] = [];
-  const connectionListeners: ((state: SystemdConnection) => void)[] = [];
-  /** Slices of units that were started or read here; spares a question at the release. */
-  const sliceOf = new Map<string, string>();
+  return new SystemdManager(options);
+}
+
+class SystemdManager implements Systemd {
+  private readonly link: SystemdLink;
+  private readonly calls: SystemdCalls;
+  private readonly starts: Slots;
+  private readonly cgroupRoot: string;
+  private readonly cgroupVersion: CgroupVersion;
+  private readonly sweepTimer: NodeJS.Timeout;
+  private readonly unitListeners: ((name: string) => void)[] = [];
+  private readonly connectionListeners: ((state: SystemdConnection) => void)[] = [];
+  /** Slices of units that were read here; spares a question at the release. */
+  private readonly sliceOf = new Map<string, string>();
   /** Units that are being released: their changes are our own doing. */
-  const releasing = new Set<string>();
+  private readonly releasing = new Set<string>();
 
-  const emitConnection = (state: SystemdConnection): void => {
-    if (state === 'up') jobs.giveUp();
-    for (const listener of connectionListeners) listener(state);
+  constructor(options: SystemdOptions) {
+    const log = options.log === undefined ? {} : { log: options.log };
+    this.cgroupRoot = options.cgroupRoot ?? CGROUP_ROOT;
+    this.cgroupVersion = detectCgroupVersion(this.cgroupRoot);
+    this.starts = createSlots(options.maxStartsInFlight ?? STARTS_IN_FLIGHT_MAX);
+    const link = new SystemdLink({
+      busAddress: options.busAddress ?? SYSTEM_BUS_ADDRESS,
+      onEnded: (name) => this.announceUnit(name),
+      onConnection: (state) => this.connectionListeners.forEach((listener) => listener(state)),
+      ...log,
+    });
+    this.link = link;
+    this.calls = link.calls;
+    const sweep = {
+      systemd: link.calls,
+      stop: (slice: string) => link.runJob(slice, () => link.calls.stopUnit(slice)),
+      withoutStarts: this.starts.alone,
+      ...log,
+    };
+    this.sweepTimer = setInterval(() => void sweepSlices(sweep), options.sweepMs ?? SWEEP_MS);
+    this.sweepTimer.unref();
+  }
+
+  readonly startUnit = async (spec: UnitSpec): Promise<StartResult> => {
+    const leave = await this.starts.enter();
+    try {
+      const job = await this.queueStart(transientUnit(spec));
+      if (typeof job === 'object') return { ok: false, kind: 'refused', message: job.refused };
+      return job === 'done' ? { ok: true } : await this.concludeStart(spec.name, job);
+    } finally {
+      leave();
+    }
   };
-  const resubscribe = (): void => {
-    systemd.subscribe().then(
-      () => emitConnection('up'),
-      (error: unknown) => options.log?.warn('systemd.subscribe-failed', { error: messageOf(error) }),
+
+  readonly killUnit = async (name: string, signal: number): Promise<boolean> => {
+    const kill = (): Promise<void> => this.link.persist(() => this.calls.killUnit(name, signal));
+    return !(await isGone(kill));
+  };
+
+  readonly releaseUnit = async (name: string): Promise<void> => {
+    this.releasing.add(name);
+    try {
+      await this.stopAndReset(name);
+    } finally {
+      this.releasing.delete(name);
+      this.sliceOf.delete(name);
+    }
+  };
+
+  readonly listUnits = async (pattern: string): Promise<UnitRow[]> => {
+    const listed = await this.link.persist(() => this.calls.listByPatterns(pattern));
+    return listed
+      .map(({ name, activeState, subState }) => ({
+        name,
+        activeState: activeState as ActiveState,
+        subState,
+      }))
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
+  };
+
+  readonly readUnit = async (name: string): Promise<UnitStatus | undefined> => {
+    const [row, properties, invocationId] = await this.link.persist(() =>
+      Promise.all([
+        this.calls.listByName(name),
+        this.calls.serviceProperties(name, STATUS_PROPERTIES),
+        this.calls.unitProperty(name, 'InvocationID'),
+      ]),
     );
-  };
-  const onSignal = (signal: BusSignal): void => {
-    if (signal.member === 'JobRemoved') jobs.removed(String(signal.body[1]), String(signal.body[3]));
-    else if (signal.member === 'PropertiesChanged') onPropertiesChanged(signal);
-    else if (signal.member === 'Reloading' && signal.body[0] === false) resubscribe();
-    else if (signal.member === 'NameOwnerChanged') {
-      if (signal.body[2] === '') emitConnection('down');
-      else resubscribe();
-    }
-  };
-  const onPropertiesChanged = (signal: BusSignal): void => {
-    const name = unitOfPath(signal.path);
-    if (name === undefined || !name.startsWith('kaon-') || releasing.has(name)) return;
-    if (!mainHasEnded(signal)) return;
-    for (const listener of unitListeners) listener(name);
-  };
-  const bus = openBus({
-    address: options.busAddress ?? SYSTEM_BUS_ADDRESS,
-    matchRules: MATCH_RULES,
-    onSignal,
-    onConnected: (connection: BusConnection) =>
-      systemdCalls((call) => connection.call(call, RECOVER_MS)).subscribe(),
-    onState: emitConnection,
-    ...(options.log === undefined ? {} : { log: options.log }),
-  });
-  const systemd = systemdCalls((call) => bus.call(call));
-  const sweepTimer = setInterval(() => void sweep(), options.sweepMs ?? SWEEP_MS).unref();
-
-  /** Repeats a call that may be repeated, until it has an outcome. */
-  const persist = async <T>(call: () => Promise<T>): Promise<T> => {
-    const deadline = performance.now() + RECOVER_MS;
-    for (;;) {
-      try {
-        return await call();
-      } catch (error) {
-        if (!isOutcomeUnknown(error) || performance.now() > deadline) throw error;
-      }
-      await pause(REPEAT_MS);
-      if (!(await bus.waitUp(Math.max(deadline - performance.now(), 0)))) {
-        throw new KaonError('systemd-unreachable', `no connection to systemd for ${RECOVER_MS} ms`);
-      }
-    }
+    if (row === undefined) return undefined;
+    const slice = String(properties.get('Slice') ?? '');
+    this.sliceOf.set(name, slice);
+    const ownGroup = String(properties.get('ControlGroup') ?? '');
+    const controlGroup = isTaskSlice(slice, name) ? sliceCgroup(slice) : ownGroup;
+    const use =
+      controlGroup === '' ? {} : readCgroupUse(this.cgroupRoot, this.cgroupVersion, controlGroup);
+    return unitStatus({ row, properties, invocationId, controlGroup, use });
   };
 
-  /** Queues a job and waits until it is no longer queued, whatever is lost on the way; systemd bounds every job. */
-  const runJob = async (name: string, queue: () => Promise<string>): Promise<JobResult> => {
-    const result = await jobs.run(queue);
-    return result === 'unknown' ? watchJob(name) : result;
+  readonly ensureKeeper = async (name: string, slice: string): Promise<void> => {
+    const row = await this.link.persist(() => this.calls.listByName(name));
+    if (row?.activeState === 'active' || row?.activeState === 'activating') return;
+    if (row !== undefined) await this.releaseUnit(name);
+    const job = await this.queueStart(keeperUnit(name, slice));
+    if (job === 'done') return;
+    const now = await this.link.persist(() => this.calls.listByName(name));
+    if (now?.activeState === 'active') return;
+    const why = typeof job === 'object' ? job.refused : `job ${job}`;
+    throw new KaonError('keeper-failed', `keeper ${name} did not start: ${why}`);
   };
 
-  const watchJob = async (name: string): Promise<JobResult> => {
-    for (;;) {
-      const row = await persist(() => systemd.listByName(name));
-      if (row?.jobPath === undefined) return 'unknown';
-      const result = await jobs.wait(row.jobPath);
-      if (result !== 'unknown') return result;
-    }
+  readonly describe = async (): Promise<{ version: string; cgroupVersion: CgroupVersion }> => {
+    const version = await this.link.persist(() => this.calls.version());
+    return { version: /\d+/.exec(version)?.[0] ?? version, cgroupVersion: this.cgroupVersion };
   };
+
+  readonly onUnitChanged = (listener: (name: string) => void): void => {
+    this.unitListeners.push(listener);
+  };
+
+  readonly onConnection = (listener: (state: SystemdConnection) => void): void => {
+    this.connectionListeners.push(listener);
+  };
+
+  readonly close = (): Promise<void> => {
+    clearInterval(this.sweepTimer);
+    this.link.close();
+    return Promise.resolve();
+  };
+
+  private announceUnit(name: string): void {
+    if (!name.startsWith('kaon-') || this.releasing.has(name)) return;
+    for (const listener of this.unitListeners) listener(name);
+  }
 
   /** @returns how the start job ended, or why systemd would not take the unit */
-  const queueStart = async (unit: TransientUnit): Promise<JobResult | { refused: string }> => {
+  private async queueStart(unit: TransientUnit): Promise<JobResult | { refused: string }> {
     let isRepeated = false;
     const queue = async (): Promise<string> => {
       try {
-        return await systemd.startTransient(unit);
+        return await this.calls.startTransient(unit);
       } catch (error) {
         isRepeated ||= isOutcomeUnknown(error);
         throw error;
       }
     };
     try {
-      return await persist(() => runJob(unit.name, queue));
+      return await this.link.persist(() => this.link.runJob(unit.name, queue));
     } catch (error) {
       // The answer to an earlier try was lost, and that try had succeeded: the name is ours alone.
-      if (isRepeated && isUnitExists(error)) return watchJob(unit.name);
+      if (isRepeated && isUnitExists(error)) return this.link.watchJob(unit.name);
       if (isOutcomeUnknown(error)) throw error;
       return { refused: messageOf(error) };
     }
-  };
-
-  const sweep = (): Promise<void> =>
-    sweepSlices({
-      systemd,
-      stop: (slice) => runJob(slice, () => systemd.stopUnit(slice)),
-      withoutStarts: slots.alone,
-      ...(options.log === undefined ? {} : { log: options.log }),
-    });
-
-  const startUnit = async (spec: UnitSpec): Promise<StartResult> => {
-    const leave = await slots.enter();
-    try {
-      const job = await queueStart(transientUnit(spec));
-      if (typeof job === 'object') return { ok: false, kind: 'refused', message: job.refused };
-      return job === 'done' ? { ok: true } : await concludeStart(spec.name, job);
-    } finally {
-      leave();
-    }
-  };
+  }
 
   /** The start job failed, or nobody knows: the unit itself tells. */
-  const concludeStart = async (name: string, job: JobResult): Promise<StartResult> => {
-    const status = await readUnit(name);
+  private async concludeStart(name: string, job: JobResult): Promise<StartResult> {
+    const status = await this.readUnit(name);
     if (status !== undefined && hasStarted(status)) return { ok: true };
-    await releaseUnit(name);
-    const how = status === undefined ? 'it is gone' : `${status.result}, exit status ${status.exitStatus}`;
+    await this.releaseUnit(name);
+    const how =
+      status === undefined ? 'it is gone' : `${status.result}, exit status ${status.exitStatus}`;
     const message = `start of ${name} failed: job ${job}, ${how}`;
     return { ok: false, kind: 'job', message, ...(status === undefined ? {} : { status }) };
-  };
+  }
 
-  const readUnit = async (name: string): Promise<UnitStatus | undefined> => {
-    const [row, properties, invocationId] = await persist(() =>
-      Promise.all([
-        systemd.listByName(name),
-        systemd.serviceProperties(name, STATUS_PROPERTIES),
-        systemd.unitProperty(name, 'InvocationID'),
-      ]),
-    );
-    if (row === undefined) {
-      sliceOf.delete(name);
-      return undefined;
-    }
-    const slice = String(properties.get('Slice') ?? '');
-    sliceOf.set(name, slice);
-    const ownGroup = String(properties.get('ControlGroup') ?? '');
-    const controlGroup = isTaskSlice(slice, name) ? sliceCgroup(slice) : ownGroup;
-    const use = controlGroup === '' ? {} : readCgroupUse(cgroupRoot, cgroupVersion, controlGroup);
-    return unitStatus({ row, properties, invocationId, controlGroup, use });
-  };
-
-  const releaseUnit = async (name: string): Promise<void> => {
-    releasing.add(name);
-    try {
-      await stopAndReset(name);
-    } finally {
-      releasing.delete(name);
-    }
-  };
-
-  const stopAndReset = async (name: string): Promise<void> => {
-    const slice = sliceOf.get(name) ?? String(await persist(() => systemd.serviceProperty(name, 'Slice')));
+  private async stopAndReset(name: string): Promise<void> {
+    const { link, calls } = this;
+    const slice =
+      this.sliceOf.get(name) ??
+      String(await link.persist(() => calls.serviceProperty(name, 'Slice')));
     // Stopping a slice stops what is in it first, and the service's failure, if any, stays until it is reset:
     // so a release that is cut off half-way can be found and repeated.
     const target = isTaskSlice(slice, name) ? slice : name;
-    await unlessGone(() => persist(() => runJob(target, () => systemd.stopUnit(target))));
+    await isGone(() => link.persist(() => link.runJob(target, () => calls.stopUnit(target))));
     for (let look = 0; look < RELEASE_LOOKS_MAX; look += 1) {
-      if (await unlessGone(() => persist(() => systemd.resetFailed(name)))) {
-        sliceOf.delete(name);
-        return;
-      }
-      await pause(RELEASE_LOOK_MS);
+      if (await isGone(() => link.persist(() => calls.resetFailed(name)))) return;
+      await new Promise((resolve) => setTimeout(resolve, RELEASE_LOOK_MS));
     }
     throw new KaonError('unit-stuck', `${name} was stopped but stays loaded`);
-  };
-
-  const listUnits = async (pattern: string): Promise<UnitRow[]> => {
-    const listed = await persist(() => systemd.listByPatterns(pattern));
-    return listed
-      .map(({ name, activeState, subState }) => ({ name, activeState: activeState as ActiveState, subState }))
-      .sort((a, b) => (a.name < b.name ? -1 : 1));
-  };
-
-  const killUnit = async (name: string, signal: number): Promise<boolean> =>
-    !(await unlessGone(() => persist(() => systemd.killUnit(name, signal))));
-
-  const ensureKeeper = async (name: string, slice: string): Promise<void> => {
-    const row = await persist(() => systemd.listByName(name));
-    if (row?.activeState === 'active' || row?.activeState === 'activating') return;
-    if (row !== undefined) await releaseUnit(name);
-    const job = await queueStart(keeperUnit(name, slice));
-    if (job === 'done' || (await persist(() => systemd.listByName(name)))?.activeState === 'active') return;
-    const why = typeof job === 'object' ? job.refused : `job ${job}`;
-    throw new KaonError('keeper-failed', `keeper ${name} did not start: ${why}`);
-  };
-
-  return {
-    startUnit,
-    killUnit,
-    releaseUnit,
-    listUnits,
-    readUnit,
-    ensureKeeper,
-    describe: async () => {
-      const version = await persist(() => systemd.version());
-      return { version: /\d+/.exec(version)?.[0] ?? version, cgroupVersion };
-    },
-    onUnitChanged: (listener) => void unitListeners.push(listener),
-    onConnection: (listener) => void connectionListeners.push(listener),
-    close: () => {
-      clearInterval(sweepTimer);
-      bus.close();
-      return Promise.resolve();
-    },
-  };
+  }
 }
 
 /** Whether the main process was executed: systemd's own exit codes mean that it was not. */
@@ -281,14 +242,8 @@ function hasStarted({ activeState, result, exitStatus }: UnitStatus): boolean {
   return result !== 'exit-code' || !isExecFailure(exitStatus);
 }
 
-/** Starts and releases bring several property changes each; only the end of the main process is news. */
-function mainHasEnded(signal: BusSignal): boolean {
-  const code = (signal.body[1] as Record<string, unknown> | undefined)?.['ExecMainCode'];
-  return code === undefined || unwrap(code) !== 0;
-}
-
-/** @returns true if the unit is not loaded */
-async function unlessGone(call: () => Promise<unknown>): Promise<boolean> {
+/** Makes the call; true if it failed because the unit is not loaded. */
+async function isGone(call: () => Promise<unknown>): Promise<boolean> {
   try {
     await call();
     return false;
@@ -296,8 +251,4 @@ async function unlessGone(call: () => Promise<unknown>): Promise<boolean> {
     if (isNoSuchUnit(error)) return true;
     throw error;
   }
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

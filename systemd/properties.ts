@@ -188,7 +188,9 @@ function limitProperties(spec: UnitSpec): UnitProperty[] {
 /** systemd.service(5), systemd.exec(5), systemd.kill(5). */
 function serviceProperties(spec: UnitSpec): UnitProperty[] {
   const environment = Object.entries(spec.environment).map(([name, value]) => `${name}=${value}`);
-  const journal = Object.entries(spec.journalFields).map(([name, value]) => Buffer.from(`${name}=${value}`));
+  const journal = Object.entries(spec.journalFields).map(([name, value]) =>
+    Buffer.from(`${name}=${value}`),
+  );
   return [
     property('Description', spec.description),
     property('Type', 'exec'),

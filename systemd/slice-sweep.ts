@@ -9,7 +9,7 @@ import type { BusLog } from './bus.ts';
 import type { SystemdCalls } from './systemd-calls.ts';
 
 /** How often slices are swept; an empty one costs a few cgroup directories until then. */
-export const SWEEP_MS = 30_000;
+export const SWEEP_MS = 10_000;
 
 /** Slices of Kaon's below `kaon.slice`, which itself stays. */
 const PATTERN = 'kaon-*.slice';
@@ -27,7 +27,12 @@ export interface SliceSweep {
 }
 
 /** One pass, leaves first, so that a framework's slice goes in the same pass as its last task's. */
-export async function sweepSlices({ systemd, stop, withoutStarts, log }: SliceSweep): Promise<void> {
+export async function sweepSlices({
+  systemd,
+  stop,
+  withoutStarts,
+  log,
+}: SliceSweep): Promise<void> {
   try {
     const rows = await systemd.listByPatterns(PATTERN);
     const names = rows.filter((row) => row.activeState === 'active').map((row) => row.name);

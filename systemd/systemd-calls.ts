@@ -50,7 +50,11 @@ export interface SystemdCalls {
 
 /** Wraps a bus, or one of its connections, as the manager object. */
 export function systemdCalls(call: Call): SystemdCalls {
-  const manager = (member: string, signature?: string, ...body: unknown[]): Promise<readonly unknown[]> =>
+  const manager = (
+    member: string,
+    signature?: string,
+    ...body: unknown[]
+  ): Promise<readonly unknown[]> =>
     call({
       destination: SYSTEMD,
       path: MANAGER_PATH,
@@ -58,7 +62,11 @@ export function systemdCalls(call: Call): SystemdCalls {
       member,
       ...(signature === undefined ? {} : { signature, body }),
     });
-  const properties = (path: string, member: string, ...body: string[]): Promise<readonly unknown[]> =>
+  const properties = (
+    path: string,
+    member: string,
+    ...body: string[]
+  ): Promise<readonly unknown[]> =>
     call({
       destination: SYSTEMD,
       path,
@@ -95,7 +103,9 @@ export function systemdCalls(call: Call): SystemdCalls {
     listByName: async (name) => rows(await manager('ListUnitsByNames', 'as', [name]))[0],
     serviceProperties: async (name, wanted) => {
       const values = wanted.map((property) => get(unitPath(name), SERVICE, property));
-      const entries = (await Promise.all(values)).map((value, index) => [wanted[index] ?? '', value] as const);
+      const entries = (await Promise.all(values)).map(
+        (value, index) => [wanted[index] ?? '', value] as const,
+      );
       return new Map(entries);
     },
     serviceProperty: (name, property) => get(unitPath(name), SERVICE, property),
@@ -147,7 +157,9 @@ function rows(reply: readonly unknown[]): ListedUnit[] {
 /** Whether the call failed because the unit is not loaded. */
 export function isNoSuchUnit(error: unknown): boolean {
   const name = busErrorName(error);
-  return name === 'org.freedesktop.systemd1.NoSuchUnit' || name === 'org.freedesktop.systemd1.NotLoaded';
+  return (
+    name === 'org.freedesktop.systemd1.NoSuchUnit' || name === 'org.freedesktop.systemd1.NotLoaded'
+  );
 }
 
 /** Whether a start was refused because a unit of that name is loaded. */

@@ -38,7 +38,13 @@ export interface StatusParts {
 }
 
 /** @returns the status as the port has it; CPU time from the cgroup, or from systemd once the cgroup is gone */
-export function unitStatus({ row, properties, invocationId, controlGroup, use }: StatusParts): UnitStatus {
+export function unitStatus({
+  row,
+  properties,
+  invocationId,
+  controlGroup,
+  use,
+}: StatusParts): UnitStatus {
   const cpuUsec = use.cpuUsec ?? usecOfNsec(properties.get('CPUUsageNSec'));
   return {
     name: row.name,

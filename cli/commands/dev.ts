@@ -5,6 +5,9 @@ import { join, resolve } from 'node:path';
 import { silentLog } from '../../io/log.ts';
 import { RedisStore } from '../../io/redis-store.ts';
 import { codeOf, KaonError } from '../../protocol/errors.ts';
+import { formatCpus } from '../../protocol/quantities.ts';
+import type { AgentRecord } from '../../protocol/records.ts';
+import type { Resources } from '../../protocol/resources.ts';
 import { formatResources } from '../../protocol/resources.ts';
 import { agentPlace, startAgent } from '../dev/agent.ts';
 import type { DevAgent } from '../dev/agent.ts';
@@ -12,14 +15,17 @@ import { startChild, waitUntilReady } from '../dev/children.ts';
 import type { Child } from '../dev/children.ts';
 import { startRedis } from '../dev/redis.ts';
 import type { DevRedis } from '../dev/redis.ts';
-import type { DevOptions } from '../options.ts';
-import { readAgents } from '../registry.ts';
-import { bold, dim } from '../style.ts';
+import type { DevCommandOptions } from '../options.ts';
+import { readCluster } from '../registry.ts';
+import { paintFor } from '../style.ts';
+
+/** Kept between runs, so that history and logs are still there the next time. */
+const STATE_DIRECTORY_DEFAULT = '/var/lib/kaon/dev';
 
 /** Runs until Ctrl-C or SIGTERM, or until a part of it ends by itself. @returns the exit code */
-export async function dev(options: DevOptions): Promise<number> {
+export async function dev(options: DevCommandOptions): Promise<number> {
   agentPlace(); // Says what is missing before anything is started.
-  const stateDir = resolve(options.stateDir);
+  const stateDir = resolve(options.stateDirectory ?? STATE_DIRECTORY_DEFAULT);
   const unlock = lock(stateDir);
   const running: { stop(): Promise<void> }[] = [];
   const stopped = waitForSignal();
@@ -35,7 +41,7 @@ export async function dev(options: DevOptions): Promise<number> {
     // The reverse of the start: the agent first, so that nothing is reported into a Redis that is gone.
     for (const part of running.reverse()) await part.stop();
     unlock();
-    say(dim('kaon dev: stopped; nothing is left running', process.stderr));
+    say('kaon dev: stopped; nothing is left running');
   }
 }
 
@@ -49,27 +55,54 @@ interface Started {
 
 /** Starts the parts in order, each once the one before it answers; `running` holds what has to be stopped. */
 async function start(
-  options: DevOptions,
+  options: DevCommandOptions,
   stateDir: string,
   running: { stop(): Promise<void> }[],
 ): Promise<Started> {
-  const redis = await startRedis(stateDir);
+  const redis = options.redis === undefined ? await startRedis(stateDir) : useRedis(options.redis);
   running.push(redis.child);
   const common = ['--redis', redis.url, '--cluster', options.cluster];
   const kaon = [process.execPath, process.argv[1] ?? 'kaon'];
   const masterLog = join(stateDir, 'master.log');
-  const master = startChild({ name: 'master', logPath: masterLog, argv: [...kaon, 'master', ...common] });
+  const master = startChild({
+    name: 'master',
+    logPath: masterLog,
+    argv: [...kaon, 'master', ...common],
+  });
   running.push(master);
-  const agentArgv = [...kaon, 'agent', ...common, '--state-dir', stateDir, ...agentArguments(options)];
+  const agentArgv = [
+    ...kaon,
+    'agent',
+    ...common,
+    '--state-dir',
+    stateDir,
+    ...agentArguments(options),
+  ];
   const agent = await startAgent(stateDir, agentArgv);
   running.push(agent);
-  const store = new RedisStore({ url: redis.url, cluster: options.cluster, log: silentLog, name: 'dev' });
+  const store = new RedisStore({
+    url: redis.url,
+    cluster: options.cluster,
+    log: silentLog,
+    name: 'dev',
+  });
   running.push({ stop: () => store.close() });
   await waitUntilReady(master, masterLog, async () => (await store.leader()) !== undefined);
   const agentLog = join(stateDir, 'agent.log');
   const agentReady = async (): Promise<boolean> => (await activeAgent(store)) !== undefined;
   await waitUntilReady({ name: 'agent', exited: agent.exited }, agentLog, agentReady);
   return { store, redis, master, agent };
+}
+
+/** A Redis that somebody else runs: it is neither started nor stopped. */
+function useRedis(url: string): DevRedis {
+  const child = {
+    name: 'redis',
+    pid: 0,
+    exited: new Promise<never>(() => undefined),
+    stop: () => Promise.resolve(),
+  };
+  return { url, child };
 }
 
 /** Resolves with the name of the first part that ends by itself. */
@@ -81,24 +114,36 @@ async function firstToEnd({ redis, master, agent }: Started): Promise<string> {
   ]);
 }
 
-function agentArguments(options: DevOptions): string[] {
+function agentArguments({ resources, reserve, attributes }: DevCommandOptions): string[] {
   return [
-    ...(options.resources === undefined ? [] : ['--resources', options.resources]),
-    ...(options.reserve === undefined ? [] : ['--reserve', options.reserve]),
-    ...Object.entries(options.attributes).flatMap(([key, value]) => ['--attribute', `${key}=${value}`]),
+    ...vectorFlag('--resources', resources),
+    ...vectorFlag('--reserve', reserve),
+    ...Object.entries(attributes).flatMap(([key, value]) => ['--attribute', `${key}=${value}`]),
   ];
 }
 
-async function activeAgent(store: RedisStore): Promise<Awaited<ReturnType<typeof readAgents>>[number] | undefined> {
-  const agents = await readAgents(store);
+/** `--resources cpus=0.5,mem=256M`; nothing for an empty vector. */
+function vectorFlag(flag: string, { cpuMillis, memMib }: Partial<Resources>): string[] {
+  const parts = [
+    ...(cpuMillis === undefined ? [] : [`cpus=${formatCpus(cpuMillis)}`]),
+    ...(memMib === undefined ? [] : [`mem=${String(memMib)}M`]),
+  ];
+  return parts.length === 0 ? [] : [flag, parts.join(',')];
+}
+
+/** The agent of this machine, once it has registered. */
+async function activeAgent(store: RedisStore): Promise<AgentRecord | undefined> {
+  const { agents } = await readCluster(store);
   return agents.find(({ state, info }) => state === 'active' && info.hostname === hostname());
 }
 
 async function describe({ store, redis, agent }: Started, stateDir: string): Promise<void> {
   const found = await activeAgent(store);
   const leader = await store.leader();
-  const facts = found ? `systemd ${found.info.attributes['systemd'] ?? '?'}, cgroup ${found.info.attributes['cgroup'] ?? '?'}` : '';
-  say(`${bold('kaon dev', process.stderr)}: a cluster on this machine
+  const facts = found
+    ? `systemd ${found.info.attributes['systemd'] ?? '?'}, cgroup ${found.info.attributes['cgroup'] ?? '?'}`
+    : '';
+  say(`${paintFor(process.stderr)('bold', 'kaon dev')}: a cluster on this machine
   redis    ${redis.url}
   master   ${leader?.masterId ?? 'none'}, leading (epoch ${String(leader?.epoch ?? 0)})
   agent    ${found?.info.agentId ?? 'none'}: ${found ? formatResources(found.info.resources) : ''}
@@ -123,9 +168,13 @@ function lock(stateDir: string): () => void {
     if (codeOf(cause) !== 'EEXIST') throw cause;
     const owner = Number(readFileSync(path, 'utf8'));
     if (isKaonDev(owner)) {
-      throw new KaonError('dev-running', `kaon dev runs already in ${stateDir} (pid ${String(owner)})`, {
-        hint: 'use that one, or choose another --state-dir',
-      });
+      throw new KaonError(
+        'dev-running',
+        `kaon dev runs already in ${stateDir} (pid ${String(owner)})`,
+        {
+          hint: 'use that one, or choose another --state-dir',
+        },
+      );
     }
     writeFileSync(path, String(process.pid));
   }
@@ -137,7 +186,9 @@ function lock(stateDir: string): () => void {
 /** A pid file outlives a crash, and its number may be another process's by now. */
 function isKaonDev(pid: number): boolean {
   try {
-    return readFileSync(`/proc/${String(pid)}/cmdline`, 'utf8').split('\0').includes('dev');
+    return readFileSync(`/proc/${String(pid)}/cmdline`, 'utf8')
+      .split('\0')
+      .includes('dev');
   } catch {
     return false; // No such process.
   }

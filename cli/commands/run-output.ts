@@ -69,7 +69,9 @@ export class OutputOfTasks {
     for (const [taskId, follower] of this.#followers) {
       const watch = setInterval(() => {
         if (performance.now() - follower.lastAtMs < STALLED_MS) return;
-        this.#options.say(`output of ${taskId} is not complete: its agent does not answer; see kaon logs ${taskId}`);
+        this.#options.say(
+          `output of ${taskId} is not complete: its agent does not answer; see kaon logs ${taskId}`,
+        );
         follower.stop.abort();
       }, 1000);
       // A read that waits for more is not waited for: the certificate has said that there is none.

@@ -81,7 +81,12 @@ class Run {
     this.#output = new OutputOfTasks({
       store,
       openStore: () =>
-        openRedisStore({ url: options.redis, cluster: options.cluster, log: silentLog, name: 'run-output' }),
+        openRedisStore({
+          url: options.redis,
+          cluster: options.cluster,
+          log: silentLog,
+          name: 'run-output',
+        }),
       frameworkId: this.#driver.frameworkId,
       taskIds: this.#taskIds,
       say: (text) => {
@@ -123,7 +128,8 @@ class Run {
     this.#interruptCode = exitCode;
     const pending = this.#scheduler.cancel(this.#driver, this.#interrupts > 1 ? 0 : undefined);
     if (!pending || this.#interrupts > 2) this.#finish(exitCode);
-    else if (process.stderr.isTTY) this.#say(this.#interrupts > 1 ? 'killing' : 'ending; once more to kill');
+    else if (process.stderr.isTTY)
+      this.#say(this.#interrupts > 1 ? 'killing' : 'ending; once more to kill');
   }
 
   async #explainWaiting(): Promise<void> {
@@ -192,7 +198,11 @@ function isSuccess(status: TaskStatus): boolean {
 
 /** A command that fails by itself says so itself; what Kaon, the kernel or systemd did must be said. */
 function deservesWords(status: TaskStatus): boolean {
-  return !isSuccess(status) && status.reason !== 'REASON_COMMAND_EXITED' && status.state !== 'TASK_KILLED';
+  return (
+    !isSuccess(status) &&
+    status.reason !== 'REASON_COMMAND_EXITED' &&
+    status.state !== 'TASK_KILLED'
+  );
 }
 
 function describeFailure(status: TaskStatus): string {

@@ -25,19 +25,26 @@ export interface DevAgent {
 /** @returns which way an agent can run here @throws KaonError `no-systemd` with what to do */
 export function agentPlace(): 'machine' | 'private' {
   const isRoot = process.getuid?.() === 0;
-  const isSystemd = existsSync('/run/systemd/system') && readFileSync('/proc/1/comm', 'utf8').trim() === 'systemd';
+  const isSystemd =
+    existsSync('/run/systemd/system') && readFileSync('/proc/1/comm', 'utf8').trim() === 'systemd';
   if (isSystemd && isRoot) return 'machine';
   if (isSystemd) {
-    throw new KaonError('no-systemd', 'kaon dev needs root to start units in the systemd of this machine', {
-      hint: 'run it with sudo',
-    });
+    throw new KaonError(
+      'no-systemd',
+      'kaon dev needs root to start units in the systemd of this machine',
+      {
+        hint: 'run it with sudo',
+      },
+    );
   }
   const reason = privateSystemdReason();
   if (reason === undefined) return 'private';
   throw new KaonError(
     'no-systemd',
     `process 1 of this machine is not systemd, and a private one cannot run here: ${reason}`,
-    { hint: 'run kaon dev as root on Linux, in a container with --privileged, or on a machine that systemd booted' },
+    {
+      hint: 'run kaon dev as root on Linux, in a container with --privileged, or on a machine that systemd booted',
+    },
   );
 }
 
@@ -52,7 +59,10 @@ export async function startAgent(stateDir: string, argv: readonly string[]): Pro
       extraUnits: { [AGENT_UNIT]: agentUnit(logPath, argv) },
     });
   } catch (cause) {
-    throw new KaonError('no-systemd', messageOf(cause), { cause, hint: 'kaon dev --help says what it needs' });
+    throw new KaonError('no-systemd', messageOf(cause), {
+      cause,
+      hint: 'kaon dev --help says what it needs',
+    });
   }
   return {
     where: `private systemd (pid ${String(systemd.pid)})`,
@@ -103,6 +113,9 @@ StandardError=append:${logPath}
 
 /** systemd.service(5), "Command lines": percent signs and dollars are doubled, quotes and backslashes escaped. */
 function quote(argument: string): string {
-  const escaped = argument.replaceAll(/["\\]/g, '\\$&').replaceAll('%', '%%').replaceAll('$', '$$$$');
+  const escaped = argument
+    .replaceAll(/["\\]/g, '\\$&')
+    .replaceAll('%', '%%')
+    .replaceAll('$', '$$$$');
   return `"${escaped}"`;
 }

@@ -20,9 +20,13 @@ export async function startRedis(stateDir: string): Promise<DevRedis> {
   const directory = join(stateDir, 'redis');
   const socket = join(directory, 'redis.sock');
   if (Buffer.byteLength(socket) > SOCKET_PATH_MAX_BYTES) {
-    throw new KaonError('dev-state-dir', `the state directory is too long for a unix socket: ${stateDir}`, {
-      hint: 'choose a shorter --state-dir',
-    });
+    throw new KaonError(
+      'dev-state-dir',
+      `the state directory is too long for a unix socket: ${stateDir}`,
+      {
+        hint: 'choose a shorter --state-dir',
+      },
+    );
   }
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const logPath = join(stateDir, 'redis.log');

@@ -4,6 +4,7 @@ import { taskKey } from '../../protocol/ids.ts';
 import { agentName, frameworkName } from '../../protocol/keys.ts';
 import type { MessageOf } from '../../protocol/messages.ts';
 import type { TaskRecord } from '../../protocol/records.ts';
+import { areEqual } from '../../protocol/resources.ts';
 import { isTerminal, mayBecome } from '../../protocol/task-state.ts';
 import type { AgentTask } from '../../protocol/task.ts';
 import type { StepContext } from './effects.ts';
@@ -40,9 +41,13 @@ export function registerAgent(cx: StepContext, message: MessageOf<'RegisterAgent
     message: info.hostname,
   });
   send(cx, agentName(agentId), session, { type: 'AgentRegistered', agentId });
-  const reported = new Map(
-    message.tasks.map((task) => [taskKey(task.frameworkId, task.taskId), task]),
-  );
+  reconcileTasks(cx, agent, message.tasks);
+}
+
+/** Brings the master's tasks of this agent and the agent's own together. */
+function reconcileTasks(cx: StepContext, agent: Agent, tasks: readonly AgentTask[]): void {
+  const { agentId } = agent.record.info;
+  const reported = new Map(tasks.map((task) => [taskKey(task.frameworkId, task.taskId), task]));
   for (const key of [...agent.tasks]) reconcileTask(cx, agent, key, reported);
   for (const [key, task] of reported) {
     if (!cx.state.tasks.has(key)) adoptTask(cx, agentId, task);
@@ -64,7 +69,7 @@ function reconcileTask(
   const onAgent = reported.get(key);
   if (onAgent) {
     adoptState(cx, task, onAgent);
-  } else if (task.unheard && task.info) {
+  } else if (task.unheard && task.info && cx.state.frameworks.has(frameworkId)) {
     // It was sent to a session that ended before the agent read it: that stream is gone, so it cannot run twice.
     const frameworkTitle = cx.state.frameworks.get(frameworkId)?.record.info.name ?? '';
     send(cx, client, session, {

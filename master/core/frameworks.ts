@@ -5,7 +5,7 @@ import type { MessageOf } from '../../protocol/messages.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
 import type { StepContext } from './effects.ts';
 import { appendEvent, changeSession, send } from './effects.ts';
-import { rescindOffersOf, toWire } from './offers.ts';
+import { rescindOffersOf, sendOffers } from './offers.ts';
 import type { Framework } from './state.ts';
 import { removeFramework, setFramework } from './state.ts';
 import { acknowledge, forgetFrameworkIfDone, forgetIfDone } from './tasks.ts';
@@ -45,8 +45,7 @@ export function registerFramework(cx: StepContext, message: MessageOf<'RegisterF
 function resendTo(cx: StepContext, framework: Framework, session: SessionId): void {
   const client = frameworkName(framework.record.info.frameworkId);
   const offers = [...framework.offers].flatMap((offerId) => cx.state.offers.get(offerId) ?? []);
-  if (offers.length > 0)
-    send(cx, client, session, { type: 'ResourceOffers', offers: offers.map(toWire) });
+  sendOffers(cx, framework, offers);
   for (const key of framework.tasks) {
     for (const status of cx.state.tasks.get(key)?.unacknowledged ?? []) {
       send(cx, client, session, { type: 'StatusUpdate', status });

@@ -68,34 +68,16 @@ type Taken =
 
 /** Uses the offers up. If one of them cannot be used, the launch fails and the good ones are free again. */
 function takeOffers(cx: StepContext, message: MessageOf<'LaunchTasks'>): Taken {
-  const { state } = cx;
-  const offers: OfferRecord[] = [];
-  let problem: string | undefined;
-  for (const offerId of new Set(message.offerIds)) {
-    const offer = state.offers.get(offerId);
-    if (offer?.frameworkId !== message.frameworkId) {
-      problem ??= `offer ${offerId} is not valid any more: it was used, declined, rescinded or has expired`;
-    } else {
-      offers.push(offer);
-    }
-  }
+  const { offers, problem } = findOffers(cx, message);
   const [first] = offers;
-  if (first && offers.some((offer) => offer.agentId !== first.agentId)) {
-    problem ??= `the offers of one launch must be of one agent, these are of several`;
-  }
+  const used = problem === undefined && message.tasks.length > 0;
   for (const offer of offers) {
-    removeOffer(state, offer);
+    removeOffer(cx.state, offer);
     const { offerId, frameworkId, agentId } = offer;
-    const used = problem === undefined && message.tasks.length > 0;
-    appendEvent(cx, {
-      type: used ? 'offer.accepted' : 'offer.declined',
-      offerId,
-      frameworkId,
-      agentId,
-      reason: problem,
-    });
+    const type = used ? 'offer.accepted' : 'offer.declined';
+    appendEvent(cx, { type, offerId, frameworkId, agentId, reason: problem });
   }
-  const agent = first && state.agents.get(first.agentId);
+  const agent = first && cx.state.agents.get(first.agentId);
   if (problem === undefined && agent) {
     return { ok: true, agent, offered: sumResources(offers.map((offer) => offer.resources)) };
   }
@@ -105,6 +87,26 @@ function takeOffers(cx: StepContext, message: MessageOf<'LaunchTasks'>): Taken {
     message: `not launched: ${problem ?? 'the agent is gone'}; wait for the next offer and launch again`,
   };
   return { ok: false, refusal };
+}
+
+/** The offers that the framework holds of those that it names, and why they cannot be used together. */
+function findOffers(
+  { state }: StepContext,
+  { offerIds, frameworkId }: MessageOf<'LaunchTasks'>,
+): { readonly offers: readonly OfferRecord[]; readonly problem: string | undefined } {
+  const offers: OfferRecord[] = [];
+  let problem: string | undefined;
+  for (const offerId of new Set(offerIds)) {
+    const offer = state.offers.get(offerId);
+    if (offer?.frameworkId === frameworkId) offers.push(offer);
+    else {
+      problem ??= `offer ${offerId} is not valid any more: it was used, declined, rescinded or has expired`;
+    }
+  }
+  if (new Set(offers.map(({ agentId }) => agentId)).size > 1) {
+    problem ??= 'the offers of one launch must be of one agent, these are of several';
+  }
+  return { offers, problem };
 }
 
 function checkTask(

@@ -2,6 +2,7 @@
 import type { AgentId, FrameworkId, OfferId } from '../../protocol/ids.ts';
 import { frameworkName } from '../../protocol/keys.ts';
 import type { MessageOf } from '../../protocol/messages.ts';
+import { OFFERS_PER_CALL_MAX } from '../../protocol/limits.ts';
 import type { OfferRecord } from '../../protocol/records.ts';
 import type { Resources } from '../../protocol/resources.ts';
 import { isEmpty } from '../../protocol/resources.ts';
@@ -30,11 +31,21 @@ export function makeOffers(cx: StepContext): void {
     else byFramework.set(grant.frameworkId, [offer]);
   }
   for (const [frameworkId, offers] of byFramework) {
-    const session = state.frameworks.get(frameworkId)?.record.session;
-    send(cx, frameworkName(frameworkId), session, {
-      type: 'ResourceOffers',
-      offers: offers.map(toWire),
-    });
+    sendOffers(cx, state.frameworks.get(frameworkId), offers);
+  }
+}
+
+/** Sends offers to the framework that they were made to, in messages that a call can answer whole. */
+export function sendOffers(
+  cx: StepContext,
+  framework: Framework | undefined,
+  offers: readonly OfferRecord[],
+): void {
+  if (!framework) return;
+  const { info, session } = framework.record;
+  for (let from = 0; from < offers.length; from += OFFERS_PER_CALL_MAX) {
+    const some = offers.slice(from, from + OFFERS_PER_CALL_MAX).map(toWire);
+    send(cx, frameworkName(info.frameworkId), session, { type: 'ResourceOffers', offers: some });
   }
 }
 
@@ -59,10 +70,7 @@ function recordOffer(
 }
 
 /** The offer as a framework sees it. */
-export function toWire({
-  madeAtMs: _madeAtMs,
-  ...offer
-}: OfferRecord): Omit<OfferRecord, 'madeAtMs'> {
+function toWire({ madeAtMs: _madeAtMs, ...offer }: OfferRecord): Omit<OfferRecord, 'madeAtMs'> {
   return offer;
 }
 

@@ -70,6 +70,8 @@ export interface MasterState {
   readonly frameworks: Map<FrameworkId, Framework>;
   readonly offers: Map<OfferId, OfferRecord>;
   readonly tasks: Map<TaskKey, TaskRecord>;
+  /** Tasks whose agent or framework is not known (any more): counted again if it comes back. */
+  readonly orphans: Set<TaskKey>;
   readonly dirty: Readonly<Record<'agents' | 'frameworks' | 'tasks' | 'offers', Set<string>>>;
 }
 
@@ -96,6 +98,7 @@ export function createMasterState(
     frameworks: new Map(),
     offers: new Map(),
     tasks: new Map(),
+    orphans: new Set(),
     dirty: { agents: new Set(), frameworks: new Set(), tasks: new Set(), offers: new Set() },
   };
 }
@@ -111,17 +114,24 @@ export interface Records {
 /** Fills an empty state from the registry. An offer whose agent or framework is gone is dropped, and marked so. */
 export function loadRecords(state: MasterState, records: Records): void {
   for (const record of records.agents) setAgent(state, record);
-  for (const record of records.frameworks) {
-    state.frameworks.set(record.info.frameworkId, { record, ...emptyUse() });
-  }
+  for (const record of records.frameworks) setFramework(state, record);
   for (const record of records.tasks) addTask(state, record);
+  const dropped: OfferId[] = [];
   for (const offer of records.offers) {
-    if (state.agents.has(offer.agentId) && state.frameworks.has(offer.frameworkId))
+    if (state.agents.has(offer.agentId) && state.frameworks.has(offer.frameworkId)) {
       addOffer(state, offer);
-    else state.dirty.offers.add(offer.offerId);
+      skipOfferId(state, offer.offerId);
+    } else dropped.push(offer.offerId);
   }
-  for (const dirty of [state.dirty.agents, state.dirty.frameworks, state.dirty.tasks])
-    dirty.clear();
+  for (const marks of Object.values(state.dirty)) marks.clear();
+  for (const offerId of dropped) state.dirty.offers.add(offerId);
+}
+
+/** A master that takes its own lease again keeps the epoch, and must not give an outstanding offer's id to another. */
+function skipOfferId(state: MasterState, offerId: OfferId): void {
+  const [, epoch, number] = /^o(\d+)\.(\d+)$/.exec(offerId) ?? [];
+  if (Number(epoch) !== state.epoch) return;
+  state.nextOffer = Math.max(state.nextOffer, Number(number) + 1);
 }
 
 function emptyUse(): Omit<Agent, 'record'> {
@@ -139,6 +149,7 @@ export function setAgent(state: MasterState, record: AgentRecord): Agent {
   const agent = known ?? { record, ...emptyUse() };
   agent.record = record;
   state.agents.set(agentId, agent);
+  if (!known) adoptOrphans(state, agent, (task) => task.agentId === agentId);
   state.dirty.agents.add(agentId);
   return agent;
 }
@@ -148,23 +159,46 @@ export function removeAgent(state: MasterState, agent: Agent): void {
   const { agentId, resources } = agent.record.info;
   if (agent.record.state === 'active') state.total = subtractResources(state.total, resources);
   state.agents.delete(agentId);
+  for (const key of agent.tasks) state.orphans.add(key);
   state.dirty.agents.add(agentId);
 }
 
 /** Adds a framework, or replaces its record; tasks and offers stay. */
 export function setFramework(state: MasterState, record: FrameworkRecord): Framework {
   const { frameworkId } = record.info;
-  const framework = state.frameworks.get(frameworkId) ?? { record, ...emptyUse() };
+  const known = state.frameworks.get(frameworkId);
+  const framework = known ?? { record, ...emptyUse() };
   framework.record = record;
   state.frameworks.set(frameworkId, framework);
+  if (!known) adoptOrphans(state, framework, (task) => task.frameworkId === frameworkId);
   state.dirty.frameworks.add(frameworkId);
   return framework;
 }
 
 /** Forgets a framework. Tasks of it that still run stay counted on their agents. */
 export function removeFramework(state: MasterState, frameworkId: FrameworkId): void {
+  for (const key of state.frameworks.get(frameworkId)?.tasks ?? []) state.orphans.add(key);
   state.frameworks.delete(frameworkId);
   state.dirty.frameworks.add(frameworkId);
+}
+
+/** Gives a new holder the tasks of its that are there already: after Redis has lost data, or it was torn down before. */
+function adoptOrphans(
+  state: MasterState,
+  holder: Agent | Framework,
+  isOwn: (task: TaskRecord) => boolean,
+): void {
+  for (const key of state.orphans) {
+    const task = state.tasks.get(key);
+    if (!task || !isOwn(task)) continue;
+    holder.tasks.add(key);
+    if (!isTerminal(task.state)) holder.used = addResources(holder.used, task.resources);
+    if (!isOrphan(state, task)) state.orphans.delete(key);
+  }
+}
+
+function isOrphan(state: MasterState, { agentId, frameworkId }: TaskRecord): boolean {
+  return !state.agents.has(agentId) || !state.frameworks.has(frameworkId);
 }
 
 /** Adds a task and counts its resources, unless it has ended. */
@@ -175,6 +209,7 @@ export function addTask(state: MasterState, record: TaskRecord): void {
     holder.tasks.add(key);
     if (!isTerminal(record.state)) holder.used = addResources(holder.used, record.resources);
   }
+  if (isOrphan(state, record)) state.orphans.add(key);
   state.dirty.tasks.add(key);
 }
 
@@ -191,6 +226,7 @@ export function removeTask(state: MasterState, record: TaskRecord): void {
   const key = taskKey(record.frameworkId, record.taskId);
   for (const holder of holdersOf(state, record)) holder.tasks.delete(key);
   state.tasks.delete(key);
+  state.orphans.delete(key);
   state.dirty.tasks.add(key);
 }
 

@@ -21,8 +21,9 @@ export function statusUpdate(
 ): void {
   const { status } = message;
   const task = findTask(cx.state, status.frameworkId, status.taskId);
-  const repeated = task?.unacknowledged.some((pending) => pending.updateId === status.updateId);
-  if (repeated) return;
+  const { updateId } = status;
+  const isPending = (pending: TaskStatus): boolean => pending.updateId === updateId;
+  if (updateId !== undefined && task?.unacknowledged.some(isPending) === true) return;
   if (!task || task.agentId !== agentId || !mayBecome(task.state, status.state)) {
     // Nobody waits for it any more (acknowledged before, or its framework is gone): the agent may forget it.
     acknowledgeToAgent(cx, agentId, status);
@@ -54,11 +55,13 @@ export function applyStatus(cx: StepContext, task: TaskRecord, status: TaskStatu
     forgetIfDone(cx, task);
     return;
   }
-  task.unacknowledged.push(status);
+  // Without an id it cannot be acknowledged, and would be kept for ever.
+  if (status.updateId !== undefined) task.unacknowledged.push(status);
   send(cx, frameworkName(task.frameworkId), framework.record.session, {
     type: 'StatusUpdate',
     status,
   });
+  forgetIfDone(cx, task);
 }
 
 /** The framework has dealt with an update: it is dropped here, and the agent may drop it too. */
@@ -100,6 +103,7 @@ export function forgetFrameworkIfDone(cx: StepContext, framework: Framework): vo
   const { record, tasks } = framework;
   if (record.state !== 'detached' || tasks.size > 0) return;
   const { frameworkId } = record.info;
+  if (cx.state.frameworks.get(frameworkId) !== framework) return; // Removed with its last task.
   changeSession(cx, frameworkName(frameworkId), record.session, undefined);
   removeFramework(cx.state, frameworkId);
   appendEvent(cx, {
@@ -144,10 +148,11 @@ function withShortTails(status: TaskStatus): TaskStatus {
   };
 }
 
-/** Asks the agent to kill; a task that nobody knows is answered with TASK_LOST, as in Mesos. */
+/** Asks the agent to kill; a framework's task that nobody knows is answered with TASK_LOST, as in Mesos. */
 export function killTask(cx: StepContext, message: MessageOf<'KillTask'>): void {
   const { frameworkId, taskId, by } = message;
   const task = findTask(cx.state, frameworkId, taskId);
+  if (!task && by === 'operator') return; // Nothing to kill; the framework has asked nothing and is told nothing.
   if (!task) {
     const session = cx.state.frameworks.get(frameworkId)?.record.session;
     send(cx, frameworkName(frameworkId), session, {

@@ -5,7 +5,14 @@
  * Children hang below the cgroup that this process is in, never elsewhere, so that limits which the
  * host put on us keep holding. A death by SIGKILL leaves empty cgroups; the next boot sweeps them.
  */
-import { existsSync, mkdirSync, readFileSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  rmdirSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 
 const NAME_PREFIX = 'kaon-dev-';
@@ -70,8 +77,12 @@ function readCgroupMounts(text: string): CgroupMount[] {
     const [, , , root, mountPoint] = left?.split(' ') ?? [];
     const [type, , superOptions] = right?.split(' ') ?? [];
     if (root === undefined || mountPoint === undefined || !type?.startsWith('cgroup')) continue;
-    const flags = /^(rw|ro|xattr|noprefix|clone_children|release_agent=.*|nsdelegate|memory_.*|favordynmods)$/;
-    const options = (superOptions ?? '').split(',').filter((option) => !flags.test(option)).sort();
+    const flags =
+      /^(rw|ro|xattr|noprefix|clone_children|release_agent=.*|nsdelegate|memory_.*|favordynmods)$/;
+    const options = (superOptions ?? '')
+      .split(',')
+      .filter((option) => !flags.test(option))
+      .sort();
     mounts.push({ root, mountPoint, type, options });
   }
   return mounts;
@@ -151,10 +162,25 @@ export function sweepCgroups(hierarchies: readonly Hierarchy[]): string[] {
       const pid = ownerPid(name);
       if (pid === undefined || existsSync(`/proc/${pid}`)) continue;
       const directory = join(ownDirectory, name);
-      if (removeTree(directory)) swept.push(directory);
+      // A pid that we cannot see may live in another PID namespace: only what is empty is left over.
+      if (isEmptyTree(directory) && removeTree(directory)) swept.push(directory);
     }
   }
   return swept;
+}
+
+/** Whether no process is in a cgroup or below it; those of other PID namespaces count (they are listed as 0). */
+function isEmptyTree(directory: string): boolean {
+  try {
+    if (readFileSync(join(directory, 'cgroup.procs'), 'utf8').trim() !== '') return false;
+    const entries = readdirSync(directory, { withFileTypes: true });
+    return entries.every(
+      (entry) => !entry.isDirectory() || isEmptyTree(join(directory, entry.name)),
+    );
+  } catch {
+    // It changes under our eyes, so it is somebody's.
+    return false;
+  }
 }
 
 /**

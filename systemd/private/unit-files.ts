@@ -19,12 +19,15 @@ AllowIsolate=yes
 `,
   // Units with default dependencies refer to these; they have to exist and may be empty.
   'sysinit.target': '[Unit]\nDescription=System Initialization\nWants=systemd-journald.service\n',
-  'basic.target': '[Unit]\nDescription=Basic System\nRequires=sysinit.target\nAfter=sysinit.target\n',
+  'basic.target':
+    '[Unit]\nDescription=Basic System\nRequires=sysinit.target\nAfter=sysinit.target\n',
   'sockets.target': '[Unit]\nDescription=Sockets\n',
-  'multi-user.target': '[Unit]\nDescription=Multi-User System\nRequires=basic.target\nAfter=basic.target\n',
+  'multi-user.target':
+    '[Unit]\nDescription=Multi-User System\nRequires=basic.target\nAfter=basic.target\n',
   'network.target': '[Unit]\nDescription=Network\n',
   'network-online.target': '[Unit]\nDescription=Network is Online\n',
-  'shutdown.target': '[Unit]\nDescription=System Shutdown\nDefaultDependencies=no\nRefuseManualStart=yes\n',
+  'shutdown.target':
+    '[Unit]\nDescription=System Shutdown\nDefaultDependencies=no\nRefuseManualStart=yes\n',
   'dbus.socket': `[Unit]
 Description=D-Bus System Message Bus Socket
 DefaultDependencies=no

@@ -19,7 +19,18 @@ const suite = reason === undefined ? describe : describe.skip;
 /** The cgroups that a systemd makes, wherever on the machine they are not inside of a private systemd's own. */
 function hostCgroups(): string {
   const names = ['init.scope', '-o', '-name', 'system.slice', '-o', '-name', 'kaon*.slice'];
-  const argv = ['/sys/fs/cgroup', '-path', '*/kaon-dev-*', '-prune', '-o', '(', '-name', ...names, ')', '-print'];
+  const argv = [
+    '/sys/fs/cgroup',
+    '-path',
+    '*/kaon-dev-*',
+    '-prune',
+    '-o',
+    '(',
+    '-name',
+    ...names,
+    ')',
+    '-print',
+  ];
   return execFileSync('find', argv, { encoding: 'utf8' });
 }
 
@@ -56,142 +67,235 @@ suite(reason === undefined ? 'a real systemd' : `a real systemd (skipped: ${reas
     expect(hostCgroups()).toBe(before);
   }, TEST_TIMEOUT_MS);
 
-  test('makes nothing among the cgroups of the host', async () => {
-    await bed.systemd.startUnit(unitSpec('contained', ['sleep', '1000']));
-    expect(hostCgroups()).toBe(before);
-    await bed.systemd.releaseUnit('kaon-contained.service');
-  }, TEST_TIMEOUT_MS);
+  test(
+    'makes nothing among the cgroups of the host',
+    async () => {
+      await bed.systemd.startUnit(unitSpec('contained', ['sleep', '1000']));
+      expect(hostCgroups()).toBe(before);
+      await bed.systemd.releaseUnit('kaon-contained.service');
+    },
+    TEST_TIMEOUT_MS,
+  );
 
-  test.each(['exact', 'light'] as const)('puts the limits in force (%s)', async (accounting) => {
-    const unit = unitSpec(`limits-${accounting}`, ['sleep', '1000'], { accounting, cpuMillis: 250, memoryMib: 48, tasksMax: 9 });
-    await bed.systemd.startUnit(unit);
-    const group = (await bed.systemd.readUnit(unit.name))?.controlGroup ?? '';
-    const read = (controller: string, file: string): string =>
-      readFileSync(join(bed.inside.cgroupRoot, controller, group, file), 'utf8').trim();
-    if ((await bed.systemd.describe()).cgroupVersion === 'v1') {
-      expect(read('cpu', 'cpu.cfs_quota_us')).toBe('25000');
-      expect(read('memory', 'memory.limit_in_bytes')).toBe(String(48 * 1_048_576));
-      expect(read('pids', 'pids.max')).toBe('9');
-    } else {
-      expect(read('', 'cpu.max')).toBe('25000 100000');
-      expect(read('', 'memory.max')).toBe(String(48 * 1_048_576));
-      expect(read('', 'pids.max')).toBe('9');
-    }
-    await bed.systemd.releaseUnit(unit.name);
-    expect(existsSync(join(bed.inside.cgroupRoot, 'memory', group))).toBe(false);
-  }, TEST_TIMEOUT_MS);
+  test.each(['exact', 'light'] as const)(
+    'puts the limits in force (%s)',
+    async (accounting) => {
+      const unit = unitSpec(`limits-${accounting}`, ['sleep', '1000'], {
+        accounting,
+        cpuMillis: 250,
+        memoryMib: 48,
+        tasksMax: 9,
+      });
+      await bed.systemd.startUnit(unit);
+      const group = (await bed.systemd.readUnit(unit.name))?.controlGroup ?? '';
+      const read = (controller: string, file: string): string =>
+        readFileSync(join(bed.inside.cgroupRoot, controller, group, file), 'utf8').trim();
+      if ((await bed.systemd.describe()).cgroupVersion === 'v1') {
+        expect(read('cpu', 'cpu.cfs_quota_us')).toBe('25000');
+        expect(read('memory', 'memory.limit_in_bytes')).toBe(String(48 * 1_048_576));
+        expect(read('pids', 'pids.max')).toBe('9');
+      } else {
+        expect(read('', 'cpu.max')).toBe('25000 100000');
+        expect(read('', 'memory.max')).toBe(String(48 * 1_048_576));
+        expect(read('', 'pids.max')).toBe('9');
+      }
+      await bed.systemd.releaseUnit(unit.name);
+      expect(existsSync(join(bed.inside.cgroupRoot, 'memory', group))).toBe(false);
+    },
+    TEST_TIMEOUT_MS,
+  );
 
-  test('hands arguments and environment on to the letter', async () => {
-    const output = join(bed.directory, 'echo.out');
-    const words = ['$HOME', '${HOME}', '%n', '%%', '"quoted" \'too\'', '', 'Grüße 🦊', 'a\\b', 'two\nlines', ';'];
-    const environment = { A: '$HOME %n "q" \\ ', EMPTY: '', WIDE: 'ünï' };
-    const script = 'require("fs").writeFileSync(1, JSON.stringify([process.argv.slice(1), process.env.A, process.env.EMPTY, process.env.WIDE]))';
-    const argv = [process.execPath, '-e', script, '--', ...words];
-    const unit = unitSpec('echo', argv, { environment, stdoutPath: output, stderrPath: output, memoryMib: 256 });
-    expect(await bed.systemd.startUnit(unit)).toEqual({ ok: true });
-    expect(await ended(unit.name)).toMatchObject({ exitStatus: 0 });
-    expect(JSON.parse(readFileSync(output, 'utf8'))).toEqual([words, '$HOME %n "q" \\ ', '', 'ünï']);
-    await bed.systemd.releaseUnit(unit.name);
-  }, TEST_TIMEOUT_MS);
+  test(
+    'hands arguments and environment on to the letter',
+    async () => {
+      const output = join(bed.directory, 'echo.out');
+      const words = [
+        '$HOME',
+        '${HOME}',
+        '%n',
+        '%%',
+        '"quoted" \'too\'',
+        '',
+        'Grüße 🦊',
+        'a\\b',
+        'two\nlines',
+        ';',
+      ];
+      const environment = { A: '$HOME %n "q" \\ ', EMPTY: '', WIDE: 'ünï' };
+      const script =
+        'require("fs").writeFileSync(1, JSON.stringify([process.argv.slice(1), process.env.A, process.env.EMPTY, process.env.WIDE]))';
+      const argv = [process.execPath, '-e', script, '--', ...words];
+      const unit = unitSpec('echo', argv, {
+        environment,
+        stdoutPath: output,
+        stderrPath: output,
+        memoryMib: 256,
+      });
+      expect(await bed.systemd.startUnit(unit)).toEqual({ ok: true });
+      expect(await ended(unit.name)).toMatchObject({ exitStatus: 0 });
+      expect(JSON.parse(readFileSync(output, 'utf8'))).toEqual([
+        words,
+        '$HOME %n "q" \\ ',
+        '',
+        'ünï',
+      ]);
+      await bed.systemd.releaseUnit(unit.name);
+    },
+    TEST_TIMEOUT_MS,
+  );
 
-  test('appends standard output and error to their files', async () => {
-    const [stdoutPath, stderrPath] = [join(bed.directory, 'out'), join(bed.directory, 'err')];
-    writeFileSync(stdoutPath, 'before\n');
-    const unit = unitSpec('append', ['sh', '-c', 'echo out; echo err >&2'], { stdoutPath, stderrPath });
-    await bed.systemd.startUnit(unit);
-    await ended(unit.name);
-    expect([readFileSync(stdoutPath, 'utf8'), readFileSync(stderrPath, 'utf8')]).toEqual(['before\nout\n', 'err\n']);
-    await bed.systemd.releaseUnit(unit.name);
-  }, TEST_TIMEOUT_MS);
+  test(
+    'appends standard output and error to their files',
+    async () => {
+      const [stdoutPath, stderrPath] = [join(bed.directory, 'out'), join(bed.directory, 'err')];
+      writeFileSync(stdoutPath, 'before\n');
+      const unit = unitSpec('append', ['sh', '-c', 'echo out; echo err >&2'], {
+        stdoutPath,
+        stderrPath,
+      });
+      await bed.systemd.startUnit(unit);
+      await ended(unit.name);
+      expect([readFileSync(stdoutPath, 'utf8'), readFileSync(stderrPath, 'utf8')]).toEqual([
+        'before\nout\n',
+        'err\n',
+      ]);
+      await bed.systemd.releaseUnit(unit.name);
+    },
+    TEST_TIMEOUT_MS,
+  );
 
-  test('accounts an OOM kill of a child that its parent survives, and CPU time, until the release', async () => {
-    const command = 'perl -e \'$x = "x" x 300_000_000\'; i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; exit 3';
-    const unit = unitSpec('child-oom', ['sh', '-c', command]);
-    await bed.systemd.startUnit(unit);
-    const status = await ended(unit.name);
-    expect(status).toMatchObject({ exitKind: 'exited', exitStatus: 3, oomKills: 1 });
-    expect(status.cpuUsec).toBeGreaterThan(10_000);
-    expect(status.throttledUsec).toBeGreaterThan(0);
-    await bed.systemd.releaseUnit(unit.name);
-  }, TEST_TIMEOUT_MS);
+  test(
+    'accounts an OOM kill of a child that its parent survives, and CPU time, until the release',
+    async () => {
+      const command =
+        'perl -e \'$x = "x" x 300_000_000\'; i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; exit 3';
+      const unit = unitSpec('child-oom', ['sh', '-c', command]);
+      await bed.systemd.startUnit(unit);
+      const status = await ended(unit.name);
+      expect(status).toMatchObject({ exitKind: 'exited', exitStatus: 3, oomKills: 1 });
+      expect(status.cpuUsec).toBeGreaterThan(10_000);
+      expect(status.throttledUsec).toBeGreaterThan(0);
+      await bed.systemd.releaseUnit(unit.name);
+    },
+    TEST_TIMEOUT_MS,
+  );
 
-  test('ends a unit at its time limit, and its use can still be read', async () => {
-    const unit = unitSpec('time-limit', ['sleep', '1000'], { runtimeMaxMs: 200 });
-    await bed.systemd.startUnit(unit);
-    const status = await until(async () => {
-      const seen = await bed.systemd.readUnit(unit.name);
-      return seen?.activeState === 'failed' ? seen : undefined;
-    });
-    expect(status).toMatchObject({ result: 'timeout', exitKind: 'killed', exitStatus: 15 });
-    expect(status.memoryPeakBytes).toBeGreaterThan(0);
-    await bed.systemd.releaseUnit(unit.name);
-    expect(await bed.systemd.listUnits('kaon-*time-limit*')).toEqual([]);
-  }, TEST_TIMEOUT_MS);
+  test(
+    'ends a unit at its time limit, and its use can still be read',
+    async () => {
+      const unit = unitSpec('time-limit', ['sleep', '1000'], { runtimeMaxMs: 200 });
+      await bed.systemd.startUnit(unit);
+      const status = await until(async () => {
+        const seen = await bed.systemd.readUnit(unit.name);
+        return seen?.activeState === 'failed' ? seen : undefined;
+      });
+      expect(status).toMatchObject({ result: 'timeout', exitKind: 'killed', exitStatus: 15 });
+      expect(status.memoryPeakBytes).toBeGreaterThan(0);
+      await bed.systemd.releaseUnit(unit.name);
+      expect(await bed.systemd.listUnits('kaon-*time-limit*')).toEqual([]);
+    },
+    TEST_TIMEOUT_MS,
+  );
 
-  test('release ends background processes', async () => {
-    const unit = unitSpec('background', ['sh', '-c', 'sleep 4711 & exit 0']);
-    await bed.systemd.startUnit(unit);
-    await ended(unit.name);
-    expect(bed.run('ps', 'ax')).toContain('sleep 4711');
-    await bed.systemd.releaseUnit(unit.name);
-    expect(bed.run('ps', 'ax')).not.toContain('sleep 4711');
-  }, TEST_TIMEOUT_MS);
+  test(
+    'release ends background processes',
+    async () => {
+      const unit = unitSpec('background', ['sh', '-c', 'sleep 4711 & exit 0']);
+      await bed.systemd.startUnit(unit);
+      await ended(unit.name);
+      expect(bed.run('ps', 'ax')).toContain('sleep 4711');
+      await bed.systemd.releaseUnit(unit.name);
+      expect(bed.run('ps', 'ax')).not.toContain('sleep 4711');
+    },
+    TEST_TIMEOUT_MS,
+  );
 
-  test('a NUL in an argument is refused, and the connection goes on', async () => {
-    expect(await bed.systemd.startUnit(unitSpec('nul', ['echo', 'a\0b']))).toMatchObject({ ok: false, kind: 'refused' });
-    expect((await bed.systemd.describe()).version).toMatch(/^\d+$/);
-  }, TEST_TIMEOUT_MS);
+  test(
+    'a NUL in an argument is refused, and the connection goes on',
+    async () => {
+      expect(await bed.systemd.startUnit(unitSpec('nul', ['echo', 'a\0b']))).toMatchObject({
+        ok: false,
+        kind: 'refused',
+      });
+      expect((await bed.systemd.describe()).version).toMatch(/^\d+$/);
+    },
+    TEST_TIMEOUT_MS,
+  );
 
-  test('a unit and its limits outlive a reload of systemd', async () => {
-    const unit = unitSpec('reload', ['sh', '-c', 'x=$$; sleep 0.4; exit 9']);
-    await bed.systemd.startUnit(unit);
-    await nextUp(() => void bed.run('systemctl', 'daemon-reload'));
-    expect(bed.run('systemctl', 'show', '--value', '-p', 'LoadState', unit.name)).toBe('loaded\n');
-    const status = await ended(unit.name);
-    expect(status).toMatchObject({ activeState: 'active', exitKind: 'exited', exitStatus: 9 });
-    const slice = status.controlGroup.split('/').at(-1) ?? '';
-    expect(bed.run('systemctl', 'show', '--value', '-p', 'MemoryMax', slice)).toBe(`${64 * 1_048_576}\n`);
-    await bed.systemd.releaseUnit(unit.name);
-  }, TEST_TIMEOUT_MS);
+  test(
+    'a unit and its limits outlive a reload of systemd',
+    async () => {
+      const unit = unitSpec('reload', ['sh', '-c', 'x=$$; sleep 0.4; exit 9']);
+      await bed.systemd.startUnit(unit);
+      await nextUp(() => void bed.run('systemctl', 'daemon-reload'));
+      expect(bed.run('systemctl', 'show', '--value', '-p', 'LoadState', unit.name)).toBe(
+        'loaded\n',
+      );
+      const status = await ended(unit.name);
+      expect(status).toMatchObject({ activeState: 'active', exitKind: 'exited', exitStatus: 9 });
+      const slice = status.controlGroup.split('/').at(-1) ?? '';
+      expect(bed.run('systemctl', 'show', '--value', '-p', 'MemoryMax', slice)).toBe(
+        `${64 * 1_048_576}\n`,
+      );
+      await bed.systemd.releaseUnit(unit.name);
+    },
+    TEST_TIMEOUT_MS,
+  );
 
-  test('slices that nothing needs are stopped, those of ended units are not', async () => {
-    const { busAddress, cgroupRoot } = bed.inside;
-    const ended7 = unitSpec('swept-kept', ['sh', '-c', 'exit 7'], { slice: 'kaon-kept.slice' });
-    const gone = unitSpec('swept-gone', ['sleep', '1000'], { slice: 'kaon-gone.slice' });
-    await bed.systemd.startUnit(ended7);
-    await bed.systemd.startUnit(gone);
-    await ended(ended7.name);
-    bed.run('systemctl', 'stop', gone.name);
-    expect(await bed.systemd.listUnits('kaon-gone*')).toHaveLength(2);
-    const sweeper = createSystemd({ busAddress, cgroupRoot, sweepMs: 50 });
-    await until(async () => ((await bed.systemd.listUnits('kaon-gone*')).length === 0 ? true : undefined));
-    await sweeper.close();
-    expect(await bed.systemd.readUnit(ended7.name)).toMatchObject({ exitStatus: 7 });
-    expect(await bed.systemd.listUnits('kaon-kept*')).toHaveLength(2);
-    await bed.systemd.releaseUnit(ended7.name);
-  }, TEST_TIMEOUT_MS);
+  test(
+    'slices that nothing needs are stopped, those of ended units are not',
+    async () => {
+      const { busAddress, cgroupRoot } = bed.inside;
+      const ended7 = unitSpec('swept-kept', ['sh', '-c', 'exit 7'], { slice: 'kaon-kept.slice' });
+      const gone = unitSpec('swept-gone', ['sleep', '1000'], { slice: 'kaon-gone.slice' });
+      await bed.systemd.startUnit(ended7);
+      await bed.systemd.startUnit(gone);
+      await ended(ended7.name);
+      bed.run('systemctl', 'stop', gone.name);
+      expect(await bed.systemd.listUnits('kaon-gone*')).toHaveLength(2);
+      const sweeper = createSystemd({ busAddress, cgroupRoot, sweepMs: 50 });
+      await until(async () =>
+        (await bed.systemd.listUnits('kaon-gone*')).length === 0 ? true : undefined,
+      );
+      await sweeper.close();
+      expect(await bed.systemd.readUnit(ended7.name)).toMatchObject({ exitStatus: 7 });
+      expect(await bed.systemd.listUnits('kaon-kept*')).toHaveLength(2);
+      await bed.systemd.releaseUnit(ended7.name);
+    },
+    TEST_TIMEOUT_MS,
+  );
 
-  test('units, their ends and the calls outlive a re-execution of systemd', async () => {
-    const unit = unitSpec('reexec', ['sh', '-c', 'sleep 0.5; exit 9']);
-    await bed.systemd.startUnit(unit);
-    await nextUp(() => void bed.run('systemctl', 'daemon-reexec'));
-    expect(await ended(unit.name)).toMatchObject({ exitKind: 'exited', exitStatus: 9 });
-    await bed.systemd.releaseUnit(unit.name);
-  }, TEST_TIMEOUT_MS);
+  test(
+    'units, their ends and the calls outlive a re-execution of systemd',
+    async () => {
+      const unit = unitSpec('reexec', ['sh', '-c', 'sleep 0.5; exit 9']);
+      await bed.systemd.startUnit(unit);
+      await nextUp(() => void bed.run('systemctl', 'daemon-reexec'));
+      expect(await ended(unit.name)).toMatchObject({ exitKind: 'exited', exitStatus: 9 });
+      await bed.systemd.releaseUnit(unit.name);
+    },
+    TEST_TIMEOUT_MS,
+  );
 
-  test('units, their ends and the calls outlive a restart of the bus', async () => {
-    const unit = unitSpec('bus-restart', ['sh', '-c', 'sleep 0.5; exit 9']);
-    await bed.systemd.startUnit(unit);
-    const pid = bed.run('systemctl', 'show', '--value', '-p', 'MainPID', 'dbus.service').trim();
-    await nextUp(() => void bed.run('kill', '-KILL', pid));
-    expect(states[0]).toBe('down');
-    expect(await ended(unit.name)).toMatchObject({ exitKind: 'exited', exitStatus: 9 });
-    await bed.systemd.releaseUnit(unit.name);
-  }, TEST_TIMEOUT_MS);
+  test(
+    'units, their ends and the calls outlive a restart of the bus',
+    async () => {
+      const unit = unitSpec('bus-restart', ['sh', '-c', 'sleep 0.5; exit 9']);
+      await bed.systemd.startUnit(unit);
+      const pid = bed.run('systemctl', 'show', '--value', '-p', 'MainPID', 'dbus.service').trim();
+      await nextUp(() => void bed.run('kill', '-KILL', pid));
+      expect(states[0]).toBe('down');
+      expect(await ended(unit.name)).toMatchObject({ exitKind: 'exited', exitStatus: 9 });
+      await bed.systemd.releaseUnit(unit.name);
+    },
+    TEST_TIMEOUT_MS,
+  );
 
   test('every start under way when systemd re-executes and the bus restarts is answered truly', async () => {
     const pid = bed.run('systemctl', 'show', '--value', '-p', 'MainPID', 'dbus.service').trim();
-    const units = Array.from({ length: 40 }, (_, index) => unitSpec(`storm-${index}`, ['sleep', '1000']));
+    const units = Array.from({ length: 40 }, (_, index) =>
+      unitSpec(`storm-${index}`, ['sleep', '1000']),
+    );
     const starts = Promise.all(units.map((unit) => bed.systemd.startUnit(unit)));
     bed.run('systemctl', 'daemon-reexec');
     bed.run('kill', '-KILL', pid);

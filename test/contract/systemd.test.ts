@@ -58,7 +58,11 @@ function startFakeBed(): Promise<Bed> {
 }
 
 /** Re-reads on every hint, and every 50 ms because hints may be lost: as a caller must. */
-function untilStatus(systemd: Systemd, name: string, holds: (status: UnitStatus) => boolean): Promise<UnitStatus> {
+function untilStatus(
+  systemd: Systemd,
+  name: string,
+  holds: (status: UnitStatus) => boolean,
+): Promise<UnitStatus> {
   return new Promise((resolve, reject) => {
     const look = (): void => {
       systemd.readUnit(name).then((status) => {
@@ -75,7 +79,11 @@ function untilStatus(systemd: Systemd, name: string, holds: (status: UnitStatus)
 
 const hasEnded = (status: UnitStatus): boolean => status.exitKind !== 'none';
 
-function describeContract(title: string, reason: string | undefined, start: () => Promise<Bed>): void {
+function describeContract(
+  title: string,
+  reason: string | undefined,
+  start: () => Promise<Bed>,
+): void {
   const suite = reason === undefined ? describe : describe.skip;
   suite(reason === undefined ? title : `${title} (skipped: ${reason})`, () => {
     let bed: Bed;
@@ -104,99 +112,170 @@ function describeContract(title: string, reason: string | undefined, start: () =
       ['exits0', 0],
       ['exits7', 7],
       ['exits255', 255],
-    ] as const)('a command that %s stays loaded with its exit code %i', async (command, code) => {
-      const unit = spec(command);
-      expect(await runToEnd(unit)).toMatchObject({ exitKind: 'exited', exitStatus: code, activeState: 'active' });
-      expect(await systemd.listUnits(unit.name)).toEqual([
-        { name: unit.name, activeState: 'active', subState: 'exited' },
-      ]);
-      await systemd.releaseUnit(unit.name);
-    }, TEST_TIMEOUT_MS);
+    ] as const)(
+      'a command that %s stays loaded with its exit code %i',
+      async (command, code) => {
+        const unit = spec(command);
+        expect(await runToEnd(unit)).toMatchObject({
+          exitKind: 'exited',
+          exitStatus: code,
+          activeState: 'active',
+        });
+        expect(await systemd.listUnits(unit.name)).toEqual([
+          { name: unit.name, activeState: 'active', subState: 'exited' },
+        ]);
+        await systemd.releaseUnit(unit.name);
+      },
+      TEST_TIMEOUT_MS,
+    );
 
-    test('a command that exits with one of systemd\'s own codes has been started all the same', async () => {
-      const unit = spec('exits203');
-      expect(await runToEnd(unit)).toMatchObject({ exitKind: 'exited', exitStatus: 203 });
-      await systemd.releaseUnit(unit.name);
-    }, TEST_TIMEOUT_MS);
+    test(
+      "a command that exits with one of systemd's own codes has been started all the same",
+      async () => {
+        const unit = spec('exits203');
+        expect(await runToEnd(unit)).toMatchObject({ exitKind: 'exited', exitStatus: 203 });
+        await systemd.releaseUnit(unit.name);
+      },
+      TEST_TIMEOUT_MS,
+    );
 
-    test('a command that a signal ended has the signal for its status', async () => {
-      const unit = spec('killsItself');
-      expect(await runToEnd(unit)).toMatchObject({ exitKind: 'killed', exitStatus: 9, oomKills: 0 });
-      await systemd.releaseUnit(unit.name);
-    }, TEST_TIMEOUT_MS);
+    test(
+      'a command that a signal ended has the signal for its status',
+      async () => {
+        const unit = spec('killsItself');
+        expect(await runToEnd(unit)).toMatchObject({
+          exitKind: 'killed',
+          exitStatus: 9,
+          oomKills: 0,
+        });
+        await systemd.releaseUnit(unit.name);
+      },
+      TEST_TIMEOUT_MS,
+    );
 
-    test('a command that wants more memory than its limit is killed, and its status says so', async () => {
-      const status = await runToEnd(spec('allocates'));
-      expect(status).toMatchObject({ exitKind: 'killed', exitStatus: 9, oomKills: 1 });
-      expect(status.memoryPeakBytes).toBe(64 * 1_048_576);
-      await systemd.releaseUnit(status.name);
-    }, TEST_TIMEOUT_MS);
+    test(
+      'a command that wants more memory than its limit is killed, and its status says so',
+      async () => {
+        const status = await runToEnd(spec('allocates'));
+        expect(status).toMatchObject({ exitKind: 'killed', exitStatus: 9, oomKills: 1 });
+        expect(status.memoryPeakBytes).toBe(64 * 1_048_576);
+        await systemd.releaseUnit(status.name);
+      },
+      TEST_TIMEOUT_MS,
+    );
 
     test.each([
       ['a command that does not exist', 203, {}, 'isMissing'],
       ['a user that does not exist', 217, { user: 'kaon-no-such-user' }, 'exits0'],
-      ['a working directory that does not exist', 200, { workingDirectory: '/no/such/directory' }, 'exits0'],
-    ] as const)('%s is a failed start with status %i, and leaves nothing loaded', async (_, exitStatus, more, command) => {
-      const unit = spec(command, more);
-      expect(await systemd.startUnit(unit)).toMatchObject({ ok: false, kind: 'job', status: { exitStatus } });
-      expect(await systemd.listUnits(unit.name)).toEqual([]);
-      expect(await systemd.readUnit(unit.name)).toBeUndefined();
-    }, TEST_TIMEOUT_MS);
+      [
+        'a working directory that does not exist',
+        200,
+        { workingDirectory: '/no/such/directory' },
+        'exits0',
+      ],
+    ] as const)(
+      '%s is a failed start with status %i, and leaves nothing loaded',
+      async (_, exitStatus, more, command) => {
+        const unit = spec(command, more);
+        expect(await systemd.startUnit(unit)).toMatchObject({
+          ok: false,
+          kind: 'job',
+          status: { exitStatus },
+        });
+        expect(await systemd.listUnits(unit.name)).toEqual([]);
+        expect(await systemd.readUnit(unit.name)).toBeUndefined();
+      },
+      TEST_TIMEOUT_MS,
+    );
 
-    test('a name that is in use is refused, and the first unit runs on', async () => {
-      const unit = spec('runsOn');
-      expect(await systemd.startUnit(unit)).toEqual({ ok: true });
-      expect(await systemd.startUnit(unit)).toMatchObject({ ok: false, kind: 'refused' });
-      expect(await systemd.readUnit(unit.name)).toMatchObject({ subState: 'running' });
-      await systemd.releaseUnit(unit.name);
-    }, TEST_TIMEOUT_MS);
+    test(
+      'a name that is in use is refused, and the first unit runs on',
+      async () => {
+        const unit = spec('runsOn');
+        expect(await systemd.startUnit(unit)).toEqual({ ok: true });
+        expect(await systemd.startUnit(unit)).toMatchObject({ ok: false, kind: 'refused' });
+        expect(await systemd.readUnit(unit.name)).toMatchObject({ subState: 'running' });
+        await systemd.releaseUnit(unit.name);
+      },
+      TEST_TIMEOUT_MS,
+    );
 
-    test('a name is free again after its release', async () => {
-      const unit = spec('exits0');
-      await runToEnd(unit);
-      await systemd.releaseUnit(unit.name);
-      expect(await systemd.startUnit(unit)).toEqual({ ok: true });
-      await systemd.releaseUnit(unit.name);
-    }, TEST_TIMEOUT_MS);
+    test(
+      'a name is free again after its release',
+      async () => {
+        const unit = spec('exits0');
+        await runToEnd(unit);
+        await systemd.releaseUnit(unit.name);
+        expect(await systemd.startUnit(unit)).toEqual({ ok: true });
+        await systemd.releaseUnit(unit.name);
+      },
+      TEST_TIMEOUT_MS,
+    );
 
-    test('a signal reaches the unit, and no unit is no error', async () => {
-      const unit = spec('runsOn');
-      await systemd.startUnit(unit);
-      expect(await systemd.killUnit(unit.name, 15)).toBe(true);
-      expect(await untilStatus(systemd, unit.name, hasEnded)).toMatchObject({ exitKind: 'killed', exitStatus: 15 });
-      await systemd.releaseUnit(unit.name);
-      expect(await systemd.killUnit(unit.name, 15)).toBe(false);
-    }, TEST_TIMEOUT_MS);
+    test(
+      'a signal reaches the unit, and no unit is no error',
+      async () => {
+        const unit = spec('runsOn');
+        await systemd.startUnit(unit);
+        expect(await systemd.killUnit(unit.name, 15)).toBe(true);
+        expect(await untilStatus(systemd, unit.name, hasEnded)).toMatchObject({
+          exitKind: 'killed',
+          exitStatus: 15,
+        });
+        await systemd.releaseUnit(unit.name);
+        expect(await systemd.killUnit(unit.name, 15)).toBe(false);
+      },
+      TEST_TIMEOUT_MS,
+    );
 
-    test('release ends a process that ignores SIGTERM', async () => {
-      const unit = spec('ignoresSigterm', { stopTimeoutMs: 300 });
-      await systemd.startUnit(unit);
-      await systemd.releaseUnit(unit.name);
-      expect(await systemd.readUnit(unit.name)).toBeUndefined();
-    }, TEST_TIMEOUT_MS);
+    test(
+      'release ends a process that ignores SIGTERM',
+      async () => {
+        const unit = spec('ignoresSigterm', { stopTimeoutMs: 300 });
+        await systemd.startUnit(unit);
+        await systemd.releaseUnit(unit.name);
+        expect(await systemd.readUnit(unit.name)).toBeUndefined();
+      },
+      TEST_TIMEOUT_MS,
+    );
 
-    test('release of a unit with a child left behind, and of no unit, resolves', async () => {
-      const unit = spec('leavesChild');
-      expect(await runToEnd(unit)).toMatchObject({ exitStatus: 4 });
-      await systemd.releaseUnit(unit.name);
-      await systemd.releaseUnit(unit.name);
-      expect(await systemd.listUnits(unit.name)).toEqual([]);
-    }, TEST_TIMEOUT_MS);
+    test(
+      'release of a unit with a child left behind, and of no unit, resolves',
+      async () => {
+        const unit = spec('leavesChild');
+        expect(await runToEnd(unit)).toMatchObject({ exitStatus: 4 });
+        await systemd.releaseUnit(unit.name);
+        await systemd.releaseUnit(unit.name);
+        expect(await systemd.listUnits(unit.name)).toEqual([]);
+      },
+      TEST_TIMEOUT_MS,
+    );
 
-    test('units are listed by pattern, in name order', async () => {
-      const names = ['kaon-list-b.service', 'kaon-list-a.service'];
-      for (const name of names) await systemd.startUnit({ ...spec('runsOn'), name });
-      const listed = await systemd.listUnits('kaon-list-*.service');
-      expect(listed.map((row) => row.name)).toEqual(['kaon-list-a.service', 'kaon-list-b.service']);
-      for (const name of names) await systemd.releaseUnit(name);
-    }, TEST_TIMEOUT_MS);
+    test(
+      'units are listed by pattern, in name order',
+      async () => {
+        const names = ['kaon-list-b.service', 'kaon-list-a.service'];
+        for (const name of names) await systemd.startUnit({ ...spec('runsOn'), name });
+        const listed = await systemd.listUnits('kaon-list-*.service');
+        expect(listed.map((row) => row.name)).toEqual([
+          'kaon-list-a.service',
+          'kaon-list-b.service',
+        ]);
+        for (const name of names) await systemd.releaseUnit(name);
+      },
+      TEST_TIMEOUT_MS,
+    );
 
-    test('the keeper is started once', async () => {
-      await systemd.ensureKeeper('kaon-keeper.service', 'kaon.slice');
-      const before = await systemd.readUnit('kaon-keeper.service');
-      await systemd.ensureKeeper('kaon-keeper.service', 'kaon.slice');
-      expect(await systemd.readUnit('kaon-keeper.service')).toEqual(before);
-    }, TEST_TIMEOUT_MS);
+    test(
+      'the keeper is started once',
+      async () => {
+        await systemd.ensureKeeper('kaon-keeper.service', 'kaon.slice');
+        const before = await systemd.readUnit('kaon-keeper.service');
+        await systemd.ensureKeeper('kaon-keeper.service', 'kaon.slice');
+        expect(await systemd.readUnit('kaon-keeper.service')).toEqual(before);
+      },
+      TEST_TIMEOUT_MS,
+    );
   });
 }
 

@@ -10,11 +10,11 @@
  */
 import type { AgentId, FrameworkId } from '../../../protocol/ids.ts';
 import { TASK_CPU_MILLIS_MIN, TASK_MEM_MIB_MIN } from '../../../protocol/limits.ts';
-import type { OfferFilter } from '../../../protocol/records.ts';
 import type { Resources } from '../../../protocol/resources.ts';
 import {
   addResources,
   fits,
+  isEmpty,
   NO_RESOURCES,
   scaleResources,
   subtractResources,
@@ -31,12 +31,24 @@ export interface Grant {
   readonly resources: Resources;
 }
 
+/** One request of a framework, and how many units of it are still to be offered. */
+interface Need {
+  readonly request: ResourceRequest;
+  left: number;
+}
+
 /** A framework in this round: what it holds and what it still needs. */
 interface Candidate {
   readonly framework: Framework;
   holds: Resources;
   /** Undefined: whatever there is. */
-  readonly needs: { readonly request: ResourceRequest; left: number }[] | undefined;
+  readonly needs: readonly Need[] | undefined;
+}
+
+/** What a candidate would get of one agent: `units` of its needs, or all that is free. */
+interface Portion {
+  resources: Resources;
+  readonly units: Map<Need, number>;
 }
 
 /** Less than this of either is of no use to any task. */
@@ -45,7 +57,8 @@ const SMALLEST: Resources = { cpuMillis: TASK_CPU_MILLIS_MIN, memMib: TASK_MEM_M
 /**
  * One round over all agents with something free.
  *
- * Cost: agents with free resources times frameworks that want some.
+ * Cost: agents with something free times frameworks that want some; where several can use the same agent, that many
+ * squared.
  *
  * @returns at most one grant for each pair of framework and agent
  */
@@ -81,11 +94,16 @@ function unmetDemand(
   state: MasterState,
   framework: Framework,
   demand: readonly ResourceRequest[],
-): { request: ResourceRequest; left: number }[] {
-  const needs = demand.map((request) => ({ request, left: request.count }));
+): Need[] {
+  // A request for nothing would be met by any number of empty offers, again and again.
+  const needs = demand
+    .filter((request) => !isEmpty(request.resources))
+    .map((request) => ({ request, left: request.count }));
   for (const offerId of framework.offers) {
-    let offered = state.offers.get(offerId)?.resources ?? NO_RESOURCES;
+    const offer = state.offers.get(offerId);
+    let offered = offer?.resources ?? NO_RESOURCES;
     for (const need of needs) {
+      if (!hasAttributes(offer?.attributes ?? {}, need.request.attributes)) continue;
       const units = Math.min(need.left, unitsIn(need.request.resources, offered));
       need.left -= units;
       offered = subtractResources(offered, scaleResources(need.request.resources, units));
@@ -102,35 +120,68 @@ interface Round {
   readonly nowMs: number;
 }
 
-/** Hands out one agent's free resources, always to the candidate with the smallest share that can use some. */
+/**
+ * Hands out one agent's free resources.
+ *
+ * Filters are held against whole portions, because a portion is what becomes an offer: one unit of several may be
+ * within what was refused while all of them together are not. Who refuses its portion leaves it to the others.
+ */
 function grantAgent(round: Round): void {
-  const { state, agent, grants } = round;
+  const { agent, grants } = round;
   const { agentId } = agent.record.info;
-  let free = freeOf(agent);
-  const granted = new Map<Candidate, Resources>();
-  const waiting = new Set(round.candidates);
-  while (waiting.size > 0 && fits(SMALLEST, free)) {
-    const next = smallestShare(waiting, state.total);
-    const part = partFor(next, agent, free, waiting.size);
-    if (!part || isFiltered(next.framework.record.filters, agentId, part, round.nowMs)) {
-      waiting.delete(next);
-      continue;
-    }
-    if (!next.needs) waiting.delete(next);
-    free = subtractResources(free, part);
-    next.holds = addResources(next.holds, part);
-    granted.set(next, addResources(granted.get(next) ?? NO_RESOURCES, part));
+  const isWelcome = (candidate: Candidate, portion: Portion | undefined): boolean =>
+    portion !== undefined && !isFiltered(candidate, agentId, portion.resources, round.nowMs);
+  let waiting = round.candidates.filter((candidate) =>
+    isWelcome(candidate, divide(round, [candidate]).get(candidate)),
+  );
+  let portions = divide(round, waiting);
+  while ([...portions].some(([candidate, portion]) => !isWelcome(candidate, portion))) {
+    const before = portions;
+    waiting = waiting.filter((candidate) => {
+      const portion = before.get(candidate);
+      return portion === undefined || isWelcome(candidate, portion);
+    });
+    portions = divide(round, waiting);
   }
-  for (const [{ framework }, resources] of granted) {
-    grants.push({ frameworkId: framework.record.info.frameworkId, agentId, resources });
+  for (const [candidate, { resources, units }] of portions) {
+    candidate.holds = addResources(candidate.holds, resources);
+    for (const [need, count] of units) need.left -= count;
+    grants.push({ frameworkId: candidate.framework.record.info.frameworkId, agentId, resources });
   }
 }
 
-function smallestShare(candidates: Iterable<Candidate>, total: Resources): Candidate {
+/** Divides what is free among the candidates: the one with the smallest share goes next, until none can use more. */
+function divide(
+  { state, agent }: Round,
+  candidates: readonly Candidate[],
+): Map<Candidate, Portion> {
+  let free = freeOf(agent);
+  const portions = new Map<Candidate, Portion>();
+  const waiting = new Set(candidates);
+  while (waiting.size > 0 && fits(SMALLEST, free)) {
+    const next = smallestShare(waiting, portions, state.total);
+    const portion = portions.get(next) ?? { resources: NO_RESOURCES, units: new Map() };
+    const part = nextPart({ candidate: next, portion, agent, free, waiting: waiting.size });
+    if (part) {
+      free = subtractResources(free, part);
+      portion.resources = addResources(portion.resources, part);
+      portions.set(next, portion);
+    }
+    if (!part || !next.needs) waiting.delete(next);
+  }
+  return portions;
+}
+
+function smallestShare(
+  candidates: Iterable<Candidate>,
+  portions: ReadonlyMap<Candidate, Portion>,
+  total: Resources,
+): Candidate {
   let best: Candidate | undefined;
   let bestShare = Infinity;
   for (const candidate of candidates) {
-    const share = dominantShare(candidate.holds, total);
+    const portion = portions.get(candidate)?.resources ?? NO_RESOURCES;
+    const share = dominantShare(addResources(candidate.holds, portion), total);
     if (best === undefined || share < bestShare) {
       best = candidate;
       bestShare = share;
@@ -153,25 +204,31 @@ export function dominantShare(holds: Resources, total: Resources): number {
   return Math.max(cpu, mem);
 }
 
+interface Asking {
+  readonly candidate: Candidate;
+  /** What it has been given of this agent; its count of units grows here. */
+  readonly portion: Portion;
+  readonly agent: Agent;
+  readonly free: Resources;
+  /** How many candidates share what is free, this one included. */
+  readonly waiting: number;
+}
+
 /**
- * What this candidate would take of the agent now: everything, or some units of the first need that fits.
+ * What a candidate takes next: everything, or some units of the first need that fits.
  * With others waiting it takes a part of the units at a time, so that shares stay close while the agent fills.
  */
-function partFor(
-  candidate: Candidate,
-  agent: Agent,
-  free: Resources,
-  waiting: number,
-): Resources | undefined {
+function nextPart({ candidate, portion, agent, free, waiting }: Asking): Resources | undefined {
   if (!candidate.needs) return free;
   for (const need of candidate.needs) {
-    if (need.left === 0 || !hasAttributes(agent.record.info.attributes, need.request.attributes))
-      continue;
-    const fit = Math.min(need.left, unitsIn(need.request.resources, free));
+    const { resources, attributes } = need.request;
+    if (!hasAttributes(agent.record.info.attributes, attributes)) continue;
+    const taken = portion.units.get(need) ?? 0;
+    const fit = Math.min(need.left - taken, unitsIn(resources, free));
     if (fit === 0) continue;
-    const units = Math.max(1, Math.ceil(fit / waiting));
-    need.left -= units;
-    return scaleResources(need.request.resources, units);
+    const units = Math.ceil(fit / waiting);
+    portion.units.set(need, taken + units);
+    return scaleResources(resources, units);
   }
   return undefined;
 }
@@ -183,12 +240,12 @@ function hasAttributes(has: Labels, wanted: Labels): boolean {
 
 /** A filter hides only offers within what was refused: more than that may be of use after all. */
 function isFiltered(
-  filters: readonly OfferFilter[],
+  { framework }: Candidate,
   agentId: AgentId,
   resources: Resources,
   nowMs: number,
 ): boolean {
-  return filters.some(
+  return framework.record.filters.some(
     (filter) =>
       filter.agentId === agentId && filter.untilMs > nowMs && fits(resources, filter.resources),
   );

@@ -1,0 +1,86 @@
+/** `kaon agents`: the nodes, and how much of each is used. */
+import type { NO_RESOURCES } from '../../protocol/resources.ts';
+import type { AgentRecord } from '../../protocol/records.ts';
+import { withStore } from '../connection.ts';
+import { EXIT_OK } from '../failure.ts';
+import type { ListOptions } from '../options.ts';
+import { printListing } from '../print.ts';
+import { readCluster, sumUse, useOf } from '../registry.ts';
+import type { Cluster, Use } from '../registry.ts';
+import type { Paint } from '../style.ts';
+import type { Column } from '../table.ts';
+import { formatCpuParts, formatLabels, formatMibParts, formatSpan } from '../words.ts';
+
+/** An agent and what its tasks and offers hold of it. */
+export interface AgentRow {
+  readonly record: AgentRecord;
+  readonly use: Use;
+}
+
+/** @returns the exit code */
+export async function agents(options: ListOptions): Promise<number> {
+  const cluster = await withStore(options, { name: 'agents' }, readCluster);
+  printListing(
+    {
+      rows: agentRows(cluster),
+      columns: (paint) => agentColumns(paint, cluster.nowMs, options.wide),
+      json: agentJson,
+      none: `no agents in cluster ${options.cluster}`,
+      unreadable: cluster.unreadable,
+    },
+    options.json,
+  );
+  return EXIT_OK;
+}
+
+/** @returns the agents by host name, then id */
+export function agentRows(cluster: Pick<Cluster, 'agents' | 'tasks' | 'offers'>): AgentRow[] {
+  const uses = sumUse(cluster, 'agentId');
+  const byHost = (a: AgentRecord, b: AgentRecord): number =>
+    a.info.hostname.localeCompare(b.info.hostname, 'en', { numeric: true }) ||
+    a.info.agentId.localeCompare(b.info.agentId);
+  return cluster.agents
+    .toSorted(byHost)
+    .map((record) => ({ record, use: useOf(uses, record.info.agentId) }));
+}
+
+function agentJson({ record, use }: AgentRow): object {
+  return { ...record, used: use.used, offered: use.offered, taskCount: use.taskCount };
+}
+
+/** @param isWide with the attributes */
+export function agentColumns(paint: Paint, nowMs: number, isWide: boolean): Column<AgentRow>[] {
+  const totalOf = ({ record }: AgentRow): typeof NO_RESOURCES => record.info.resources;
+  const columns: Column<AgentRow>[] = [
+    { title: 'ID', text: ({ record }) => record.info.agentId },
+    { title: 'HOST', text: ({ record }) => record.info.hostname, shrinks: true },
+    {
+      title: 'STATE',
+      text: ({ record }) => record.state,
+      paint: (text, { record }) => paint(record.state === 'active' ? 'green' : 'red', text),
+    },
+    {
+      title: 'CPUS USED/OFFERED/TOTAL',
+      text: (row) =>
+        formatCpuParts(row.use.used.cpuMillis, row.use.offered.cpuMillis, totalOf(row).cpuMillis),
+    },
+    {
+      title: 'MEM USED/TOTAL',
+      text: (row) => formatMibParts(row.use.used.memMib, totalOf(row).memMib),
+    },
+    { title: 'TASKS', text: ({ use }) => String(use.taskCount), align: 'right' },
+    {
+      title: 'AGE',
+      text: ({ record }) => formatSpan(record.registeredAtMs, nowMs),
+      align: 'right',
+    },
+  ];
+  if (isWide) {
+    columns.push({
+      title: 'ATTRIBUTES',
+      text: ({ record }) => formatLabels(record.info.attributes),
+      shrinks: true,
+    });
+  }
+  return columns;
+}

@@ -1,0 +1,152 @@
+/** `kaon kill ID`: asks the master to end a task, and waits to see how it ends. */
+import { hostname, userInfo } from 'node:os';
+import { randomName, systemClock } from '../../io/clock.ts';
+import type { RedisStore } from '../../io/redis-store.ts';
+import { encodeEntries } from '../../protocol/codec.ts';
+import { KaonError } from '../../protocol/errors.ts';
+import type { SessionId } from '../../protocol/ids.ts';
+import { taskKey } from '../../protocol/ids.ts';
+import type { ClientName } from '../../protocol/keys.ts';
+import { formatDuration } from '../../protocol/quantities.ts';
+import { isTerminal } from '../../protocol/task-state.ts';
+import { KILL_GRACE_DEFAULT_MS } from '../../protocol/task.ts';
+import { withStore } from '../connection.ts';
+import { EXIT_OK } from '../failure.ts';
+import type { KillOptions } from '../options.ts';
+import { readHistory, readTask, tellUnreadable } from '../registry.ts';
+import type { Unreadable } from '../registry.ts';
+import { paintFor, paintState } from '../style.ts';
+import { findTask, viewOfEnded, viewOfLive } from '../task-view.ts';
+import type { TaskView } from '../task-view.ts';
+import { escapeControls, formatSpan, shortState } from '../words.ts';
+import { ranFor } from './tasks.ts';
+
+/** After the grace period: for the messages, the unit's end, and a framework that is slow to acknowledge. */
+const PATIENCE_MS = 10_000;
+const LOOK_MS = 100;
+/** An inbox that is full is tried again so often before it is an error. */
+const APPEND_TRIES = 20;
+const APPEND_RETRY_MS = 250;
+
+/** @returns the exit code */
+export async function kill(options: KillOptions, asked: string): Promise<number> {
+  return withStore(options, { name: 'kill' }, async (store) => {
+    const unreadable: Unreadable[] = [];
+    const { task, cluster } = await findTask(store, asked, unreadable);
+    tellUnreadable(unreadable);
+    if (task.endedAtMs !== undefined) {
+      const ago = formatSpan(task.endedAtMs, cluster.nowMs);
+      process.stdout.write(`${describeEnd(task)}; it had ended ${ago} before\n`);
+      return EXIT_OK;
+    }
+    await send(store, task, options);
+    const agent = cluster.agents.find(({ info }) => info.agentId === task.agentId);
+    await tellObstacle(store, task, agent?.state);
+    const graceMs = options.graceMs ?? task.info?.killGracePeriodMs ?? KILL_GRACE_DEFAULT_MS;
+    const ended = await waitForEnd(store, task, graceMs + PATIENCE_MS);
+    process.stdout.write(`${describeEnd(ended)}\n`);
+    return EXIT_OK;
+  });
+}
+
+async function send(store: RedisStore, task: TaskView, { graceMs }: KillOptions): Promise<void> {
+  const { frameworkId, taskId } = task;
+  const [messages = '[]'] = encodeEntries([
+    {
+      type: 'KillTask',
+      ...{ frameworkId, taskId },
+      by: 'operator',
+      ...(graceMs !== undefined && { gracePeriodMs: graceMs }),
+    },
+  ]);
+  const append = {
+    client: operatorName(),
+    session: `s${randomName(9)}` as SessionId,
+    sequence: 1,
+    messages,
+  };
+  for (let tries = 1; ; tries += 1) {
+    const result = await store.append(append);
+    if (result === 'appended' || result === 'duplicate') return;
+    if (tries >= APPEND_TRIES) {
+      throw new KaonError(
+        'inbox-full',
+        `cannot ask for the kill of ${taskId}: the inbox of the master is ${result}`,
+        {
+          hint: 'is a master leading? (kaon status)',
+        },
+      );
+    }
+    await systemClock.sleep(APPEND_RETRY_MS);
+  }
+}
+
+/** For people who read the inbox or the events: who, and where. */
+function operatorName(): ClientName {
+  const part = (text: string): string => text.replace(/[^\w.-]+/g, '_').slice(0, 40);
+  return `operator:${part(userName())}@${part(hostname())}.${randomName(6)}`;
+}
+
+/** A container may run under a user id that has no name. */
+function userName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return `uid${String(process.getuid?.() ?? 0)}`;
+  }
+}
+
+/** What will make it take longer, at once and not after the wait. */
+async function tellObstacle(
+  store: RedisStore,
+  { agentId }: TaskView,
+  agentState: 'active' | 'unreachable' | undefined,
+): Promise<void> {
+  const say = (text: string): void => void process.stderr.write(`kaon: ${text}\n`);
+  if (!(await store.leader())) say('no master leads: the request waits until one does');
+  if (agentState === 'unreachable')
+    say(`agent ${agentId} is unreachable: the task ends when it is back`);
+  else if (agentState === undefined)
+    say(`agent ${agentId} is not registered: the task ends if it comes back`);
+}
+
+async function waitForEnd(store: RedisStore, task: TaskView, timeoutMs: number): Promise<TaskView> {
+  const key = taskKey(task.frameworkId, task.taskId);
+  const deadlineMs = performance.now() + timeoutMs;
+  let last = task;
+  while (performance.now() < deadlineMs) {
+    const record = await readTask(store, key);
+    if (!record) return (await readEnded(store, task)) ?? last;
+    last = viewOfLive(record, []);
+    if (isTerminal(record.state)) return last;
+    await systemClock.sleep(LOOK_MS);
+  }
+  throw new KaonError(
+    'kill-timeout',
+    `task ${task.taskId} has not ended ${formatDuration(timeoutMs)} after the request: it is ${shortState(last.state)}` +
+      ` on agent ${task.agentId}`,
+    { hint: 'the request stays in force; kaon status, kaon agents and kaon task say more' },
+  );
+}
+
+/** The removal from the registry and the entry of the history are one commit: what has gone is there. */
+async function readEnded(store: RedisStore, task: TaskView): Promise<TaskView | undefined> {
+  for await (const record of readHistory(store, [], task.launchedAtMs)) {
+    if (record.taskId === task.taskId && record.frameworkId === task.frameworkId)
+      return viewOfEnded(record);
+  }
+  return undefined;
+}
+
+function describeEnd(task: TaskView): string {
+  const paint = paintFor(process.stdout);
+  const { endedAtMs, status, taskId, name } = task;
+  const title =
+    name === taskId || taskId.startsWith(`${name}.`)
+      ? taskId
+      : `${taskId} (${escapeControls(name)})`;
+  if (endedAtMs === undefined)
+    return `${title} is gone: neither the registry nor the history has it`;
+  const message = status?.message === undefined ? '' : `: ${escapeControls(status.message)}`;
+  return `${title} ${paintState(paint, task.state)} after ${ranFor(task, endedAtMs)}${message}`;
+}

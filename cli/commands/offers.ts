@@ -1,0 +1,43 @@
+/** `kaon offers`: what frameworks are thinking about at this moment. */
+import { formatCpus, formatMib } from '../../protocol/quantities.ts';
+import type { OfferRecord } from '../../protocol/records.ts';
+import { withStore } from '../connection.ts';
+import { EXIT_OK } from '../failure.ts';
+import type { ListOptions } from '../options.ts';
+import { printListing } from '../print.ts';
+import { readCluster } from '../registry.ts';
+import type { Column } from '../table.ts';
+import { formatSpan } from '../words.ts';
+
+/** @returns the exit code */
+export async function offers(options: ListOptions): Promise<number> {
+  const cluster = await withStore(options, { name: 'offers' }, readCluster);
+  printListing(
+    {
+      rows: cluster.offers.toSorted((a, b) => a.madeAtMs - b.madeAtMs),
+      columns: () => offerColumns(cluster.nowMs),
+      json: (offer) => offer,
+      none: `no outstanding offers in cluster ${options.cluster}`,
+      unreadable: cluster.unreadable,
+    },
+    options.json,
+  );
+  return EXIT_OK;
+}
+
+/** Columns of the table. An offer that is over its time and still there shows 0ms: the master has not looked yet. */
+export function offerColumns(nowMs: number): Column<OfferRecord>[] {
+  return [
+    { title: 'ID', text: ({ offerId }) => offerId },
+    { title: 'FRAMEWORK', text: ({ frameworkId }) => frameworkId },
+    { title: 'AGENT', text: ({ agentId }) => agentId },
+    { title: 'CPUS', text: ({ resources }) => formatCpus(resources.cpuMillis), align: 'right' },
+    { title: 'MEM', text: ({ resources }) => formatMib(resources.memMib), align: 'right' },
+    { title: 'AGE', text: ({ madeAtMs }) => formatSpan(madeAtMs, nowMs), align: 'right' },
+    {
+      title: 'EXPIRES IN',
+      text: ({ expiresAtMs }) => formatSpan(nowMs, expiresAtMs),
+      align: 'right',
+    },
+  ];
+}

@@ -1,0 +1,266 @@
+/**
+ * The commands: names, flags and their summaries, and which module runs each. A module is loaded when its command is
+ * run, and so is what turns flags into numbers; nothing here may import either of them.
+ */
+import { Option } from 'commander';
+import type { ConnectionOptions } from './options.ts';
+import type { RawOptions } from './parse-options.ts';
+
+/** Runs a command. @returns its exit code */
+export type Action = (
+  raw: RawOptions,
+  connection: ConnectionOptions,
+  args: string[],
+) => Promise<number>;
+
+/** One command. */
+export interface Definition {
+  /** Name and arguments as commander has them: `task <id>`. */
+  readonly usage: string;
+  /** One line, for the list of commands. */
+  readonly summary: string;
+  readonly options: readonly Option[];
+  readonly action: Action;
+  /** Everything after the first argument belongs to what is run. */
+  readonly passesThrough?: boolean;
+}
+
+function flag(flags: string, description: string, value?: string): Option {
+  const option = new Option(flags, description);
+  return value === undefined ? option : option.default(value, value);
+}
+
+/** A flag that may be given several times; its value is the list of them. */
+function repeated(flags: string, description: string): Option {
+  const collect = (value: string, previous: string[] | undefined): string[] => [
+    ...(previous ?? []),
+    value,
+  ];
+  return new Option(flags, description).argParser(collect);
+}
+
+const json = (): Option => flag('--json', 'as JSON, with raw numbers, for programs');
+const logLevel = (): Option => flag('--log-level <level>', 'debug, info, warn or error', 'info');
+
+const RUN: Definition = {
+  usage: 'run <command...>',
+  summary: 'run a command on some node, as if it ran here',
+  passesThrough: true,
+  options: [
+    flag('--cpus <cores>', 'CPU limit and reservation: 0.5, 2, 250m', '0.5'),
+    flag('--mem <size>', 'memory limit and reservation: 128M, 1.5G', '128M'),
+    flag('--name <name>', 'name of the task (default: that of the command)'),
+    repeated('--env <key=value>', 'environment variable; may be repeated'),
+    flag('--user <user>', 'user that it runs as on the node (default: that of the agent)'),
+    flag(
+      '--workdir <directory>',
+      'working directory on the node (default: an empty one of its own)',
+    ),
+    flag('--timeout <duration>', 'end it after this time: 30s, 5m, 1h30m (default: never)'),
+    flag('--kill-grace <duration>', 'time between SIGTERM and SIGKILL (default: 5s)'),
+    flag('--instances <count>', 'run it so many times, on whatever nodes have room', '1'),
+    repeated('--attribute <key=value>', 'only on nodes that have this attribute; may be repeated'),
+    flag('-d, --detach', 'return when it is placed, and print its id'),
+  ],
+  action: async (raw, connection, args) => {
+    const { parseRunOptions } = await import('./parse-options.ts');
+    const options = parseRunOptions(raw, connection);
+    const { run } = await import('./commands/run.ts');
+    return run(options, args);
+  },
+};
+
+const KILL: Definition = {
+  usage: 'kill <id>',
+  summary: 'end a task, and say how it ended',
+  options: [
+    flag('--grace <duration>', "time between SIGTERM and SIGKILL (default: the task's own)"),
+  ],
+  action: async (raw, connection, [id = '']) => {
+    const { parseKillOptions } = await import('./parse-options.ts');
+    const { kill } = await import('./commands/kill.ts');
+    return kill(parseKillOptions(raw, connection), id);
+  },
+};
+
+const LOGS: Definition = {
+  usage: 'logs <id>',
+  summary: 'output of a task, from wherever it runs or ran',
+  options: [
+    flag('-f, --follow', 'go on until the task has ended'),
+    flag('--stdout', 'standard output only'),
+    flag('--stderr', 'standard error only'),
+    flag('--tail <size>', 'begin so much before the end: 64K, 1M (default: the beginning)'),
+  ],
+  action: async (raw, connection, [id = '']) => {
+    const { parseLogsOptions } = await import('./parse-options.ts');
+    const { logs } = await import('./commands/logs.ts');
+    return logs(parseLogsOptions(raw, connection), id);
+  },
+};
+
+const TASKS: Definition = {
+  usage: 'tasks',
+  summary: 'what runs; with --all also what has ended',
+  options: [
+    flag('-a, --all', 'also tasks that have ended, newest first'),
+    flag('--limit <count>', 'so many ended tasks', '50'),
+    json(),
+  ],
+  action: async (raw, connection) => {
+    const { parseTasksOptions } = await import('./parse-options.ts');
+    const { tasks } = await import('./commands/tasks.ts');
+    return tasks(parseTasksOptions(raw, connection));
+  },
+};
+
+const TASK: Definition = {
+  usage: 'task <id>',
+  summary: 'everything about one task: use, limits, why it ended',
+  options: [json()],
+  action: async (raw, connection, [id = '']) => {
+    const { parseListOptions } = await import('./parse-options.ts');
+    const { task } = await import('./commands/task.ts');
+    return task(parseListOptions(raw, connection), id);
+  },
+};
+
+const EVENTS: Definition = {
+  usage: 'events',
+  summary: 'what has happened, and why; -f follows',
+  options: [
+    flag('-f, --follow', 'go on with what happens'),
+    flag('--since <when>', 'begin so long ago (10m), or after this id (from --json)'),
+    flag('--limit <count>', 'without --since: the newest so many', '50'),
+    flag('--task <id>', 'only what is about this task'),
+    flag('--json', 'one JSON object a line'),
+  ],
+  action: async (raw, connection) => {
+    const { parseEventsOptions } = await import('./parse-options.ts');
+    const { events } = await import('./commands/events.ts');
+    return events(parseEventsOptions(raw, connection));
+  },
+};
+
+const STATUS: Definition = {
+  usage: 'status',
+  summary: 'is there a leader, how many of what, how full',
+  options: [json()],
+  action: async (raw, connection) => {
+    const { parseListOptions } = await import('./parse-options.ts');
+    const { status } = await import('./commands/status.ts');
+    return status(parseListOptions(raw, connection));
+  },
+};
+
+const AGENTS: Definition = {
+  usage: 'agents',
+  summary: 'nodes: what each has, and how much of it is used',
+  options: [flag('-w, --wide', 'with their attributes'), json()],
+  action: async (raw, connection) => {
+    const { parseListOptions } = await import('./parse-options.ts');
+    const { agents } = await import('./commands/agents.ts');
+    return agents(parseListOptions(raw, connection));
+  },
+};
+
+const FRAMEWORKS: Definition = {
+  usage: 'frameworks',
+  summary: 'schedulers: what each holds and wants',
+  options: [json()],
+  action: async (raw, connection) => {
+    const { parseListOptions } = await import('./parse-options.ts');
+    const { frameworks } = await import('./commands/frameworks.ts');
+    return frameworks(parseListOptions(raw, connection));
+  },
+};
+
+const OFFERS: Definition = {
+  usage: 'offers',
+  summary: 'what is offered to frameworks at this moment',
+  options: [json()],
+  action: async (raw, connection) => {
+    const { parseListOptions } = await import('./parse-options.ts');
+    const { offers } = await import('./commands/offers.ts');
+    return offers(parseListOptions(raw, connection));
+  },
+};
+
+function agentResourceOptions(): Option[] {
+  return [
+    flag(
+      '--resources <list>',
+      'what tasks may use, cpus=4,mem=8G (default: the node less --reserve)',
+    ),
+    flag(
+      '--reserve <list>',
+      'what is kept for the system (default: mem=512M, or a quarter of less than 2G)',
+    ),
+    repeated('--attribute <key=value>', 'what frameworks may ask for: rack=a1; may be repeated'),
+  ];
+}
+
+const DEV: Definition = {
+  usage: 'dev',
+  summary: 'a whole cluster on this machine, to try it',
+  options: [
+    flag('--state-dir <directory>', 'where it keeps its data (default: /var/lib/kaon/dev)'),
+    ...agentResourceOptions(),
+  ],
+  action: async (raw, connection) => {
+    const { parseDevOptions } = await import('./parse-options.ts');
+    const { dev } = await import('./commands/dev.ts');
+    return dev(parseDevOptions(raw, connection));
+  },
+};
+
+const MASTER: Definition = {
+  usage: 'master',
+  summary: 'a master: leads, or stands by',
+  options: [
+    flag('--lease <duration>', 'a leader that is not heard of for so long is replaced', '3s'),
+    flag(
+      '--offer-timeout <duration>',
+      'an offer that is not answered for so long is taken back',
+      '30s',
+    ),
+    flag('--agent-timeout <duration>', 'an agent that is silent for so long is unreachable', '75s'),
+    flag(
+      '--framework-timeout <duration>',
+      'a framework that is silent for so long is disconnected',
+      '30s',
+    ),
+    logLevel(),
+  ],
+  action: async (raw, connection) => {
+    const { parseMasterOptions } = await import('./parse-options.ts');
+    const options = parseMasterOptions(raw, connection);
+    const { master } = await import('./commands/master.ts');
+    return master(options);
+  },
+};
+
+const AGENT: Definition = {
+  usage: 'agent',
+  summary: 'the agent of this node: runs its tasks',
+  options: [
+    flag('--state-dir <directory>', 'checkpoints and sandboxes', '/var/lib/kaon'),
+    ...agentResourceOptions(),
+    flag('--agent-id <id>', 'its id (default: that of last time, or a new one)'),
+    flag('--bus <address>', 'D-Bus address of systemd (default: the system bus)'),
+    logLevel(),
+  ],
+  action: async (raw, connection) => {
+    const { parseAgentOptions } = await import('./parse-options.ts');
+    const options = parseAgentOptions(raw, connection);
+    const { agent } = await import('./commands/agent.ts');
+    return agent(options);
+  },
+};
+
+/** In the order of the help: what people do every day first. */
+export const GROUPS: readonly (readonly [string, readonly Definition[]])[] = [
+  ['Tasks:', [RUN, TASKS, TASK, LOGS, KILL]],
+  ['The cluster:', [STATUS, AGENTS, FRAMEWORKS, OFFERS, EVENTS]],
+  ['Daemons:', [DEV, MASTER, AGENT]],
+];

@@ -1,0 +1,201 @@
+/** Help texts that are longer than a line: what a command does, its examples, its exit codes. No manual is needed. */
+
+/** The end of `kaon --help`. */
+export const PROGRAM_HELP = `
+A task is named by its id, its name, or the beginning of its id, if that is
+unique; FRAMEWORK/TASK says it exactly. Sizes are written 128M or 1.5G (powers
+of 1024), durations 30s, 5m or 1h30m, CPU 0.5, 2 or 250m (thousandths).
+
+Examples:
+  kaon dev                                      a cluster on this machine, to try it
+  kaon run -- echo hello                        run something, see its output
+  kaon run --cpus 2 --mem 1G -- make -j2        with more room, and no more than that
+  kaon tasks --all                              what runs and what has run
+  kaon task web.k3x9a                           why did it end?
+  kaon logs -f web.k3x9a                        what does it say?
+  kaon --redis redis://10.0.0.5:6379 status     another cluster
+
+Environment:
+  KAON_REDIS    redis://[USER:PASSWORD@]HOST:PORT, rediss://... or unix:///PATH
+  KAON_CLUSTER  name of the cluster
+  NO_COLOR      no colours, also on a terminal
+
+Exit codes:
+  0  done    1  failed    2  wrong usage    3  no such task
+  4  Redis or the agent cannot be reached
+  kaon run has the exit code of what it ran: see kaon run --help
+`;
+
+/** What `kaon COMMAND --help` says besides the flags. */
+export interface CommandHelp {
+  readonly description: string;
+  /** After `kaon COMMAND`. */
+  readonly syntax: string;
+  readonly after: string;
+}
+
+const ID_HELP = 'ID is the id of a task, its name, or the beginning of its id; or FRAMEWORK/TASK.';
+
+const HELP: Readonly<Record<string, CommandHelp>> = {
+  run: {
+    description: `Runs a command on a node that has room for it. Its output comes here, byte for
+byte, and its exit code is that of kaon run. Ctrl-C ends it: SIGTERM first, the
+second time SIGKILL. --cpus and --mem are both what is reserved for it and what
+it cannot exceed: the kernel holds it back at its CPU limit, and ends it at its
+memory limit.`,
+    syntax: '[options] -- COMMAND...',
+    after: `
+COMMAND and its arguments are used as they are, without a shell, and looked up
+in PATH on the node; for pipes and variables write sh -c '...'. Options of kaon
+run stand before COMMAND.
+
+Examples:
+  kaon run -- hostname
+  kaon run --cpus 2 --mem 1G --timeout 1h -- ./build.sh
+  kaon run --env GREETING=hello -- sh -c 'echo $GREETING from $(hostname)'
+  kaon run --instances 3 --name probe -- ping -c 3 10.0.0.1
+  kaon run --attribute rack=a1 --user www-data --workdir /srv/www -- ./deploy
+  kaon run --detach --name web -- python3 -m http.server   and later: kaon logs web
+
+Exit code:
+  that of COMMAND (the highest, of several instances); 128+N if signal N ended it;
+  124 over --timeout; 125 Kaon could not run it; 126 could not be started;
+  127 COMMAND not found; 130 after Ctrl-C. Before anything was run: 2 wrong usage,
+  4 Redis cannot be reached.
+`,
+  },
+  kill: {
+    description: `Ends a task: SIGTERM to all its processes, and SIGKILL after the grace period.
+Waits until it has ended and says how. Its framework is told TASK_KILLED.`,
+    syntax: '[options] ID',
+    after: `
+${ID_HELP}
+
+Examples:
+  kaon kill web.k3x9a
+  kaon kill --grace 1m web     it may take a minute to finish
+  kaon kill --grace 0s web     at once
+
+Exit code: 0 it has ended, or had before; 1 it has not ended in time; 3 no such task.
+`,
+  },
+  logs: {
+    description: `The output of a task, byte for byte: its standard output to standard output, its
+standard error to standard error. It comes from the node where the task runs or
+ran; if that is gone, the last lines that came with the end of the task.`,
+    syntax: '[options] ID',
+    after: `
+${ID_HELP}
+
+Examples:
+  kaon logs web
+  kaon logs -f --tail 4K web         the last 4 KiB, and what comes
+  kaon logs --stderr web | grep -i error
+`,
+  },
+  tasks: {
+    description: `Tasks that have not ended, newest first. With --all also those that have, with
+how they ended. CPUS and MEM are the limits of a task.`,
+    syntax: '[options]',
+    after: `
+Examples:
+  kaon tasks
+  kaon tasks --all --limit 200
+  kaon tasks --json | jq -r '.[] | select(.state == "TASK_RUNNING") | .taskId'
+`,
+  },
+  task: {
+    description: `Everything that is known of one task: where it is, what it may use, what it did
+use, how it ended and why, its events, its last lines.`,
+    syntax: '[options] ID',
+    after: `
+${ID_HELP}
+
+Examples:
+  kaon task web.k3x9a
+  kaon task web.k3x9a --json | jq .status.certificate
+`,
+  },
+  status: {
+    description: `One look at the cluster: Redis, the leading master, how many agents, frameworks,
+tasks and offers there are, and how much of CPU and memory tasks hold. Masters
+that stand by write nothing, so they are not counted.`,
+    syntax: '[options]',
+    after: `
+Exit code: 0 a master leads; 1 none does; 4 Redis cannot be reached.
+`,
+  },
+  agents: {
+    description: `The nodes. USED is what tasks hold, OFFERED what frameworks may take at this
+moment, TOTAL what the agent gives to tasks.`,
+    syntax: '[options]',
+    after: `
+Examples:
+  kaon agents --wide
+  kaon agents --json | jq '.[] | select(.state != "active") | .info.hostname'
+`,
+  },
+  frameworks: {
+    description: `Who schedules. CPUS and MEM are what its tasks hold; SHARE is its dominant share,
+the larger of its parts of all CPU and of all memory: who has the least is
+offered resources first. WANTS is what it would be offered.`,
+    syntax: '[options]',
+    after: '',
+  },
+  offers: {
+    description: `Offers that frameworks have not answered yet. Resources in an offer are nobody
+else's until it is used, declined or expired.`,
+    syntax: '[options]',
+    after: '',
+  },
+  events: {
+    description: `What the masters have decided and learnt, oldest first, each with its reason. The
+log is kept in Redis, the last fifty thousand commits of it.`,
+    syntax: '[options]',
+    after: `
+Examples:
+  kaon events -f
+  kaon events --since 1h --task web.k3x9a
+  kaon events -f --json | jq 'select(.type == "agent.unreachable")'
+`,
+  },
+  dev: {
+    description: `A whole cluster in the foreground: a Redis of its own, a master, and an agent of
+this machine with real limits. Prints the KAON_REDIS to use. Ctrl-C ends all of
+it, tasks too. Needs root, for systemd.`,
+    syntax: '[options]',
+    after: `
+--redis uses a Redis that is there instead of starting one.
+
+Examples:
+  kaon dev
+  kaon dev --resources cpus=2,mem=2G --attribute rack=a1
+`,
+  },
+  master: {
+    description: `A master. Of several, one leads and the others stand by; any number may run. All
+state is in Redis: a master can be killed at any time. Logs to standard error.`,
+    syntax: '[options]',
+    after: `
+Examples:
+  kaon master --redis redis://10.0.0.5:6379
+  kaon master --lease 5s --agent-timeout 3m
+`,
+  },
+  agent: {
+    description: `The agent of this node: finds out what the node has, offers it, and runs tasks as
+systemd units with limits. Tasks outlive it: it may be restarted or upgraded at
+any time. Needs root (or rights on the bus of systemd). Logs to standard error.`,
+    syntax: '[options]',
+    after: `
+Examples:
+  kaon agent --redis redis://10.0.0.5:6379
+  kaon agent --reserve cpus=0.5,mem=1G --attribute rack=a1 --attribute disk=ssd
+`,
+  },
+};
+
+/** @param name of a command */
+export function commandHelp(name: string): CommandHelp {
+  return HELP[name] ?? { description: '', syntax: '[options]', after: '' };
+}

@@ -1,0 +1,261 @@
+/** From what was typed to the options of a command; everything is checked here, once. */
+import type { LogLevel } from '../io/log.ts';
+import { REDIS_URL_DEFAULT } from '../io/redis-connection.ts';
+import { AgentId } from '../protocol/ids.ts';
+import {
+  ENVIRONMENT_MAX_ITEMS,
+  EVENTS_MAX_ENTRIES,
+  HISTORY_MAX_ENTRIES,
+  LABELS_MAX_ITEMS,
+  TASK_CPU_MILLIS_MIN,
+  TASK_MEM_MIB_MIN,
+  TASKS_PER_LAUNCH_MAX,
+} from '../protocol/limits.ts';
+import { NO_RESOURCES } from '../protocol/resources.ts';
+import { choiceOf, countFlagOf, cpusOf, DURATION_MAX_MS, durationOf } from './flags.ts';
+import { flagError, memOf, pairsOf, resourcesOf, sizeOf } from './flags.ts';
+import type { DurationRange, PairRule } from './flags.ts';
+import type {
+  AgentCommandOptions,
+  AgentResourceOptions,
+  ConnectionOptions,
+  DevCommandOptions,
+  EventsOptions,
+  KillOptions,
+  ListOptions,
+  LogsOptions,
+  MasterCommandOptions,
+  RunOptions,
+  TasksOptions,
+} from './options.ts';
+
+/** What was typed, by commander's names of the flags. */
+export type RawOptions = Readonly<Record<string, string | boolean | readonly string[] | undefined>>;
+
+const LOG_LEVELS: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
+/** A millisecond at least: where no time at all makes no sense. */
+const POSITIVE: DurationRange = { minMs: 1, maxMs: DURATION_MAX_MS };
+/** An hour, as the messages have it. */
+const GRACE: DurationRange = { minMs: 0, maxMs: 3_600_000 };
+/** A shorter lease would be lost to a pause of the garbage collector or a busy network. */
+const LEASE: DurationRange = { minMs: 500, maxMs: 600_000 };
+const TIMEOUT: DurationRange = { minMs: 1000, maxMs: DURATION_MAX_MS };
+
+const VARIABLES: PairRule = {
+  key: /^[A-Za-z_][A-Za-z0-9_]*$/,
+  keyIs: 'a variable name',
+  maxItems: ENVIRONMENT_MAX_ITEMS,
+  maxValueChars: 128 * 1024,
+  example: 'HOME=/srv',
+};
+const ATTRIBUTES: PairRule = {
+  key: /^\S{1,128}$/,
+  keyIs: 'a name',
+  maxItems: LABELS_MAX_ITEMS,
+  maxValueChars: 1024,
+  example: 'rack=a1',
+};
+
+/**
+ * @param environment for `KAON_REDIS` and `KAON_CLUSTER`, which a flag overrides
+ * @throws KaonError `usage` for a name that cannot be a cluster's
+ */
+export function parseConnection(
+  raw: RawOptions,
+  environment: Readonly<Record<string, string | undefined>>,
+): ConnectionOptions {
+  const cluster = text(raw, 'cluster') ?? nonEmpty(environment['KAON_CLUSTER']) ?? 'default';
+  if (!/^[A-Za-z0-9_.-]{1,64}$/.test(cluster)) {
+    const flag = text(raw, 'cluster') === undefined ? 'KAON_CLUSTER' : '--cluster';
+    throw flagError(
+      { flag, value: cluster },
+      'not a name of a cluster; it has 1 to 64 letters, digits, "_", "." and "-"',
+    );
+  }
+  return {
+    redis: text(raw, 'redis') ?? nonEmpty(environment['KAON_REDIS']) ?? REDIS_URL_DEFAULT,
+    cluster,
+  };
+}
+
+/** @throws KaonError `usage` naming the flag, its value and what would be right */
+export function parseRunOptions(raw: RawOptions, connection: ConnectionOptions): RunOptions {
+  return {
+    ...connection,
+    cpuMillis: cpusOf({ flag: '--cpus', value: text(raw, 'cpus') ?? '0.5' }),
+    memMib: memOf({ flag: '--mem', value: text(raw, 'mem') ?? '128M' }),
+    environment: pairsOf('--env', list(raw, 'env'), VARIABLES),
+    attributes: pairsOf('--attribute', list(raw, 'attribute'), ATTRIBUTES),
+    instances: countFlagOf(
+      { flag: '--instances', value: text(raw, 'instances') ?? '1' },
+      TASKS_PER_LAUNCH_MAX,
+    ),
+    detach: raw['detach'] === true,
+    ...optional('name', text(raw, 'name'), checkName),
+    ...optional('user', text(raw, 'user'), checkUser),
+    ...optional('workingDirectory', text(raw, 'workdir'), checkDirectory),
+    ...optional('timeoutMs', text(raw, 'timeout'), (value) =>
+      durationOf({ flag: '--timeout', value }, POSITIVE),
+    ),
+    ...optional('killGraceMs', text(raw, 'killGrace'), (value) =>
+      durationOf({ flag: '--kill-grace', value }, GRACE),
+    ),
+  };
+}
+
+/** @throws KaonError `usage` */
+export function parseMasterOptions(
+  raw: RawOptions,
+  connection: ConnectionOptions,
+): MasterCommandOptions {
+  const duration = (flag: string, key: string, range: DurationRange): number =>
+    durationOf({ flag, value: text(raw, key) ?? '' }, range);
+  return {
+    ...connection,
+    leaseMs: duration('--lease', 'lease', LEASE),
+    offerTimeoutMs: duration('--offer-timeout', 'offerTimeout', TIMEOUT),
+    agentTimeoutMs: duration('--agent-timeout', 'agentTimeout', TIMEOUT),
+    frameworkTimeoutMs: duration('--framework-timeout', 'frameworkTimeout', TIMEOUT),
+    logLevel: choiceOf({ flag: '--log-level', value: text(raw, 'logLevel') ?? 'info' }, LOG_LEVELS),
+  };
+}
+
+/** @throws KaonError `usage` */
+export function parseAgentOptions(
+  raw: RawOptions,
+  connection: ConnectionOptions,
+): AgentCommandOptions {
+  return {
+    ...connection,
+    ...parseAgentResources(raw),
+    stateDirectory: checkStateDirectory(text(raw, 'stateDir') ?? ''),
+    logLevel: choiceOf({ flag: '--log-level', value: text(raw, 'logLevel') ?? 'info' }, LOG_LEVELS),
+    ...optional('agentId', text(raw, 'agentId'), checkAgentId),
+    ...optional('bus', text(raw, 'bus'), (value) => value),
+  };
+}
+
+/** @throws KaonError `usage` */
+export function parseDevOptions(raw: RawOptions, connection: ConnectionOptions): DevCommandOptions {
+  return {
+    cluster: connection.cluster,
+    ...parseAgentResources(raw),
+    ...optional('redis', text(raw, 'redis'), (value) => value),
+    ...optional('stateDirectory', text(raw, 'stateDir'), checkStateDirectory),
+  };
+}
+
+function parseAgentResources(raw: RawOptions): AgentResourceOptions {
+  const least = { cpuMillis: TASK_CPU_MILLIS_MIN, memMib: TASK_MEM_MIB_MIN };
+  const resources = text(raw, 'resources');
+  const reserve = text(raw, 'reserve');
+  return {
+    resources:
+      resources === undefined ? {} : resourcesOf({ flag: '--resources', value: resources }, least),
+    reserve:
+      reserve === undefined ? {} : resourcesOf({ flag: '--reserve', value: reserve }, NO_RESOURCES),
+    attributes: pairsOf('--attribute', list(raw, 'attribute'), ATTRIBUTES),
+  };
+}
+
+/** @throws KaonError `usage` */
+export function parseTasksOptions(raw: RawOptions, connection: ConnectionOptions): TasksOptions {
+  const limit = { flag: '--limit', value: text(raw, 'limit') ?? '50' };
+  return {
+    ...parseListOptions(raw, connection),
+    all: raw['all'] === true,
+    limit: countFlagOf(limit, HISTORY_MAX_ENTRIES),
+  };
+}
+
+/** Options of the tables that take nothing else. */
+export function parseListOptions(raw: RawOptions, connection: ConnectionOptions): ListOptions {
+  return { ...connection, json: raw['json'] === true, wide: raw['wide'] === true };
+}
+
+/** Neither or both of `--stdout` and `--stderr` mean both. @throws KaonError `usage` */
+export function parseLogsOptions(raw: RawOptions, connection: ConnectionOptions): LogsOptions {
+  const isOneChosen = (raw['stdout'] === true) !== (raw['stderr'] === true);
+  return {
+    ...connection,
+    follow: raw['follow'] === true,
+    stdout: !isOneChosen || raw['stdout'] === true,
+    stderr: !isOneChosen || raw['stderr'] === true,
+    ...optional('lastBytes', text(raw, 'tail'), (value) => sizeOf({ flag: '--tail', value })),
+  };
+}
+
+/** @throws KaonError `usage` */
+export function parseKillOptions(raw: RawOptions, connection: ConnectionOptions): KillOptions {
+  const grace = (value: string): number => durationOf({ flag: '--grace', value }, GRACE);
+  return { ...connection, ...optional('graceMs', text(raw, 'grace'), grace) };
+}
+
+/** @throws KaonError `usage` */
+export function parseEventsOptions(raw: RawOptions, connection: ConnectionOptions): EventsOptions {
+  const limit = { flag: '--limit', value: text(raw, 'limit') ?? '50' };
+  return {
+    ...connection,
+    json: raw['json'] === true,
+    follow: raw['follow'] === true,
+    limit: countFlagOf(limit, EVENTS_MAX_ENTRIES),
+    ...optional('since', text(raw, 'since'), (value) =>
+      /^\d{10,}-\d+$/.test(value)
+        ? { after: value }
+        : { agoMs: durationOf({ flag: '--since', value }, POSITIVE) },
+    ),
+    ...optional('task', text(raw, 'task'), (value) => value),
+  };
+}
+
+function checkName(value: string): string {
+  if (value.length >= 1 && value.length <= 128) return value;
+  throw flagError({ flag: '--name', value }, 'not a name; it has 1 to 128 characters');
+}
+
+function checkUser(value: string): string {
+  if (/^[A-Za-z_][A-Za-z0-9_.-]{0,31}$|^\d{1,10}$/.test(value)) return value;
+  throw flagError({ flag: '--user', value }, 'not a user name or number');
+}
+
+function checkDirectory(value: string): string {
+  if (value.startsWith('/') && !value.includes('\0')) return value;
+  throw flagError(
+    { flag: '--workdir', value },
+    'not an absolute path; it is a directory of the agent, write /srv/app',
+  );
+}
+
+function checkStateDirectory(value: string): string {
+  if (value !== '') return value;
+  throw flagError({ flag: '--state-dir', value }, 'not a directory');
+}
+
+function checkAgentId(value: string): AgentId {
+  const id = AgentId.safeParse(value);
+  if (id.success) return id.data;
+  throw flagError({ flag: '--agent-id', value }, id.error.issues[0]?.message ?? 'not an id');
+}
+
+function text(raw: RawOptions, key: string): string | undefined {
+  const value = raw[key];
+  return typeof value === 'string' ? value : undefined;
+}
+
+function list(raw: RawOptions, key: string): readonly string[] {
+  const value = raw[key];
+  return Array.isArray(value) ? (value as readonly string[]) : [];
+}
+
+function nonEmpty(value: string | undefined): string | undefined {
+  return value === '' ? undefined : value;
+}
+
+/** An option that was not given is absent and not undefined (`exactOptionalPropertyTypes`). */
+function optional<K extends string, T>(
+  key: K,
+  value: string | undefined,
+  parse: (value: string) => T,
+): Partial<Record<K, T>> {
+  return value === undefined ? {} : ({ [key]: parse(value) } as Record<K, T>);
+}

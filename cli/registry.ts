@@ -1,0 +1,194 @@
+/**
+ * Reads what the leader has written: registry, history, events. Changes nothing. Pages through what may be long, so
+ * that nobody else waits for it; what it returns is therefore a picture over some milliseconds and not of one moment.
+ * A record that cannot be read (written by another version) is left out, counted, and told.
+ */
+import type { Redis } from 'ioredis';
+import type { z } from 'zod';
+import { decodeWith } from '../protocol/codec.ts';
+import type { Keys, RegistryName } from '../protocol/keys.ts';
+import {
+  AgentRecord,
+  EndedTask,
+  FrameworkRecord,
+  OfferRecord,
+  TaskRecord,
+} from '../protocol/records.ts';
+import { addResources, NO_RESOURCES, subtractResources } from '../protocol/resources.ts';
+import type { Resources } from '../protocol/resources.ts';
+import { isTerminal } from '../protocol/task-state.ts';
+import type { AgentRoom } from '../schedulers/run/why-waiting.ts';
+
+/** Fields of a hash, or entries of a stream, that one call asks for. */
+const PAGE = 500;
+
+/** As much of `RedisStore` as reading takes. */
+export interface RegistrySource {
+  readonly redis: Redis;
+  readonly keys: Keys;
+  nowMs(): Promise<number>;
+}
+
+/** A record that was left out, and why. */
+export interface Unreadable {
+  readonly where: string;
+  readonly problem: string;
+}
+
+/** Everything that the registry holds, at about one moment. */
+export interface Cluster {
+  /** By the clock of Redis, as all times in the records. */
+  readonly nowMs: number;
+  readonly agents: readonly AgentRecord[];
+  readonly frameworks: readonly FrameworkRecord[];
+  readonly offers: readonly OfferRecord[];
+  readonly tasks: readonly TaskRecord[];
+  readonly unreadable: readonly Unreadable[];
+}
+
+/** @returns all four registries; cost: one pass over each */
+export async function readCluster(source: RegistrySource): Promise<Cluster> {
+  const unreadable: Unreadable[] = [];
+  const read = <T>(name: RegistryName, schema: z.ZodType<T>): Promise<T[]> =>
+    readHash(source, name, schema, unreadable);
+  const [nowMs, agents, frameworks, offers, tasks] = await Promise.all([
+    source.nowMs(),
+    read('agents', AgentRecord),
+    read('frameworks', FrameworkRecord),
+    read('offers', OfferRecord),
+    read('tasks', TaskRecord),
+  ]);
+  return { nowMs, agents, frameworks, offers, tasks, unreadable };
+}
+
+async function readHash<T>(
+  { redis, keys }: RegistrySource,
+  name: RegistryName,
+  schema: z.ZodType<T>,
+  unreadable: Unreadable[],
+): Promise<T[]> {
+  // HSCAN may return a field twice while the hash changes.
+  const records = new Map<string, T>();
+  let cursor = '0';
+  do {
+    const [next, fields] = await redis.hscan(keys.registry[name], cursor, 'COUNT', PAGE);
+    cursor = next;
+    for (let index = 0; index + 1 < fields.length; index += 2) {
+      const key = fields[index] ?? '';
+      const decoded = decodeWith(schema, fields[index + 1] ?? '');
+      if (decoded.ok) records.set(key, decoded.value);
+      else unreadable.push({ where: `registry:${name} ${key}`, problem: decoded.message });
+    }
+  } while (cursor !== '0');
+  return [...records.values()];
+}
+
+/** @returns the record of one live task, or undefined if there is none (or it cannot be read) */
+export async function readTask(
+  source: RegistrySource,
+  key: string,
+): Promise<TaskRecord | undefined> {
+  const text = await source.redis.hget(source.keys.registry.tasks, key);
+  if (text === null) return undefined;
+  const decoded = decodeWith(TaskRecord, text);
+  return decoded.ok ? decoded.value : undefined;
+}
+
+/**
+ * Tasks that have ended, newest first.
+ *
+ * @param unreadable entries that were left out are added here
+ * @param sinceMs nothing that ended before; default: everything that is kept
+ */
+export async function* readHistory(
+  { redis, keys }: RegistrySource,
+  unreadable: Unreadable[],
+  sinceMs = 0,
+): AsyncGenerator<EndedTask> {
+  let end = '+';
+  for (;;) {
+    const entries = await redis.xrevrange(
+      keys.history,
+      end,
+      String(Math.max(0, sinceMs)),
+      'COUNT',
+      PAGE,
+    );
+    for (const [id, fields] of entries) {
+      end = `(${id}`;
+      const decoded = decodeWith(EndedTask, fieldOf(fields, 'task'));
+      if (decoded.ok) yield decoded.value;
+      else unreadable.push({ where: `history ${id}`, problem: decoded.message });
+    }
+    if (entries.length < PAGE) return;
+  }
+}
+
+/** @returns the value of a field in a stream entry's list of names and values; '' if it is not there */
+export function fieldOf(fields: readonly string[], name: string): string {
+  const at = fields.findIndex((field, index) => index % 2 === 0 && field === name);
+  return at < 0 ? '' : (fields[at + 1] ?? '');
+}
+
+/** Resources of tasks that have not ended, and of outstanding offers, by whatever `keyOf` says. */
+export interface Use {
+  readonly used: Resources;
+  readonly offered: Resources;
+  readonly taskCount: number;
+}
+
+const NO_USE: Use = { used: NO_RESOURCES, offered: NO_RESOURCES, taskCount: 0 };
+
+/** @returns what each agent's (or each framework's) tasks and offers hold; ask with `?? NO_USE`-like `useOf` */
+export function sumUse(
+  { tasks, offers }: Pick<Cluster, 'tasks' | 'offers'>,
+  by: 'agentId' | 'frameworkId',
+): ReadonlyMap<string, Use> {
+  const uses = new Map<string, Use>();
+  for (const task of tasks) {
+    if (isTerminal(task.state)) continue;
+    const use = uses.get(task[by]) ?? NO_USE;
+    uses.set(task[by], {
+      ...use,
+      used: addResources(use.used, task.resources),
+      taskCount: use.taskCount + 1,
+    });
+  }
+  for (const offer of offers) {
+    const use = uses.get(offer[by]) ?? NO_USE;
+    uses.set(offer[by], { ...use, offered: addResources(use.offered, offer.resources) });
+  }
+  return uses;
+}
+
+/** @returns the use of one agent or framework; all zero if it has none */
+export function useOf(uses: ReadonlyMap<string, Use>, id: string): Use {
+  return uses.get(id) ?? NO_USE;
+}
+
+/** What the agents have to give, as far as placement goes. */
+export async function readAgentRooms(source: RegistrySource): Promise<AgentRoom[]> {
+  const cluster = await readCluster(source);
+  const uses = sumUse(cluster, 'agentId');
+  return cluster.agents.map(({ info, state }) => {
+    const { used, offered } = useOf(uses, info.agentId);
+    return {
+      hostname: info.hostname,
+      active: state === 'active',
+      total: info.resources,
+      free: subtractResources(info.resources, addResources(used, offered)),
+      attributes: info.attributes,
+    };
+  });
+}
+
+/** Says on standard error what had to be left out; nothing if everything was readable. */
+export function tellUnreadable(unreadable: readonly Unreadable[]): void {
+  const [first] = unreadable;
+  if (!first) return;
+  const records = unreadable.length === 1 ? 'record' : 'records';
+  process.stderr.write(
+    `kaon: left out ${String(unreadable.length)} ${records} that this version cannot read; ` +
+      `the first is ${first.where}: ${first.problem}\n`,
+  );
+}

@@ -1,0 +1,202 @@
+/** One task as a block of labelled lines. Pure. */
+import { formatBytes, formatDuration } from '../protocol/quantities.ts';
+import type { AgentRecord } from '../protocol/records.ts';
+import { formatResources } from '../protocol/resources.ts';
+import type { DeathCertificate } from '../protocol/task.ts';
+import type { LoggedEvent } from './event-log.ts';
+import { paintState } from './style.ts';
+import type { Paint } from './style.ts';
+import type { TaskView } from './task-view.ts';
+import { escapeControls, formatLabels, formatPercent, formatSpan, formatTime } from './words.ts';
+import { formatUse, formatUsec, quoteArgv, shortState } from './words.ts';
+
+/** What there is to tell. */
+export interface TaskFacts {
+  readonly view: TaskView;
+  /** Absent: it is not registered any more. */
+  readonly agent: AgentRecord | undefined;
+  readonly nowMs: number;
+  /** The task's own, oldest first. */
+  readonly events: readonly LoggedEvent[];
+}
+
+/** Label and text; an undefined text is left out, and further lines of one are indented under the first. */
+type Line = readonly [label: string, text: string | undefined];
+
+const LABEL_WIDTH = 12;
+/** Lines of each of stdout and stderr that are shown. */
+const TAIL_LINES = 10;
+
+/** @returns the block, with a newline at its end */
+export function describeTask(facts: TaskFacts, paint: Paint): string {
+  const lines = [
+    ...identity(facts),
+    ...state(facts, paint),
+    ...command(facts.view),
+    ...times(facts),
+    ...certificateLines(facts.view.status?.certificate),
+    ...history(facts.events, paint),
+    ...tails(facts.view, paint),
+  ];
+  return lines
+    .flatMap(([label, text]) => (text === undefined ? [] : [formatLine(label, text, paint)]))
+    .join('');
+}
+
+function formatLine(label: string, text: string, paint: Paint): string {
+  const [first = '', ...rest] = text.split('\n');
+  const indent = ' '.repeat(LABEL_WIDTH);
+  const more = rest.map((line) => `${indent}${line}\n`).join('');
+  return `${paint('bold', label.padEnd(LABEL_WIDTH))}${first}\n${more}`;
+}
+
+function identity({ view, agent }: TaskFacts): Line[] {
+  const { taskId, name, frameworkId, frameworkName, agentId, labels } = view;
+  const host = agent === undefined ? 'not registered any more' : agent.info.hostname;
+  const reach = agent?.state === 'unreachable' ? ', unreachable' : '';
+  return [
+    ['task', taskId],
+    ['name', escapeControls(name)],
+    [
+      'framework',
+      frameworkName === '' ? frameworkId : `${frameworkId} (${escapeControls(frameworkName)})`,
+    ],
+    ['agent', `${agentId} (${host}${reach})`],
+    [
+      'labels',
+      labels && Object.keys(labels).length > 0 ? escapeControls(formatLabels(labels)) : undefined,
+    ],
+  ];
+}
+
+function state({ view, nowMs }: TaskFacts, paint: Paint): Line[] {
+  const { status, endedAtMs } = view;
+  const when = endedAtMs === undefined ? '' : `, ${formatSpan(endedAtMs, nowMs)} ago`;
+  const source = status && status.source !== 'SOURCE_AGENT' ? ` (${status.source})` : '';
+  return [
+    ['state', `${paintState(paint, view.state)}${when}`],
+    ['message', shown(status?.message, escapeControls)],
+    ['reason', shown(status?.reason, (reason) => `${reason}${source}`)],
+    ...notes(view).map((note): Line => ['note', note]),
+  ];
+}
+
+function notes(view: TaskView): string[] {
+  const found: string[] = [];
+  if (view.isUnacknowledged) found.push('its framework has not acknowledged the end');
+  if (view.endedAtMs !== undefined) return found;
+  if (view.isUnheard) found.push('sent to its agent, which has not said anything of it yet');
+  if (view.killRequested) found.push(`kill requested by ${view.killRequested}`);
+  return found;
+}
+
+function command({ argv, info, resources, status, endedAtMs }: TaskView): Line[] {
+  const variables = Object.keys(info?.command.environment ?? {});
+  const look = endedAtMs === undefined ? 'systemctl status' : 'journalctl -u';
+  return [
+    ['command', shown(argv, (words) => escapeControls(quoteArgv(words)))],
+    ['directory', info?.command.workingDirectory],
+    ['user', info?.command.user],
+    // Values of variables may be secrets; their names say enough here.
+    ['variables', variables.length > 0 ? variables.join(' ') : undefined],
+    ['limits', formatResources(resources)],
+    ['time limit', shown(info?.maxCompletionTimeMs, formatDuration)],
+    ['kill grace', shown(info?.killGracePeriodMs, formatDuration)],
+    ['unit', shown(status?.unit, (unit) => `${unit}\non its node: ${look} ${quoteArgv([unit])}`)],
+  ];
+}
+
+/** @returns the text for a value, or undefined if there is none */
+function shown<T>(value: T | undefined, text: (value: T) => string): string | undefined {
+  return value === undefined ? undefined : text(value);
+}
+
+function times({ view, nowMs }: TaskFacts): Line[] {
+  const { launchedAtMs, endedAtMs, status } = view;
+  const { startedAtMs, endedAtMs: exitedAtMs } = status?.certificate ?? {};
+  const age = `${formatTime(launchedAtMs)}, ${formatSpan(launchedAtMs, nowMs)} ago`;
+  const ran =
+    startedAtMs !== undefined && exitedAtMs !== undefined
+      ? formatSpan(startedAtMs, exitedAtMs)
+      : undefined;
+  return [
+    ['launched', age],
+    ['ended', endedAtMs === undefined ? undefined : formatTime(endedAtMs)],
+    ['ran for', ran],
+  ];
+}
+
+/** What the kernel and systemd say of a task that has ended. */
+function certificateLines(certificate: DeathCertificate | undefined): Line[] {
+  if (!certificate) return [];
+  const {
+    exitCode,
+    signal,
+    oomKills = 0,
+    memoryPeakBytes,
+    memoryLimitBytes,
+    cpuUsec,
+  } = certificate;
+  return [
+    ['exit code', shown(exitCode, String)],
+    ['signal', shown(signal, String)],
+    ['oom kills', oomKills > 0 ? String(oomKills) : undefined],
+    ['memory peak', shown(memoryPeakBytes, (peak) => formatUse(peak, memoryLimitBytes))],
+    ['cpu time', shown(cpuUsec, formatUsec)],
+    ['throttled', throttled(certificate)],
+    ['output', outputSizes(certificate)],
+  ];
+}
+
+function throttled({
+  throttledUsec,
+  startedAtMs,
+  endedAtMs,
+}: DeathCertificate): string | undefined {
+  if (throttledUsec === undefined) return undefined;
+  const ranUsec =
+    startedAtMs === undefined || endedAtMs === undefined ? 0 : (endedAtMs - startedAtMs) * 1000;
+  const share =
+    throttledUsec > 0 && ranUsec > 0
+      ? ` (${formatPercent(throttledUsec, ranUsec)} of the time)`
+      : '';
+  return `${formatUsec(throttledUsec)}${share}`;
+}
+
+function outputSizes({ stdoutBytes, stderrBytes }: DeathCertificate): string | undefined {
+  const sizes = [
+    shown(stdoutBytes, (bytes) => `stdout ${formatBytes(bytes)}`),
+    shown(stderrBytes, (bytes) => `stderr ${formatBytes(bytes)}`),
+  ].filter((size) => size !== undefined);
+  return sizes.length > 0 ? sizes.join(', ') : undefined;
+}
+
+function history(events: readonly LoggedEvent[], paint: Paint): Line[] {
+  if (events.length === 0) return [];
+  const lines = events.map(({ atMs, type, state: to, reason, message }) => {
+    const what =
+      to === undefined || type !== 'task.updated' ? type.replace(/^task\./, '') : shortState(to);
+    const why = [reason, message].filter((one) => one !== undefined && one !== '').join(': ');
+    return `${paint('dim', formatTime(atMs))}  ${what.padEnd(LABEL_WIDTH)}${escapeControls(why)}`.trimEnd();
+  });
+  return [['history', lines.join('\n')]];
+}
+
+function tails({ status, taskId }: TaskView, paint: Paint): Line[] {
+  const { stdoutTail, stderrTail, stdoutBytes = 0, stderrBytes = 0 } = status?.certificate ?? {};
+  const lines: Line[] = [
+    ['stdout', lastLines(stdoutTail)],
+    ['stderr', lastLines(stderrTail)],
+  ];
+  const isCut =
+    Buffer.byteLength(stdoutTail ?? '') < stdoutBytes ||
+    Buffer.byteLength(stderrTail ?? '') < stderrBytes;
+  if (isCut) lines.push(['', paint('dim', `these are the last lines; all: kaon logs ${taskId}`)]);
+  return lines;
+}
+
+function lastLines(tail: string | undefined): string | undefined {
+  if (tail === undefined || tail === '') return undefined;
+  const lines = tail.replace(/\n$/, '').split('\n').slice(-TAIL_LINES);
+  return lines.map((line) => escapeControls(line.replaceAll('\t', '    '))).join('\n');
+}

@@ -1,0 +1,179 @@
+/** A whole cluster by `kaon dev` in a temporary directory, driven through the built command as a person would. */
+import type { ChildProcess } from 'node:child_process';
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+
+export const KAON = resolve('dist/kaon.js');
+const START_TIMEOUT_MS = 60_000;
+
+/** What a command left behind when it ended. */
+export interface Ended {
+  readonly stdout: string;
+  readonly stderr: string;
+  /** The bytes themselves, for output that is not text. */
+  readonly stdoutBytes: Buffer;
+  readonly exitCode: number | null;
+}
+
+/** A command that is still running. */
+export interface Running {
+  readonly child: ChildProcess;
+  readonly ended: Promise<Ended>;
+  /** Resolves once the text has appeared on either stream. */
+  seen(text: string): Promise<void>;
+}
+
+export interface ClusterBed {
+  readonly redis: string;
+  readonly directory: string;
+  /** The pid of `kaon dev`. */
+  readonly pid: number;
+  /** Runs `kaon ARGS` to its end. */
+  kaon(...args: string[]): Promise<Ended>;
+  start(...args: string[]): Running;
+  /** Runs a command inside the private systemd, or here where there is none. */
+  inside(...argv: string[]): Promise<Ended>;
+  /** Pids of this cluster's daemons of one kind. */
+  daemons(kind: 'agent' | 'master'): number[];
+  /** Ctrl-C on `kaon dev`; its exit code. The directory goes too. */
+  stop(): Promise<number | null>;
+}
+
+/** @param args more arguments of `kaon dev`, e.g. `['--resources', 'cpus=2,mem=1G']` */
+export async function startClusterBed(args: readonly string[] = []): Promise<ClusterBed> {
+  const directory = mkdtempSync(join(tmpdir(), 'kaon-bed-cluster-'));
+  const dev = startCommand([process.execPath, KAON, 'dev', '--state-dir', directory, ...args]);
+  const timer = setTimeout(() => dev.child.kill('SIGKILL'), START_TIMEOUT_MS);
+  const outcome = await Promise.race([dev.seen('Ctrl-C ends').then(() => undefined), dev.ended]);
+  clearTimeout(timer);
+  if (outcome) {
+    rmSync(directory, { recursive: true, force: true });
+    throw new Error(`kaon dev ended with ${String(outcome.exitCode)}: ${outcome.stderr}`);
+  }
+  const redis = `unix://${join(directory, 'redis', 'redis.sock')}`;
+  const environment = { KAON_REDIS: redis };
+  const start = (...argv: string[]): Running =>
+    startCommand([process.execPath, KAON, ...argv], environment);
+  return {
+    redis,
+    directory,
+    pid: dev.child.pid ?? 0,
+    start,
+    kaon: (...argv) => start(...argv).ended,
+    inside: (...argv) => startCommand([...enterArgv(directory), ...argv]).ended,
+    daemons: (kind) => findDaemons(kind, redis),
+    stop: async () => {
+      dev.child.kill('SIGINT');
+      const { exitCode } = await dev.ended;
+      rmSync(directory, { recursive: true, force: true });
+      return exitCode;
+    },
+  };
+}
+
+/** Starts any command and gathers what it prints. */
+export function startCommand(
+  argv: readonly string[],
+  environment: Readonly<Record<string, string>> = {},
+): Running {
+  const [program = '', ...args] = argv;
+  const child = spawn(program, args, { env: { ...process.env, ...environment } });
+  const stdout: Buffer[] = [];
+  const stderr: Buffer[] = [];
+  const text = (): string => Buffer.concat([...stdout, ...stderr]).toString();
+  const watchers = new Set<() => void>();
+  const gather = (into: Buffer[]) => (chunk: Buffer) => {
+    into.push(chunk);
+    for (const watch of watchers) watch();
+  };
+  child.stdout.on('data', gather(stdout));
+  child.stderr.on('data', gather(stderr));
+  const ended = new Promise<Ended>((done) => {
+    child.once('close', (exitCode) => {
+      const stdoutBytes = Buffer.concat(stdout);
+      done({
+        stdout: stdoutBytes.toString(),
+        stderr: Buffer.concat(stderr).toString(),
+        stdoutBytes,
+        exitCode,
+      });
+    });
+  });
+  const seen = (wanted: string): Promise<void> =>
+    new Promise((done) => {
+      const watch = (): void => {
+        if (!text().includes(wanted)) return;
+        watchers.delete(watch);
+        done();
+      };
+      watchers.add(watch);
+      watch();
+    });
+  return { child, ended, seen };
+}
+
+/** Waits for a fact that has no event; bounded by the test's own timeout. */
+export async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await holds())) await new Promise((done) => setTimeout(done, 25));
+}
+
+/** In front of a command, to run it where the cluster's systemd is. */
+function enterArgv(directory: string): string[] {
+  const init = privateInit(directory);
+  return init === undefined
+    ? []
+    : ['nsenter', '-t', String(init), '-m', '-p', '-u', '-i', '-C', '--'];
+}
+
+/** Process 1 of the private systemd that was booted in this directory, as numbered here. */
+function privateInit(directory: string): number | undefined {
+  for (const pid of pids()) {
+    try {
+      if (readFileSync(`/proc/${String(pid)}/comm`, 'utf8').trim() !== 'systemd') continue;
+      const environment = readFileSync(`/proc/${String(pid)}/environ`, 'utf8');
+      if (environment.includes(directory)) return pid;
+    } catch {
+      continue; // It ended between two looks.
+    }
+  }
+  return undefined;
+}
+
+function findDaemons(kind: string, redis: string): number[] {
+  return pids().filter((pid) => {
+    try {
+      const argv = readFileSync(`/proc/${String(pid)}/cmdline`, 'utf8').split('\0');
+      return argv[1] === KAON && argv[2] === kind && argv.includes(redis);
+    } catch {
+      return false; // It ended between two looks.
+    }
+  });
+}
+
+function pids(): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number);
+}
+
+/** Everything that mentions the directory: command lines, mounts, cgroups of `kaon dev` with that pid. */
+export function leftovers(directory: string, devPid: number): string[] {
+  const processes = pids().filter((pid) => {
+    try {
+      return readFileSync(`/proc/${String(pid)}/cmdline`, 'utf8').includes(directory);
+    } catch {
+      return false; // It ended between two looks.
+    }
+  });
+  const mounts = readFileSync('/proc/self/mounts', 'utf8')
+    .split('\n')
+    .filter((line) => line.includes(directory));
+  const cgroups = existsSync('/sys/fs/cgroup')
+    ? readdirSync('/sys/fs/cgroup', { recursive: true, encoding: 'utf8' }).filter((path) =>
+        path.includes(`kaon-dev-${String(devPid)}-`),
+      )
+    : [];
+  return [...processes.map((pid) => `process ${String(pid)}`), ...mounts, ...cgroups];
+}

@@ -1,0 +1,88 @@
+/**
+ * What must hold of a master's state after every step, whatever it was told. The sums beside the records are computed
+ * again from the records, so a forgotten addition shows at the step that forgot it.
+ */
+import assert from 'node:assert/strict';
+import type { Agent, Framework, MasterState } from '../../master/core/state.ts';
+import type { Resources } from '../../protocol/resources.ts';
+import { addResources, fits, sumResources } from '../../protocol/resources.ts';
+import { isTerminal } from '../../protocol/task-state.ts';
+
+type Kind = 'agentId' | 'frameworkId';
+
+/**
+ * @param overCommitted agents that may use more than they have: they have shrunk, or came with tasks of their own
+ * @throws AssertionError that names the agent, framework or task
+ */
+export function assertInvariants(
+  state: MasterState,
+  overCommitted: ReadonlySet<string> = new Set(),
+): void {
+  for (const [agentId, agent] of state.agents) assertHolder(state, 'agentId', agentId, agent);
+  for (const [frameworkId, framework] of state.frameworks) {
+    assertHolder(state, 'frameworkId', frameworkId, framework);
+  }
+  assertTotal(state);
+  assertReferences(state);
+  for (const [agentId, { record, used, offered }] of state.agents) {
+    if (overCommitted.has(agentId)) continue;
+    const { resources } = record.info;
+    const taken = addResources(used, offered);
+    assert.ok(fits(taken, resources), `${agentId} has ${text(resources)}, given out ${text(taken)}`);
+  }
+}
+
+function assertHolder(state: MasterState, kind: Kind, id: string, holder: Agent | Framework): void {
+  const tasks = [...state.tasks].filter(([, task]) => task[kind] === id);
+  const running = tasks.filter(([, task]) => !isTerminal(task.state));
+  const offers = [...state.offers.values()].filter((offer) => offer[kind] === id);
+  assert.deepEqual(
+    {
+      used: holder.used,
+      offered: holder.offered,
+      tasks: [...holder.tasks].sort(),
+      offers: [...holder.offers].sort(),
+    },
+    {
+      used: sumResources(running.map(([, task]) => task.resources)),
+      offered: sumResources(offers.map((offer) => offer.resources)),
+      tasks: tasks.map(([key]) => key).sort(),
+      offers: offers.map((offer) => offer.offerId).sort(),
+    },
+    `derived values of ${kind} ${id}`,
+  );
+}
+
+function assertTotal(state: MasterState): void {
+  const active = [...state.agents.values()].filter(({ record }) => record.state === 'active');
+  assert.deepEqual(
+    state.total,
+    sumResources(active.map(({ record }) => record.info.resources)),
+    'total of the active agents',
+  );
+}
+
+function assertReferences(state: MasterState): void {
+  for (const { offerId, agentId, frameworkId, resources } of state.offers.values()) {
+    assert.equal(state.agents.get(agentId)?.record.state, 'active', `${offerId}: its agent`);
+    assert.equal(state.frameworks.get(frameworkId)?.record.state, 'active', `${offerId}: its framework`);
+    assert.ok(resources.cpuMillis >= 0 && resources.memMib >= 0, `${offerId}: ${text(resources)}`);
+  }
+  for (const [key, task] of state.tasks) {
+    const done = isTerminal(task.state) && task.unacknowledged.length === 0;
+    assert.ok(!done, `${key} has ended, is acknowledged, and is not forgotten`);
+    const isOrphan = !state.agents.has(task.agentId) || !state.frameworks.has(task.frameworkId);
+    assert.equal(state.orphans.has(key), isOrphan, `${key}: its place among the orphans`);
+  }
+  for (const [agentId, { record }] of state.agents) {
+    assert.equal(record.session !== undefined, record.state === 'active', `${agentId}: session and state`);
+  }
+  for (const [frameworkId, { record }] of state.frameworks) {
+    const isActive = record.state === 'active';
+    assert.equal(record.session !== undefined, isActive, `${frameworkId}: session and state`);
+  }
+}
+
+function text({ cpuMillis, memMib }: Resources): string {
+  return `${String(cpuMillis)} mcpu ${String(memMib)} MiB`;
+}

@@ -1,0 +1,108 @@
+import { describe, expect, test } from '@jest/globals';
+import { keeperUnit, transientUnit, type UnitProperty } from '../../../systemd/properties.ts';
+import { unitSpec } from '../../beds/unit-specs.ts';
+
+const MIB = 1_048_576n;
+
+function asTable(properties: readonly UnitProperty[]): Record<string, [string, unknown]> {
+  return Object.fromEntries(
+    properties.map(({ name, signature, value }) => [name, [signature, value]]),
+  );
+}
+
+const LIMITS = {
+  CPUAccounting: ['b', true],
+  CPUQuotaPerSecUSec: ['t', 250_000n],
+  CPUWeight: ['t', 25n],
+  MemoryMax: ['t', 48n * MIB],
+  MemorySwapMax: ['t', 0n],
+  TasksMax: ['t', 9n],
+};
+
+const SPEC = unitSpec('web-1', ['/bin/echo', '$HOME', 'a$$b', ''], {
+  slice: 'kaon-web.slice',
+  cpuMillis: 250,
+  memoryMib: 48,
+  tasksMax: 9,
+  stopTimeoutMs: 1_500,
+  runtimeMaxMs: 60_000,
+  user: 'nobody',
+  environment: { A: '$HOME' },
+  journalFields: { KAON_TASK_ID: 't1' },
+  stdoutPath: '/s/stdout',
+  stderrPath: '/s/stderr',
+});
+
+describe('transientUnit', () => {
+  test('is the service with every property and signature as systemd has them', () => {
+    const table = asTable(transientUnit(SPEC).properties);
+    const [codes, signals] = table['SuccessExitStatus']?.[1] as [number[], number[]];
+    expect(codes).toEqual([...Array(200).keys(), ...Array.from({ length: 12 }, (_, i) => 244 + i)]);
+    expect(signals).toHaveLength(62);
+    delete table['SuccessExitStatus'];
+    expect(table).toEqual({
+      Description: ['s', 'test web-1'],
+      Type: ['s', 'exec'],
+      ExecStart: ['a(sasb)', [['/bin/echo', ['/bin/echo', '$$HOME', 'a$$$$b', ''], false]]],
+      RemainAfterExit: ['b', true],
+      CollectMode: ['s', 'inactive'],
+      DefaultDependencies: ['b', false],
+      KillMode: ['s', 'control-group'],
+      SendSIGKILL: ['b', true],
+      TimeoutStartUSec: ['t', 30_000_000n],
+      TimeoutStopUSec: ['t', 1_500_000n],
+      RuntimeMaxUSec: ['t', 60_000_000n],
+      OOMPolicy: ['s', 'kill'],
+      OOMScoreAdjust: ['i', 0],
+      NoNewPrivileges: ['b', true],
+      UMask: ['u', 0o022],
+      User: ['s', 'nobody'],
+      WorkingDirectory: ['s', '/tmp'],
+      Environment: ['as', ['A=$HOME']],
+      StandardInput: ['s', 'null'],
+      StandardOutputFileToAppend: ['s', '/s/stdout'],
+      StandardErrorFileToAppend: ['s', '/s/stderr'],
+      SyslogIdentifier: ['s', 'kaon-web-1'],
+      LogExtraFields: ['aay', [Buffer.from('KAON_TASK_ID=t1')]],
+      LogLevelMax: ['i', 5],
+      MemoryAccounting: ['b', false],
+      TasksAccounting: ['b', false],
+      Slice: ['s', 'kaon-web-web:1.slice'],
+    });
+  });
+
+  test("exact accounting puts the limits on a slice of the unit's own", () => {
+    const [slice] = transientUnit(SPEC).auxiliary;
+    expect(slice?.name).toBe('kaon-web-web:1.slice');
+    expect(asTable(slice?.properties ?? [])).toEqual({
+      DefaultDependencies: ['b', false],
+      ...LIMITS,
+    });
+  });
+
+  test('light accounting puts the limits on the service', () => {
+    const unit = transientUnit({ ...SPEC, accounting: 'light' });
+    expect(unit.auxiliary).toEqual([]);
+    expect(asTable(unit.properties)).toMatchObject({ Slice: ['s', 'kaon-web.slice'], ...LIMITS });
+  });
+
+  test.each([
+    [1, 10_000n, 1n],
+    [10, 10_000n, 1n],
+    [1_500, 1_500_000n, 150n],
+    [256_000, 256_000_000n, 10_000n],
+  ])('%i millicores are a quota of %s us and a weight of %s', (cpuMillis, quota, weight) => {
+    const unit = transientUnit({ ...SPEC, cpuMillis, accounting: 'light' });
+    expect(asTable(unit.properties)).toMatchObject({
+      CPUQuotaPerSecUSec: ['t', quota],
+      CPUWeight: ['t', weight],
+    });
+  });
+});
+
+test('the keeper has a limit of each controller', () => {
+  const names = keeperUnit('kaon-keeper.service', 'kaon.slice').properties.map(({ name }) => name);
+  expect(names).toEqual(
+    expect.arrayContaining(['CPUQuotaPerSecUSec', 'CPUWeight', 'MemoryMax', 'TasksMax']),
+  );
+});
