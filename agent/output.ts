@@ -93,7 +93,7 @@ async function copyOutput(
   request: MessageOf<'ReadOutput'>,
   signal: AbortSignal,
 ): Promise<string | undefined> {
-  const { frameworkId, taskId } = request;
+  const { taskId } = request;
   const sandbox = await findWhenThere(options, request, signal);
   if (sandbox === undefined) return `no output of task ${taskId} here: its sandbox has been removed, or it never ran`;
   const kinds = (['stdout', 'stderr'] as const).filter((kind) => request[kind]);

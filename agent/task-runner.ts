@@ -5,6 +5,7 @@
 import { isAbsolute, join } from 'node:path';
 import type { Log } from '../io/log.ts';
 import { messageOf } from '../protocol/errors.ts';
+import { formatResources } from '../protocol/resources.ts';
 import type { DeathCertificate, TaskInfo } from '../protocol/task.ts';
 import type { Systemd, UnitStatus } from '../systemd/port.ts';
 import type { UnitSpec } from '../systemd/properties.ts';
@@ -81,7 +82,11 @@ export function createTaskRunner(options: TaskRunnerOptions): TaskRunner {
   const look = async (entry: AgentTaskEntry): Promise<void> => {
     const status = await systemd.readUnit(entry.unit);
     if (!status) {
-      onEvent({ type: 'unit.lost', key: entry.key, message: 'its unit vanished: somebody else stopped it' });
+      onEvent({
+        type: 'unit.lost',
+        key: entry.key,
+        message: 'its unit vanished: somebody else stopped it',
+      });
       return;
     }
     if (!hasEnded(status)) return;
@@ -89,7 +94,10 @@ export function createTaskRunner(options: TaskRunnerOptions): TaskRunner {
     const first = certificateOf(status, entry.task);
     const checkpoint = checkpointOf(entry, sandbox, options.bootId);
     // Stored before the unit goes: from then on systemd does not know how the command ended.
-    await checkpoints.write({ ...checkpoint, ended: { result: status.result, certificate: first } });
+    await checkpoints.write({
+      ...checkpoint,
+      ended: { result: status.result, certificate: first },
+    });
     await systemd.releaseUnit(entry.unit);
     // What was left in the cgroup may have written until just now, so the output is measured last.
     const certificate = { ...first, ...(await readOutputEnd(sandbox)) };
@@ -188,7 +196,7 @@ function unitSpec(entry: AgentTaskEntry, sandbox: string, work: string): UnitSpe
   return {
     name: unit,
     slice: frameworkSlice(frameworkId),
-    description: `kaon task ${task.name} of ${frameworkName}`,
+    description: `kaon task ${task.name} of ${frameworkName} (${formatResources(resources)})`,
     argv: absoluteProgram(command.argv, workingDirectory),
     workingDirectory,
     stdoutPath: join(sandbox, 'stdout'),

@@ -98,7 +98,7 @@ class SystemdManager implements Systemd {
   readonly startUnit = async (spec: UnitSpec): Promise<StartResult> => {
     const leave = await this.starts.enter();
     try {
-      const job = await this.queueStart(transientUnit(spec));
+      const job = await this.queueStart(transientUnit(spec, this.cgroupVersion));
       if (typeof job === 'object') return { ok: false, kind: 'refused', message: job.refused };
       return job === 'done' ? { ok: true } : await this.concludeStart(spec.name, job);
     } finally {

@@ -29,14 +29,6 @@ export interface UnitSpec {
   readonly runtimeMaxMs?: number;
   /** Fields that each journal line of the unit carries, e.g. `KAON_TASK_ID`. */
   readonly journalFields: Readonly<Record<string, string>>;
-  /**
-   * How the unit's use is accounted, default `exact`.
-   * `exact`: the limits sit on a slice of the unit's own inside `slice`, whose cgroup stays until the release, so that
-   * peak memory, OOM kills, CPU and throttled time can be read after any kind of end. `light`: the limits sit on the
-   * service; systemd removes its cgroup when the last process ends, and of the use only the CPU time remains; 0.65 ms
-   * of PID 1 less per unit (of 2.6 ms).
-   */
-  readonly accounting?: 'exact' | 'light';
 }
 
 /** A typed D-Bus property; signatures as in org.freedesktop.systemd1(5), 64-bit values as BigInt. */
@@ -127,23 +119,30 @@ export function isExecFailure(code: number): boolean {
   return code >= EXEC_FAILURE_MIN && code <= EXEC_FAILURE_MAX;
 }
 
-/** The transient units of a task; see `UnitSpec.accounting` for where the limits sit. */
-export function transientUnit(spec: UnitSpec): TransientUnit {
+/**
+ * The transient units of a task: its service, and a slice for it alone inside `spec.slice`, which carries the limits too.
+ * The slice is where they are measured: its cgroup stays until the release, so that peak memory, OOM kills, CPU and
+ * throttled time can be read after any kind of end. (systemd removes the cgroup of a service when its last process
+ * ends, also of one that remains "after exit".)
+ */
+export function transientUnit(spec: UnitSpec, cgroupVersion: 'v1' | 'v2'): TransientUnit {
   const limits = limitProperties(spec);
-  const service = serviceProperties(spec);
-  if (spec.accounting === 'light') {
-    const properties = [...service, ...limits, property('Slice', spec.slice)];
-    return { name: spec.name, properties, auxiliary: [] };
-  }
   const slice = taskSliceName(spec.slice, spec.name);
-  // Without controllers of its own the service gets no directory in v1's memory hierarchy: its processes are charged
-  // to the slice itself, and so are the OOM kills, which v1 counts only where they happen.
-  const plain = [property('MemoryAccounting', false), property('TasksAccounting', false)];
+  const own = cgroupVersion === 'v1' ? withoutMemory(limits) : limits;
   return {
     name: spec.name,
-    properties: [...service, ...plain, property('Slice', slice)],
+    properties: [...serviceProperties(spec), ...own, property('Slice', slice)],
     auxiliary: [{ name: slice, properties: [property('DefaultDependencies', false), ...limits] }],
   };
+}
+
+/**
+ * On v1 the service must get no directory in the memory hierarchy: its processes are then charged to the slice itself,
+ * and so are the OOM kills, which v1 counts only where they happen. On v2 a slice counts all that is below it.
+ */
+function withoutMemory(limits: readonly UnitProperty[]): UnitProperty[] {
+  const others = limits.filter(({ name }) => !name.startsWith('Memory'));
+  return [...others, property('MemoryAccounting', false)];
 }
 
 /**

@@ -29,8 +29,9 @@ export async function events(options: EventsOptions): Promise<number> {
     const filter = await filterOf(store, options.task);
     const show = showerOf(options, filter);
     let last = await newestId(store);
-    for (const event of await readPast(store, options, { filter, unreadable, to: last }))
-      await show(event);
+    const past = await readPast(store, options, { filter, unreadable, to: last });
+    for (const event of past) await show(event);
+    if (past.length === 0 && !options.follow) process.stderr.write('no such events\n');
     tellUnreadable(unreadable.splice(0));
     while (options.follow) {
       last = await showNew(store, { after: last, show, unreadable });
@@ -94,7 +95,9 @@ async function readPast(
       'after' in since
         ? `(${since.after}`
         : String(Math.max(0, (await store.nowMs()) - since.agoMs));
-    for await (const event of readEvents(store, { from, to }, unreadable)) found.push(event);
+    for await (const event of readEvents(store, { from, to }, unreadable)) {
+      if (filter === undefined || isAbout(event, filter)) found.push(event);
+    }
     return found;
   }
   for await (const event of readEventsBackwards(store, unreadable, to)) {

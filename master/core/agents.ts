@@ -22,7 +22,8 @@ export function registerAgent(cx: StepContext, message: MessageOf<'RegisterAgent
   const { agent: info, session } = message;
   const { agentId } = info;
   const known = cx.state.agents.get(agentId);
-  if (known?.record.session === session) return; // Sent twice: the answer is in the stream already.
+  const sessionBefore = known?.record.session;
+  if (sessionBefore === session) return; // Sent twice: the answer is in the stream already.
   if (known && !areEqual(known.record.info.resources, info.resources)) {
     rescindOffersOf(cx, known, 'the agent has other resources than before');
   }
@@ -32,7 +33,7 @@ export function registerAgent(cx: StepContext, message: MessageOf<'RegisterAgent
     state: 'active',
     registeredAtMs: known?.record.registeredAtMs ?? cx.nowMs,
   });
-  changeSession(cx, agentName(agentId), known?.record.session, session);
+  changeSession(cx, agentName(agentId), sessionBefore, session);
   cx.state.allocationDue = true;
   appendEvent(cx, {
     type: known ? 'agent.reregistered' : 'agent.registered',

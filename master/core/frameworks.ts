@@ -15,7 +15,8 @@ export function registerFramework(cx: StepContext, message: MessageOf<'RegisterF
   const { framework: info, session } = message;
   const { frameworkId } = info;
   const known = cx.state.frameworks.get(frameworkId);
-  if (known?.record.session === session) return; // Sent twice: the answer is in the stream already.
+  const sessionBefore = known?.record.session;
+  if (sessionBefore === session) return; // Sent twice: the answer is in the stream already.
   const framework = setFramework(cx.state, {
     info,
     session,
@@ -25,7 +26,7 @@ export function registerFramework(cx: StepContext, message: MessageOf<'RegisterF
     suppressed: false,
     filters: [],
   });
-  changeSession(cx, frameworkName(frameworkId), known?.record.session, session);
+  changeSession(cx, frameworkName(frameworkId), sessionBefore, session);
   cx.state.allocationDue = true;
   appendEvent(cx, {
     type: known ? 'framework.reregistered' : 'framework.registered',

@@ -77,11 +77,10 @@ suite(reason === undefined ? 'a real systemd' : `a real systemd (skipped: ${reas
     TEST_TIMEOUT_MS,
   );
 
-  test.each(['exact', 'light'] as const)(
-    'puts the limits in force (%s)',
-    async (accounting) => {
-      const unit = unitSpec(`limits-${accounting}`, ['sleep', '1000'], {
-        accounting,
+  test(
+    'puts the limits in force',
+    async () => {
+      const unit = unitSpec('limits', ['sleep', '1000'], {
         cpuMillis: 250,
         memoryMib: 48,
         tasksMax: 9,

@@ -142,12 +142,13 @@ suite(`kaon run${reason === undefined ? '' : ` (${reason})`}`, () => {
     await running.seen('up');
     const { stdout: status } = await cluster.inside('systemctl', 'status', 'kaon-*.service', '--no-pager');
     const show = await cluster.inside('systemctl', 'show', 'kaon-*-sh.*.service', '-p', 'MemoryMax,CPUQuotaPerSecUSec,TasksMax,OOMPolicy,Slice');
+    const slice = await cluster.inside('systemctl', 'show', 'kaon-run.*-*.slice', '-p', 'MemoryMax');
     running.child.kill('SIGINT');
     await running.ended;
     expect(status).toContain('sleep 60');
     expect(status).toContain('/kaon.slice/kaon-run.');
     expect(status).toContain('0.5 cpus, 64M');
-    expect(show.stdout).toContain('MemoryMax=67108864');
+    expect(slice.stdout).toContain('MemoryMax=67108864');
     expect(show.stdout).toContain('CPUQuotaPerSecUSec=500ms');
     expect(show.stdout).toContain('OOMPolicy=kill');
   }, 30_000);

@@ -1,5 +1,8 @@
 import { describe, expect, test } from '@jest/globals';
-import { amount, frameworkIdOf, offerIdOf, taskInfo } from '../../support/builders.ts';
+import { createMasterState, setAgent } from '../../../master/core/state.ts';
+import { offerResources, step } from '../../../master/core/step.ts';
+import type { Message } from '../../../protocol/messages.ts';
+import { agentInfo, amount, frameworkIdOf, frameworkInfo, offerIdOf, sessionOf, taskInfo } from '../../support/builders.ts';
 import { createMasterBench, events, eventsOf, sent, type MasterBench } from '../../support/master-bench.ts';
 
 const frameworkId = frameworkIdOf('f1');
@@ -200,20 +203,17 @@ describe('a framework that suppresses offers', () => {
 });
 
 test('more offers than one call can answer come in several messages', () => {
-  const bench = createMasterBench();
-  for (let index = 0; index < 1001; index += 1) bench.state.agents.set(...agentEntry(index));
-  const effects = bench.registerFramework('f1');
-  const messages = sent(effects, 'framework:f1', 'ResourceOffers');
+  const state = createMasterState({ masterId: 'm1', epoch: 1 });
+  for (let index = 0; index < 1001; index += 1) {
+    const info = agentInfo(`a${String(index)}`);
+    setAgent(state, { info, session: sessionOf('s1'), state: 'active', registeredAtMs: 0 });
+  }
+  const message: Message = {
+    type: 'RegisterFramework',
+    framework: frameworkInfo('f1'),
+    session: sessionOf('s1'),
+  };
+  step(state, { type: 'message', from: 'framework:f1', session: 's1', message }, 0);
+  const messages = sent(offerResources(state, 0), 'framework:f1', 'ResourceOffers');
   expect(messages.map(({ offers }) => offers.length)).toEqual([1000, 1]);
 });
-
-/** Set directly: a thousand registrations, each with a check of all that is known, would take seconds. */
-function agentEntry(index: number): Parameters<MasterBench['state']['agents']['set']> {
-  const other = createMasterBench();
-  other.registerAgent(`a${String(index)}`, { resources: amount(0, 0) });
-  const [entry] = other.state.agents;
-  if (!entry) throw new Error('the agent did not register');
-  entry[1].record.info = { ...entry[1].record.info, resources: amount(1, 128) };
-  entry[1].record.state = 'active';
-  return entry;
-}

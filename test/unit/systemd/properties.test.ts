@@ -35,7 +35,7 @@ const SPEC = unitSpec('web-1', ['/bin/echo', '$HOME', 'a$$b', ''], {
 
 describe('transientUnit', () => {
   test('is the service with every property and signature as systemd has them', () => {
-    const table = asTable(transientUnit(SPEC).properties);
+    const table = asTable(transientUnit(SPEC, 'v1').properties);
     const [codes, signals] = table['SuccessExitStatus']?.[1] as [number[], number[]];
     expect(codes).toEqual([...Array(200).keys(), ...Array.from({ length: 12 }, (_, i) => 244 + i)]);
     expect(signals).toHaveLength(62);
@@ -65,14 +65,17 @@ describe('transientUnit', () => {
       SyslogIdentifier: ['s', 'kaon-web-1'],
       LogExtraFields: ['aay', [Buffer.from('KAON_TASK_ID=t1')]],
       LogLevelMax: ['i', 5],
+      CPUAccounting: ['b', true],
+      CPUQuotaPerSecUSec: LIMITS.CPUQuotaPerSecUSec,
+      CPUWeight: LIMITS.CPUWeight,
+      TasksMax: LIMITS.TasksMax,
       MemoryAccounting: ['b', false],
-      TasksAccounting: ['b', false],
       Slice: ['s', 'kaon-web-web:1.slice'],
     });
   });
 
-  test("exact accounting puts the limits on a slice of the unit's own", () => {
-    const [slice] = transientUnit(SPEC).auxiliary;
+  test("all limits are on a slice of the unit's own", () => {
+    const [slice] = transientUnit(SPEC, 'v1').auxiliary;
     expect(slice?.name).toBe('kaon-web-web:1.slice');
     expect(asTable(slice?.properties ?? [])).toEqual({
       DefaultDependencies: ['b', false],
@@ -80,10 +83,9 @@ describe('transientUnit', () => {
     });
   });
 
-  test('light accounting puts the limits on the service', () => {
-    const unit = transientUnit({ ...SPEC, accounting: 'light' });
-    expect(unit.auxiliary).toEqual([]);
-    expect(asTable(unit.properties)).toMatchObject({ Slice: ['s', 'kaon-web.slice'], ...LIMITS });
+  test('on v2 they are on the service as well', () => {
+    const table = asTable(transientUnit(SPEC, 'v2').properties);
+    expect(table).toMatchObject({ ...LIMITS, Slice: ['s', 'kaon-web-web:1.slice'] });
   });
 
   test.each([
@@ -92,7 +94,7 @@ describe('transientUnit', () => {
     [1_500, 1_500_000n, 150n],
     [256_000, 256_000_000n, 10_000n],
   ])('%i millicores are a quota of %s us and a weight of %s', (cpuMillis, quota, weight) => {
-    const unit = transientUnit({ ...SPEC, cpuMillis, accounting: 'light' });
+    const unit = transientUnit({ ...SPEC, cpuMillis }, 'v1');
     expect(asTable(unit.properties)).toMatchObject({
       CPUQuotaPerSecUSec: ['t', quota],
       CPUWeight: ['t', weight],
