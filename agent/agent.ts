@@ -15,13 +15,13 @@ import { agentName } from '../protocol/keys.ts';
 import type { Message } from '../protocol/messages.ts';
 import { isTerminal } from '../protocol/task-state.ts';
 import type { AgentInfo } from '../protocol/task.ts';
-import type { Systemd } from '../systemd/port.ts';
+import type { Systemd, UnitStatus } from '../systemd/port.ts';
 import type { Checkpoints } from './checkpoint.ts';
 import type { AgentState, AgentTaskEntry } from './core/state.ts';
 import { agentTasks, createAgentState } from './core/state.ts';
 import type { AgentEffect, AgentEvent } from './core/step.ts';
 import { step } from './core/step.ts';
-import { agentUnitPattern, keeperUnit, ROOT_SLICE } from './core/unit-names.ts';
+import { agentUnitPattern, frameworkSlice, keeperUnit, ROOT_SLICE } from './core/unit-names.ts';
 import { recover } from './recovery.ts';
 import { collectSandboxes, findSandbox, sandboxPath } from './sandbox.ts';
 import { serveOutput } from './output.ts';
@@ -32,6 +32,8 @@ const TICK_MS = 200;
 /** The list of units is the truth; signals only make it known sooner, milliseconds. */
 const RELIST_MS = 30_000;
 const COLLECT_MS = 60_000;
+/** How often running tasks are looked at for processes that the kernel has ended for memory, milliseconds. */
+const OOM_LOOK_MS = 1000;
 
 export interface AgentDependencies {
   readonly store: Store;
@@ -67,7 +69,7 @@ class Agent {
   /** Of each unit, whose it is. */
   readonly #keys = new Map<string, TaskKey>();
   /** Units that changed before their start was answered. */
-  readonly #hinted = new Set<string>();
+  readonly #hinted = new Map<string, UnitStatus | undefined>();
   #end: 'stopped' | 'moved' = 'stopped';
 
   constructor(dependencies: AgentDependencies) {
@@ -109,8 +111,8 @@ class Agent {
       this.#stop.abort();
     });
     await systemd.ensureKeeper(keeperUnit(this.#state.agentTag), ROOT_SLICE);
-    systemd.onUnitChanged((unit) => {
-      this.#look(unit);
+    systemd.onUnitChanged((unit, ended) => {
+      this.#look(unit, ended);
     });
     systemd.onConnection((connection) => {
       log.info('systemd.connection', { state: connection });
@@ -141,12 +143,17 @@ class Agent {
 
   async #everySoOften(): Promise<void> {
     const { clock } = this.#dependencies;
+    let oomLookAtMs = 0;
     let relistAtMs = clock.monotonicMs() + RELIST_MS;
     let collectAtMs = clock.monotonicMs() + COLLECT_MS;
     while (!this.#stop.signal.aborted) {
       await clock.sleep(TICK_MS, this.#stop.signal);
       const nowMs = clock.monotonicMs();
       this.#step({ type: 'tick' });
+      if (nowMs >= oomLookAtMs) {
+        oomLookAtMs = nowMs + OOM_LOOK_MS;
+        this.#lookForOom();
+      }
       if (nowMs >= relistAtMs) {
         relistAtMs = nowMs + RELIST_MS;
         this.#relist();
@@ -167,7 +174,8 @@ class Agent {
     for (const effect of effects) this.#perform(effect);
     if (event.type !== 'unit.started' && event.type !== 'unit.failed') return;
     const entry = this.#state.tasks.get(event.key);
-    if (entry && this.#hinted.delete(entry.unit)) this.#look(entry.unit);
+    const ended = entry && this.#hinted.get(entry.unit);
+    if (entry && this.#hinted.delete(entry.unit)) this.#look(entry.unit, ended);
   }
 
   #perform(effect: AgentEffect): void {
@@ -192,12 +200,22 @@ class Agent {
   }
 
   /** A hint that a unit may have ended. For a short command it can come before the answer to its start. */
-  #look(unit: string): void {
+  #look(unit: string, ended?: UnitStatus): void {
     const key = this.#keys.get(unit);
     const entry = key === undefined ? undefined : this.#state.tasks.get(key);
     if (!entry || isTerminal(entry.state)) return;
-    if (entry.started) this.#runner.look(entry);
-    else this.#hinted.add(unit);
+    if (entry.started) this.#runner.look(entry, ended);
+    else this.#hinted.set(unit, ended);
+  }
+
+  /** On cgroup v1 the kernel ends one process and systemd does not notice; the rest must not go on half dead. */
+  #lookForOom(): void {
+    const { systemd } = this.#dependencies;
+    for (const entry of this.#state.tasks.values()) {
+      if (!entry.started || isTerminal(entry.state)) continue;
+      const kills = systemd.countOomKills(frameworkSlice(entry.frameworkId), entry.unit);
+      if (kills > 0) this.#step({ type: 'unit.out-of-memory', key: entry.key });
+    }
   }
 
   #relist(): void {

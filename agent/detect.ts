@@ -96,7 +96,9 @@ async function readCgroupLimits(): Promise<CgroupLimits> {
   for (const line of lines) {
     const [, controllers = '', path = '/'] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
     for (const directory of ancestors(path)) {
-      const limits = await (controllers === '' ? readV2(directory) : readV1(controllers, directory));
+      const limits = await (controllers === ''
+        ? readV2(directory)
+        : readV1(controllers, directory));
       cpuMillis = Math.min(cpuMillis, limits.cpuMillis);
       memBytes = Math.min(memBytes, limits.memBytes);
     }
@@ -107,7 +109,9 @@ async function readCgroupLimits(): Promise<CgroupLimits> {
 /** `/a/b` gives `/a/b`, `/a`, `/`. */
 function ancestors(path: string): string[] {
   const parts = path.split('/').filter((part) => part !== '' && part !== '..');
-  return parts.map((_part, index) => `/${parts.slice(0, parts.length - index).join('/')}`).concat('/');
+  return parts
+    .map((_part, index) => `/${parts.slice(0, parts.length - index).join('/')}`)
+    .concat('/');
 }
 
 async function readV2(path: string): Promise<CgroupLimits> {
@@ -115,7 +119,8 @@ async function readV2(path: string): Promise<CgroupLimits> {
   const [quota, period] = (await readText(join(directory, 'cpu.max')))?.split(' ') ?? [];
   const memory = Number(await readText(join(directory, 'memory.max')));
   return {
-    cpuMillis: quota === undefined || quota === 'max' ? Infinity : share(Number(quota), Number(period)),
+    cpuMillis:
+      quota === undefined || quota === 'max' ? Infinity : share(Number(quota), Number(period)),
     memBytes: memory > 0 ? memory : Infinity, // 'max' is not a number.
   };
 }
@@ -145,7 +150,8 @@ async function readText(path: string): Promise<string | undefined> {
   try {
     return (await readFile(path, 'utf8')).trim();
   } catch (error) {
-    if (['ENOENT', 'ENODEV', 'EOPNOTSUPP', 'ENOTDIR'].includes(codeOf(error) ?? '')) return undefined;
+    if (['ENOENT', 'ENODEV', 'EOPNOTSUPP', 'ENOTDIR'].includes(codeOf(error) ?? ''))
+      return undefined;
     throw error;
   }
 }

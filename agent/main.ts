@@ -56,9 +56,13 @@ export async function runAgentProcess(options: AgentProcessOptions): Promise<voi
     () => (options.agentId ?? `${idPart(node.hostname)}.${randomName(6)}`) as AgentId,
   );
   if (options.agentId !== undefined && options.agentId !== agentId) {
-    throw new KaonError('agent-state', `${stateDir} belongs to agent ${agentId}, not to ${options.agentId}`, {
-      hint: 'give each agent a state directory of its own',
-    });
+    throw new KaonError(
+      'agent-state',
+      `${stateDir} belongs to agent ${agentId}, not to ${options.agentId}`,
+      {
+        hint: 'give each agent a state directory of its own',
+      },
+    );
   }
   log.info('node.detected', {
     total: formatResources(node.total),
@@ -92,9 +96,13 @@ export async function runAgentProcess(options: AgentProcessOptions): Promise<voi
   );
   await systemd.close();
   if (end === 'moved') {
-    throw new KaonError('agent-moved', `another agent has registered as ${agentId}; this one has stopped`, {
-      hint: 'two agents must not share a state directory or an --agent-id',
-    });
+    throw new KaonError(
+      'agent-moved',
+      `another agent has registered as ${agentId}; this one has stopped`,
+      {
+        hint: 'two agents must not share a state directory or an --agent-id',
+      },
+    );
   }
 }
 

@@ -44,7 +44,10 @@ export interface OutputServerOptions {
  * Serves until `signal` is aborted and the store is closed. A request stays in the stream until it has been answered
  * whole, so an agent that was restarted answers it again, and the reader drops the bytes that it has.
  */
-export async function serveOutput(options: OutputServerOptions, signal: AbortSignal): Promise<void> {
+export async function serveOutput(
+  options: OutputServerOptions,
+  signal: AbortSignal,
+): Promise<void> {
   const { store, clock, log, agentId } = options;
   let cursor: StreamId = START;
   while (!signal.aborted) {
@@ -56,7 +59,10 @@ export async function serveOutput(options: OutputServerOptions, signal: AbortSig
           if (decoded.ok && decoded.value.type === 'ReadOutput') {
             answer(options, decoded.value, entry.id, signal);
           } else {
-            log.warn('request.bad', { entry: entry.id, error: decoded.ok ? decoded.value.type : decoded.message });
+            log.warn('request.bad', {
+              entry: entry.id,
+              error: decoded.ok ? decoded.value.type : decoded.message,
+            });
           }
         }
       }
@@ -95,9 +101,12 @@ async function copyOutput(
 ): Promise<string | undefined> {
   const { taskId } = request;
   const sandbox = await findWhenThere(options, request, signal);
-  if (sandbox === undefined) return `no output of task ${taskId} here: its sandbox has been removed, or it never ran`;
+  if (sandbox === undefined)
+    return `no output of task ${taskId} here: its sandbox has been removed, or it never ran`;
   const kinds = (['stdout', 'stderr'] as const).filter((kind) => request[kind]);
-  await Promise.all(kinds.map((kind) => copyFile(options, request, { kind, path: join(sandbox, kind) }, signal)));
+  await Promise.all(
+    kinds.map((kind) => copyFile(options, request, { kind, path: join(sandbox, kind) }, signal)),
+  );
   return undefined;
 }
 

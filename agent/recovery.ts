@@ -69,7 +69,11 @@ async function recoverTask(
     runner.release(entry);
     const { result, certificate } = checkpoint.ended;
     const output = await readOutputEnd(checkpoint.sandbox);
-    tell({ type: 'unit.ended', key, ended: { result, certificate: { ...certificate, ...output } } });
+    tell({
+      type: 'unit.ended',
+      key,
+      ended: { result, certificate: { ...certificate, ...output } },
+    });
     return 'ended';
   }
   const status = await systemd.readUnit(entry.unit);

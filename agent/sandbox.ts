@@ -33,12 +33,22 @@ export function sandboxPath(directory: string, name: SandboxName): string {
  */
 export async function prepareSandbox(sandbox: string, user: string | undefined): Promise<string> {
   const work = join(sandbox, 'work');
-  await mkdir(work, { recursive: true, mode: 0o755 });
+  // One by one, because Node's recursive mkdir says ENOENT where the disk has no inode left.
+  const parents = [join(sandbox, '..', '..', '..'), join(sandbox, '..', '..'), join(sandbox, '..')];
+  for (const path of [...parents, sandbox, work]) await makeDirectory(path);
   if (user !== undefined) {
     const { uid, gid } = await lookUpUser(user);
     await chown(work, uid, gid);
   }
   return work;
+}
+
+async function makeDirectory(path: string): Promise<void> {
+  try {
+    await mkdir(path, { mode: 0o755 });
+  } catch (error) {
+    if (codeOf(error) !== 'EEXIST') throw error;
+  }
 }
 
 interface UserIds {
@@ -54,7 +64,9 @@ async function lookUpUser(user: string): Promise<UserIds> {
     const [, , uid, gid] = stdout.split(':');
     return { uid: Number(uid), gid: Number(gid) };
   } catch (cause) {
-    throw new KaonError('user-unknown', `user ${JSON.stringify(user)} does not exist there`, { cause });
+    throw new KaonError('user-unknown', `user ${JSON.stringify(user)} does not exist there`, {
+      cause,
+    });
   }
 }
 
@@ -139,7 +151,8 @@ export async function collectSandboxes(
     await removeIfEmpty(join(path, '..'));
     await removeIfEmpty(join(path, '..', '..'));
   }
-  if (old.length > 0) log.info('sandboxes.collected', { removed: old.length, kept: found.length - old.length });
+  if (old.length > 0)
+    log.info('sandboxes.collected', { removed: old.length, kept: found.length - old.length });
 }
 
 async function removeIfEmpty(path: string): Promise<void> {

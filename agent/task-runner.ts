@@ -31,8 +31,11 @@ export interface TaskRunnerOptions {
 export interface TaskRunner {
   /** Prepares and starts a task; `unit.started` or `unit.failed` follows. */
   start(entry: AgentTaskEntry): void;
-  /** Looks whether the task's unit has ended, and if so reads, stores and releases it; `unit.ended` follows. */
-  look(entry: AgentTaskEntry): void;
+  /**
+   * Looks whether the task's unit has ended, and if so reads, stores and releases it; `unit.ended` follows.
+   * With `ended`, how it did is known already.
+   */
+  look(entry: AgentTaskEntry, ended?: UnitStatus): void;
   /** Ends what is left of a unit whose end is in the checkpoint already. */
   release(entry: AgentTaskEntry): void;
   signal(entry: AgentTaskEntry, signal: number): void;
@@ -79,8 +82,8 @@ export function createTaskRunner(options: TaskRunnerOptions): TaskRunner {
     onEvent({ type: 'unit.failed', key, ...failed });
   };
 
-  const look = async (entry: AgentTaskEntry): Promise<void> => {
-    const status = await systemd.readUnit(entry.unit);
+  const look = async (entry: AgentTaskEntry, ended?: UnitStatus): Promise<void> => {
+    const status = ended ?? (await systemd.readUnit(entry.unit));
     if (!status) {
       onEvent({
         type: 'unit.lost',
@@ -104,7 +107,7 @@ export function createTaskRunner(options: TaskRunnerOptions): TaskRunner {
     onEvent({ type: 'unit.ended', key: entry.key, ended: { result: status.result, certificate } });
   };
 
-  const lookSoon = (entry: AgentTaskEntry): void => {
+  const lookSoon = (entry: AgentTaskEntry, ended?: UnitStatus): void => {
     const running = looking.get(entry.unit);
     if (running) {
       running.again = true;
@@ -112,7 +115,7 @@ export function createTaskRunner(options: TaskRunnerOptions): TaskRunner {
     }
     const mine = { again: false };
     looking.set(entry.unit, mine);
-    look(entry)
+    look(entry, ended)
       .catch((error: unknown) => {
         // The unit is still there, or the list will say that it is not: the next look goes on from here.
         log.warn('unit.look-failed', { unit: entry.unit, error: messageOf(error) });

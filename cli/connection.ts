@@ -9,7 +9,7 @@ import { KaonError } from '../protocol/errors.ts';
 import type { ConnectionOptions } from './options.ts';
 
 /** A server that takes connections and answers nothing (stopped, or something else than Redis), milliseconds. */
-const CONNECT_TIMEOUT_MS = 10_000;
+const CONNECT_TIMEOUT_MS = 5000;
 /** A connection that was lost has so long to come back, milliseconds. */
 const LOST_TIMEOUT_MS = 5000;
 

@@ -156,7 +156,10 @@ const STATUS: Definition = {
 const AGENTS: Definition = {
   usage: 'agents',
   summary: 'nodes: what each has, and how much of it is used',
-  options: [flag('-w, --wide', 'with their attributes'), json()],
+  options: [
+    flag('-w, --wide', 'with their attributes, and nothing cut to fit the terminal'),
+    json(),
+  ],
   action: async (raw, connection) => {
     const { parseListOptions } = await import('./parse-options.ts');
     const { agents } = await import('./commands/agents.ts');

@@ -22,11 +22,11 @@ export interface Listing<T> {
   readonly unreadable: readonly Unreadable[];
 }
 
-/** Writes a listing. Nothing but the table or the JSON goes to standard output. */
-export function printListing<T>(listing: Listing<T>, isJson: boolean): void {
+/** Writes a listing, cut to the terminal unless it was asked for wide. Standard output gets nothing else. */
+export function printListing<T>(listing: Listing<T>, how: { json: boolean; wide: boolean }): void {
   const { rows, columns, json, none, unreadable } = listing;
   tellUnreadable(unreadable);
-  if (isJson) {
+  if (how.json) {
     printJson(rows.map(json));
     return;
   }
@@ -35,6 +35,6 @@ export function printListing<T>(listing: Listing<T>, isJson: boolean): void {
     return;
   }
   const paint = paintFor(process.stdout);
-  const width = process.stdout.isTTY ? process.stdout.columns : undefined;
+  const width = process.stdout.isTTY && !how.wide ? process.stdout.columns : undefined;
   process.stdout.write(formatTable(columns(paint), rows, { width, paint }));
 }

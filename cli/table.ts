@@ -1,6 +1,6 @@
 /**
  * Tables of text: columns as wide as their content, two spaces between them. On a terminal a line never wraps: columns
- * that may shrink do, then the line is cut. Into a file or pipe everything is written whole.
+ * that can be spared are left out, those that may shrink do, then the line is cut. A file or pipe gets everything.
  */
 import type { Paint } from './style.ts';
 import { escapeControls } from './words.ts';
@@ -14,8 +14,10 @@ export interface Column<T> {
   readonly paint?: (text: string, row: T) => string;
   /** Default `left`; numbers are easier to compare `right`. */
   readonly align?: 'left' | 'right';
-  /** May be cut on a narrow terminal. Default false. */
-  readonly shrinks?: boolean;
+  /** May be cut to so many characters (or its title's) on a narrow terminal. Default: it is not cut. */
+  readonly shrinksTo?: number;
+  /** Left out first on a narrow terminal. Default false. */
+  readonly isSpare?: boolean;
 }
 
 /** How a table is written. */
@@ -27,8 +29,13 @@ export interface TableOptions {
 }
 
 const GAP = '  ';
-/** A column that shrinks keeps so many characters, or its title. */
-const SHRUNK_MIN = 8;
+
+/** A column, its cells as text, and how many characters wide it is shown. */
+interface Filled<T> {
+  readonly column: Column<T>;
+  readonly cells: readonly string[];
+  width: number;
+}
 
 /** @returns the lines of the table, each with its newline; the titles alone if there are no rows */
 export function formatTable<T>(
@@ -36,53 +43,70 @@ export function formatTable<T>(
   rows: readonly T[],
   { width, paint }: TableOptions,
 ): string {
-  const cells = rows.map((row) => columns.map((column) => escapeControls(column.text(row))));
-  const widths = columns.map(({ title }, index) =>
-    cells.reduce((widest, row) => Math.max(widest, lengthOf(row[index] ?? '')), title.length),
-  );
-  if (width !== undefined) shrink(widths, columns, width);
-  const titles = columns.map(({ title }) => title);
-  const lines = [joinCells(columns, titles, widths, (text) => paint('bold', text))];
+  const filled = columns.map((column) => fill(column, rows));
+  const shown = width === undefined ? filled : fit(filled, width);
+  const titles = shown.map(({ column }) => column.title);
+  const lines = [joinCells(shown, titles, (text) => paint('bold', text))];
   rows.forEach((row, index) => {
-    const painted = (text: string, at: number): string => columns[at]?.paint?.(text, row) ?? text;
-    lines.push(joinCells(columns, cells[index] ?? [], widths, painted));
+    const cells = shown.map((one) => one.cells[index] ?? '');
+    lines.push(joinCells(shown, cells, (text, { paint: color }) => color?.(text, row) ?? text));
   });
   return lines.map((line) => `${line}\n`).join('');
 }
 
-/** Takes what is too much from the columns that may shrink, the last one first; then from the end of the line. */
-function shrink<T>(widths: number[], columns: readonly Column<T>[], width: number): void {
-  let excess = widths.reduce((sum, one) => sum + one + GAP.length, -GAP.length) - width;
-  const take = (index: number, least: number): void => {
-    const taken = Math.min(Math.max(0, excess), Math.max(0, (widths[index] ?? 0) - least));
-    widths[index] = (widths[index] ?? 0) - taken;
-    excess -= taken;
-  };
-  for (let index = columns.length - 1; index >= 0; index -= 1) {
-    const { shrinks = false, title = '' } = columns[index] ?? {};
-    if (shrinks) take(index, Math.max(SHRUNK_MIN, title.length));
+function fill<T>(column: Column<T>, rows: readonly T[]): Filled<T> {
+  const cells = rows.map((row) => escapeControls(column.text(row)));
+  const width = cells.reduce(
+    (widest, cell) => Math.max(widest, lengthOf(cell)),
+    column.title.length,
+  );
+  return { column, cells, width };
+}
+
+/** @returns the columns to show, with widths that sum up to `width` at most */
+function fit<T>(filled: readonly Filled<T>[], width: number): Filled<T>[] {
+  const shown = [...filled];
+  const over = (widthOf: (one: Filled<T>) => number): number =>
+    shown.reduce((sum, one) => sum + widthOf(one) + GAP.length, -GAP.length) - width;
+  while (over(leastWidth) > 0) {
+    const spare = shown.findIndex(({ column }) => column.isSpare === true);
+    if (spare < 0) break;
+    shown.splice(spare, 1);
   }
-  for (let index = columns.length - 1; index > 0 && excess > 0; index -= 1) {
-    take(index, 0);
-    // A column of no width does not need its gap either.
-    if (widths[index] === 0) excess -= GAP.length;
+  // The last columns first: what stands at the end is said in most words.
+  for (const one of shown.toReversed()) {
+    one.width = Math.max(
+      leastWidth(one),
+      one.width -
+        Math.max(
+          0,
+          over(({ width: current }) => current),
+        ),
+    );
   }
+  while (shown.length > 1 && over(({ width: current }) => current) > 0) {
+    const last = shown.at(-1);
+    const excess = over(({ width: current }) => current);
+    if (last && last.width > excess) last.width -= excess;
+    else shown.pop();
+  }
+  return shown;
+}
+
+function leastWidth<T>({ column, width }: Filled<T>): number {
+  const { shrinksTo, title } = column;
+  return shrinksTo === undefined ? width : Math.min(width, Math.max(shrinksTo, title.length));
 }
 
 function joinCells<T>(
-  columns: readonly Column<T>[],
+  shown: readonly Filled<T>[],
   cells: readonly string[],
-  widths: readonly number[],
-  paint: (text: string, index: number) => string,
+  paint: (text: string, column: Column<T>) => string,
 ): string {
-  const parts: string[] = [];
-  columns.forEach(({ align = 'left' }, index) => {
-    const width = widths[index] ?? 0;
-    if (width === 0) return;
+  const parts = shown.map(({ column, width }, index) => {
     const text = cut(cells[index] ?? '', width);
-    const padding = ' '.repeat(Math.max(0, width - lengthOf(text)));
-    const painted = paint(text, index);
-    parts.push(align === 'right' ? padding + painted : painted + padding);
+    const padding = ' '.repeat(width - lengthOf(text));
+    return column.align === 'right' ? padding + paint(text, column) : paint(text, column) + padding;
   });
   return parts.join(GAP).trimEnd();
 }

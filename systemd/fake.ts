@@ -64,7 +64,7 @@ class Fake implements FakeSystemd {
   private readonly program: (spec: UnitSpec) => FakeProgram;
   private readonly nowMs: () => number;
   private readonly units = new Map<string, FakeUnit>();
-  private readonly unitListeners: ((name: string) => void)[] = [];
+  private readonly unitListeners: ((name: string, ended?: UnitStatus) => void)[] = [];
   private readonly connectionListeners: ((state: SystemdConnection) => void)[] = [];
   private readonly waiting: (() => void)[] = [];
   private isUp = true;
@@ -133,7 +133,10 @@ class Fake implements FakeSystemd {
     return { version: '252', cgroupVersion: 'v2' };
   };
 
-  readonly onUnitChanged = (listener: (name: string) => void): void => {
+  readonly countOomKills = (_slice: string, name: string): number =>
+    this.units.get(name)?.status.oomKills ?? 0;
+
+  readonly onUnitChanged = (listener: (name: string, ended?: UnitStatus) => void): void => {
     this.unitListeners.push(listener);
   };
 
@@ -148,7 +151,7 @@ class Fake implements FakeSystemd {
     const unit = this.units.get(name);
     if (unit?.status.subState !== 'running') return;
     unit.status = endedStatus(unit.status, end, this.nowMs());
-    if (this.isUp) for (const listener of this.unitListeners) listener(name);
+    if (this.isUp) for (const listener of this.unitListeners) listener(name, unit.status);
   };
 
   readonly disconnect = (): void => {

@@ -6,9 +6,14 @@
  */
 import { KaonError, messageOf } from '../protocol/errors.ts';
 import type { BusLog } from './bus.ts';
-import { detectCgroupVersion, readCgroupUse, type CgroupVersion } from './cgroup-use.ts';
+import {
+  detectCgroupVersion,
+  readCgroupUse,
+  type CgroupUse,
+  type CgroupVersion,
+} from './cgroup-use.ts';
 import type { JobResult } from './jobs.ts';
-import { isTaskSlice, sliceCgroup } from './names.ts';
+import { isTaskSlice, sliceCgroup, taskSliceName } from './names.ts';
 import type {
   ActiveState,
   StartResult,
@@ -33,7 +38,7 @@ import {
   type SystemdCalls,
 } from './systemd-calls.ts';
 import { SystemdLink } from './systemd-link.ts';
-import { STATUS_PROPERTIES, unitStatus } from './unit-status.ts';
+import { ENDED_PROPERTIES, STATUS_PROPERTIES, unitStatus } from './unit-status.ts';
 
 const SYSTEM_BUS_ADDRESS = 'unix:path=/run/dbus/system_bus_socket';
 const CGROUP_ROOT = '/sys/fs/cgroup';
@@ -65,9 +70,9 @@ class SystemdManager implements Systemd {
   private readonly cgroupRoot: string;
   private readonly cgroupVersion: CgroupVersion;
   private readonly sweepTimer: NodeJS.Timeout;
-  private readonly unitListeners: ((name: string) => void)[] = [];
+  private readonly unitListeners: ((name: string, ended?: UnitStatus) => void)[] = [];
   private readonly connectionListeners: ((state: SystemdConnection) => void)[] = [];
-  /** Slices of units that were read here; spares a question at the release. */
+  /** Slices of units that were started or read here; spares questions. */
   private readonly sliceOf = new Map<string, string>();
   /** Units that are being released: their changes are our own doing. */
   private readonly releasing = new Set<string>();
@@ -79,7 +84,7 @@ class SystemdManager implements Systemd {
     this.starts = createSlots(options.maxStartsInFlight ?? STARTS_IN_FLIGHT_MAX);
     const link = new SystemdLink({
       busAddress: options.busAddress ?? SYSTEM_BUS_ADDRESS,
-      onEnded: (name) => this.announceUnit(name),
+      onEnded: (name, changed) => this.announceUnit(name, changed),
       onConnection: (state) => this.connectionListeners.forEach((listener) => listener(state)),
       ...log,
     });
@@ -98,6 +103,7 @@ class SystemdManager implements Systemd {
   readonly startUnit = async (spec: UnitSpec): Promise<StartResult> => {
     const leave = await this.starts.enter();
     try {
+      this.sliceOf.set(spec.name, taskSliceName(spec.slice, spec.name));
       const job = await this.queueStart(transientUnit(spec, this.cgroupVersion));
       if (typeof job === 'object') return { ok: false, kind: 'refused', message: job.refused };
       return job === 'done' ? { ok: true } : await this.concludeStart(spec.name, job);
@@ -145,8 +151,7 @@ class SystemdManager implements Systemd {
     this.sliceOf.set(name, slice);
     const ownGroup = String(properties.get('ControlGroup') ?? '');
     const controlGroup = isTaskSlice(slice, name) ? sliceCgroup(slice) : ownGroup;
-    const use =
-      controlGroup === '' ? {} : readCgroupUse(this.cgroupRoot, this.cgroupVersion, controlGroup);
+    const use = controlGroup === '' ? {} : this.readUse(controlGroup);
     return unitStatus({ row, properties, invocationId, controlGroup, use });
   };
 
@@ -167,7 +172,10 @@ class SystemdManager implements Systemd {
     return { version: /\d+/.exec(version)?.[0] ?? version, cgroupVersion: this.cgroupVersion };
   };
 
-  readonly onUnitChanged = (listener: (name: string) => void): void => {
+  readonly countOomKills = (slice: string, name: string): number =>
+    this.readUse(sliceCgroup(taskSliceName(slice, name))).oomKills ?? 0;
+
+  readonly onUnitChanged = (listener: (name: string, ended?: UnitStatus) => void): void => {
     this.unitListeners.push(listener);
   };
 
@@ -181,9 +189,32 @@ class SystemdManager implements Systemd {
     return Promise.resolve();
   };
 
-  private announceUnit(name: string): void {
+  private announceUnit(name: string, changed: ReadonlyMap<string, unknown>): void {
     if (!name.startsWith('kaon-') || this.releasing.has(name)) return;
-    for (const listener of this.unitListeners) listener(name);
+    const ended = this.endedStatus(name, changed);
+    for (const listener of this.unitListeners) listener(name, ended);
+  }
+
+  /** What the signal of the main process's end says, as `readUnit` would; undefined if that takes asking. */
+  private endedStatus(name: string, changed: ReadonlyMap<string, unknown>): UnitStatus | undefined {
+    const slice = this.sliceOf.get(name);
+    if (slice === undefined || !ENDED_PROPERTIES.every((property) => changed.has(property))) {
+      return undefined;
+    }
+    const row = {
+      name,
+      loadState: 'loaded',
+      activeState: 'active',
+      subState: 'exited',
+      jobPath: undefined,
+    };
+    const controlGroup = sliceCgroup(slice);
+    const use = this.readUse(controlGroup);
+    return unitStatus({ row, properties: changed, invocationId: undefined, controlGroup, use });
+  }
+
+  private readUse(controlGroup: string): CgroupUse {
+    return readCgroupUse(this.cgroupRoot, this.cgroupVersion, controlGroup);
   }
 
   /** @returns how the start job ended, or why systemd would not take the unit */

@@ -76,8 +76,16 @@ export interface Systemd {
   ensureKeeper(name: string, slice: string): Promise<void>;
   /** Facts of the node: systemd's version (`252`) and the cgroup version that it manages. */
   describe(): Promise<{ readonly version: string; readonly cgroupVersion: 'v1' | 'v2' }>;
-  /** Called when a unit may have changed state; only for names that start with `kaon-`. */
-  onUnitChanged(listener: (name: string) => void): void;
+  /**
+   * Processes that the kernel has ended for memory so far, in a unit of which `slice` is the one it was started in.
+   * One read of a file in kernel memory; 0 where it cannot be read.
+   */
+  countOomKills(slice: string, name: string): number;
+  /**
+   * Called when a unit may have changed state; only for names that start with `kaon-`. `ended` is there if the signal
+   * itself said how the main process ended: it spares `readUnit`.
+   */
+  onUnitChanged(listener: (name: string, ended?: UnitStatus) => void): void;
   onConnection(listener: (state: SystemdConnection) => void): void;
   close(): Promise<void>;
 }

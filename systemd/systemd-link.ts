@@ -35,7 +35,8 @@ const MATCH_RULES = [
 export interface SystemdLinkOptions {
   readonly busAddress: string;
   /** The main process of a service may have ended. */
-  readonly onEnded: (name: string) => void;
+  /** With the properties that changed, by name. */
+  readonly onEnded: (name: string, changed: ReadonlyMap<string, unknown>) => void;
   readonly onConnection: (state: SystemdConnection) => void;
   readonly log?: BusLog;
 }
@@ -113,9 +114,11 @@ export class SystemdLink {
   /** Starts and releases bring several property changes each; only the end of the main process is news. */
   private onPropertiesChanged(path: string, changed: unknown): void {
     const name = unitOfPath(path);
-    const code = (changed as Record<string, unknown> | undefined)?.['ExecMainCode'];
+    const variants = (changed ?? {}) as Record<string, unknown>;
+    const code = variants['ExecMainCode'];
     if (name === undefined || (code !== undefined && unwrap(code) === 0)) return;
-    this.options.onEnded(name);
+    const values = Object.entries(variants).map(([key, value]) => [key, unwrap(value)] as const);
+    this.options.onEnded(name, new Map(values));
   }
 
   /** After a reload or a re-execution: signals may have been missed, and a new systemd may not know us. */

@@ -28,6 +28,15 @@ export const STATUS_PROPERTIES = [
   'Slice',
 ] as const;
 
+/** Those that must be in the signal of an end for it to be a status; systemd sends them together. */
+export const ENDED_PROPERTIES = [
+  'Result',
+  'ExecMainCode',
+  'ExecMainStatus',
+  'ExecMainStartTimestamp',
+  'ExecMainExitTimestamp',
+] as const;
+
 export interface StatusParts {
   readonly row: ListedUnit;
   readonly properties: ReadonlyMap<string, unknown>;

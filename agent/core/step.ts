@@ -4,6 +4,7 @@
  */
 import type { FrameworkId, UpdateId } from '../../protocol/ids.ts';
 import { taskKey } from '../../protocol/ids.ts';
+import { TEXT_MAX_CHARS } from '../../protocol/limits.ts';
 import type { Message, MessageOf } from '../../protocol/messages.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
 import type { TaskKey } from '../../protocol/ids.ts';
@@ -32,6 +33,8 @@ export type AgentEvent =
     }
   /** The command ended, everything of its cgroup is gone, and the result is in the checkpoint. */
   | { readonly type: 'unit.ended'; readonly key: TaskKey; readonly ended: EndedUnit }
+  /** The kernel has ended a process of the task for memory, and others may be left: all of it ends (`OOMPolicy=kill`). */
+  | { readonly type: 'unit.out-of-memory'; readonly key: TaskKey }
   /** The task was on a node that has rebooted, or its unit vanished. */
   | { readonly type: 'unit.lost'; readonly key: TaskKey; readonly message: string }
   | { readonly type: 'tick' };
@@ -68,6 +71,12 @@ export function step(state: AgentState, event: AgentEvent, nowMs: number): Agent
         certificate: event.ended.certificate,
       }));
       break;
+    case 'unit.out-of-memory': {
+      const entry = state.tasks.get(event.key);
+      if (entry && !isTerminal(entry.state))
+        effects.push({ type: 'unit.signal', entry, signal: SIGKILL });
+      break;
+    }
     case 'unit.lost':
       endTask(cx, event.key, () => ({
         state: 'TASK_LOST',
@@ -201,8 +210,11 @@ function addUpdate(
   outcome: { readonly state: TaskState } & Partial<Outcome>,
 ): void {
   entry.state = outcome.state;
+  const { message } = outcome;
   const status: TaskStatus = {
     ...outcome,
+    // A longer one (with the whole command in it, say) would make the master refuse the update, again and again.
+    ...(message !== undefined && { message: message.slice(0, TEXT_MAX_CHARS) }),
     frameworkId: entry.frameworkId,
     taskId: entry.task.taskId,
     agentId: cx.state.agentId,

@@ -28,7 +28,7 @@ export async function agents(options: ListOptions): Promise<number> {
       none: `no agents in cluster ${options.cluster}`,
       unreadable: cluster.unreadable,
     },
-    options.json,
+    options,
   );
   return EXIT_OK;
 }
@@ -53,7 +53,7 @@ export function agentColumns(paint: Paint, nowMs: number, isWide: boolean): Colu
   const totalOf = ({ record }: AgentRow): typeof NO_RESOURCES => record.info.resources;
   const columns: Column<AgentRow>[] = [
     { title: 'ID', text: ({ record }) => record.info.agentId },
-    { title: 'HOST', text: ({ record }) => record.info.hostname, shrinks: true },
+    { title: 'HOST', text: ({ record }) => record.info.hostname, shrinksTo: 8 },
     {
       title: 'STATE',
       text: ({ record }) => record.state,
@@ -79,7 +79,7 @@ export function agentColumns(paint: Paint, nowMs: number, isWide: boolean): Colu
     columns.push({
       title: 'ATTRIBUTES',
       text: ({ record }) => formatLabels(record.info.attributes),
-      shrinks: true,
+      shrinksTo: 8,
     });
   }
   return columns;

@@ -32,7 +32,7 @@ export async function frameworks(options: ListOptions): Promise<number> {
       none: `no frameworks in cluster ${options.cluster}`,
       unreadable: cluster.unreadable,
     },
-    options.json,
+    options,
   );
   return EXIT_OK;
 }
@@ -79,8 +79,8 @@ const LOOKS: Readonly<Record<FrameworkRecord['state'], Look>> = {
 export function frameworkColumns(paint: Paint, nowMs: number): Column<FrameworkRow>[] {
   return [
     { title: 'ID', text: ({ record }) => record.info.frameworkId },
-    { title: 'NAME', text: ({ record }) => record.info.name, shrinks: true },
-    { title: 'USER', text: ({ record }) => record.info.user || '-', shrinks: true },
+    { title: 'NAME', text: ({ record }) => record.info.name, shrinksTo: 8 },
+    { title: 'USER', text: ({ record }) => record.info.user || '-', isSpare: true },
     {
       title: 'STATE',
       text: ({ record }) => record.state,
@@ -95,7 +95,7 @@ export function frameworkColumns(paint: Paint, nowMs: number): Column<FrameworkR
       text: ({ record }) => formatSpan(record.registeredAtMs, nowMs),
       align: 'right',
     },
-    { title: 'WANTS', text: ({ record }) => wants(record), shrinks: true },
+    { title: 'WANTS', text: ({ record }) => wants(record), shrinksTo: 16 },
   ];
 }
 

@@ -36,7 +36,9 @@ export async function kill(options: KillOptions, asked: string): Promise<number>
     tellUnreadable(unreadable);
     if (task.endedAtMs !== undefined) {
       const ago = formatSpan(task.endedAtMs, cluster.nowMs);
-      process.stdout.write(`${describeEnd(task)}; it had ended ${ago} before\n`);
+      process.stdout.write(
+        `${titleOf(task)} had ended already, ${ago} ago: ${describeEnd(task)}\n`,
+      );
       return EXIT_OK;
     }
     await send(store, task, options);
@@ -44,7 +46,7 @@ export async function kill(options: KillOptions, asked: string): Promise<number>
     await tellObstacle(store, task, agent?.state);
     const graceMs = options.graceMs ?? task.info?.killGracePeriodMs ?? KILL_GRACE_DEFAULT_MS;
     const ended = await waitForEnd(store, task, graceMs + PATIENCE_MS);
-    process.stdout.write(`${describeEnd(ended)}\n`);
+    process.stdout.write(`${titleOf(ended)} ${describeEnd(ended)}\n`);
     return EXIT_OK;
   });
 }
@@ -138,15 +140,15 @@ async function readEnded(store: RedisStore, task: TaskView): Promise<TaskView | 
   return undefined;
 }
 
+function titleOf({ taskId, name }: TaskView): string {
+  const isTold = taskId === name || taskId.startsWith(`${name}.`);
+  return isTold ? taskId : `${taskId} (${escapeControls(name)})`;
+}
+
 function describeEnd(task: TaskView): string {
-  const paint = paintFor(process.stdout);
-  const { endedAtMs, status, taskId, name } = task;
-  const title =
-    name === taskId || taskId.startsWith(`${name}.`)
-      ? taskId
-      : `${taskId} (${escapeControls(name)})`;
-  if (endedAtMs === undefined)
-    return `${title} is gone: neither the registry nor the history has it`;
+  const { endedAtMs, status } = task;
+  if (endedAtMs === undefined) return 'is gone: neither the registry nor the history has it';
   const message = status?.message === undefined ? '' : `: ${escapeControls(status.message)}`;
-  return `${title} ${paintState(paint, task.state)} after ${ranFor(task, endedAtMs)}${message}`;
+  const state = paintState(paintFor(process.stdout), task.state);
+  return `${state} after ${ranFor(task, endedAtMs)}${message}`;
 }

@@ -20,7 +20,7 @@ export async function offers(options: ListOptions): Promise<number> {
       none: `no outstanding offers in cluster ${options.cluster}`,
       unreadable: cluster.unreadable,
     },
-    options.json,
+    options,
   );
   return EXIT_OK;
 }

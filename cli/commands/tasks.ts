@@ -29,7 +29,7 @@ export async function tasks(options: TasksOptions): Promise<number> {
         : `no tasks in cluster ${options.cluster}; --all shows those that have ended`,
       unreadable,
     },
-    options.json,
+    options,
   );
   return EXIT_OK;
 }
@@ -59,15 +59,15 @@ async function readRows(
 export function taskColumns(paint: Paint, nowMs: number, isAll: boolean): Column<TaskView>[] {
   const columns: Column<TaskView>[] = [
     { title: 'ID', text: ({ taskId }) => taskId },
-    { title: 'NAME', text: ({ name }) => name, shrinks: true },
-    { title: 'FRAMEWORK', text: ({ frameworkId }) => frameworkId },
+    { title: 'NAME', text: ({ name }) => name, shrinksTo: 8 },
+    { title: 'FRAMEWORK', text: ({ frameworkId }) => frameworkId, isSpare: true },
     {
       title: 'STATE',
       text: ({ state }) => shortState(state),
       // A cell that was cut to fit keeps its cut text and only gets the colour.
       paint: (text, { state }) => paintState(paint, state).replace(shortState(state), () => text),
     },
-    { title: 'AGENT', text: ({ agentId }) => agentId },
+    { title: 'AGENT', text: ({ agentId }) => agentId, isSpare: true },
     { title: 'CPUS', text: ({ resources }) => formatCpus(resources.cpuMillis), align: 'right' },
     { title: 'MEM', text: ({ resources }) => formatMib(resources.memMib), align: 'right' },
     { title: isAll ? 'RAN' : 'AGE', text: (view) => ranFor(view, nowMs), align: 'right' },
@@ -80,7 +80,7 @@ export function taskColumns(paint: Paint, nowMs: number, isAll: boolean): Column
       align: 'right',
     });
   }
-  columns.push({ title: 'MESSAGE', text: messageOfTask, shrinks: true });
+  columns.push({ title: 'MESSAGE', text: messageOfTask, shrinksTo: 24 });
   return columns;
 }
 

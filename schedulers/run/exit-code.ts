@@ -22,5 +22,7 @@ export function exitCodeOf(status: TaskStatus): number {
   if (state !== 'TASK_FAILED' && state !== 'TASK_KILLED') return EXIT_KAON;
   if (certificate?.signal !== undefined) return 128 + certificate.signal;
   // A shell whose child was killed for memory may well leave with 0; the task has failed all the same.
-  return certificate?.exitCode === undefined || certificate.exitCode === 0 ? 1 : certificate.exitCode;
+  return certificate?.exitCode === undefined || certificate.exitCode === 0
+    ? 1
+    : certificate.exitCode;
 }

@@ -24,7 +24,10 @@ export interface RunRequest {
 }
 
 export interface RunListener {
-  onLaunched?(taskId: TaskId, agent: { readonly agentId: AgentId; readonly hostname: string }): void;
+  onLaunched?(
+    taskId: TaskId,
+    agent: { readonly agentId: AgentId; readonly hostname: string },
+  ): void;
   onStatus?(status: TaskStatus): void;
   /** The driver cannot go on. */
   onError(message: string): void;
@@ -91,7 +94,10 @@ export class RunScheduler implements Scheduler {
     }
     this.#ended.set(status.taskId, status);
     this.#listener.onStatus?.(status);
-    if (this.#ended.size === this.#request.taskIds.length || (this.#cancelled && this.#allLiveEnded())) {
+    if (
+      this.#ended.size === this.#request.taskIds.length ||
+      (this.#cancelled && this.#allLiveEnded())
+    ) {
       this.#listener.onDone();
     }
   }
@@ -129,6 +135,8 @@ export class RunScheduler implements Scheduler {
     const resources: Resources = this.#request.task.resources;
     const count = this.#waiting.length;
     const { attributes } = this.#request;
-    driver.requestResources(count === 0 ? [] : [{ resources, count, attributes: { ...attributes } }]);
+    driver.requestResources(
+      count === 0 ? [] : [{ resources, count, attributes: { ...attributes } }],
+    );
   }
 }

@@ -37,7 +37,8 @@ export function whyWaiting(
     return `no agent is large enough for ${asked}: the largest is ${largest.hostname} with ${formatResources(largest.total)}`;
   }
   const roomy = largeEnough.filter((agent) => fits(need, agent.free));
-  if (roomy.length > 0) return `${asked} are free on ${roomy[0]?.hostname ?? ''}; waiting for its offer`;
+  if (roomy.length > 0)
+    return `${asked} are free on ${roomy[0]?.hostname ?? ''}; waiting for its offer`;
   const freest = largestOf(largeEnough, (agent) => agent.free);
   return `${asked} are not free on any of ${countOf(largeEnough)}: most is free on ${freest.hostname}, ${formatResources(freest.free)} of ${formatResources(freest.total)}`;
 }
@@ -57,6 +58,8 @@ function hasAll(
 function largestOf(agents: readonly AgentRoom[], of: (agent: AgentRoom) => Resources): AgentRoom {
   return agents.reduce((best, agent) => {
     const [a, b] = [of(agent), of(best)];
-    return a.cpuMillis > b.cpuMillis || (a.cpuMillis === b.cpuMillis && a.memMib > b.memMib) ? agent : best;
+    return a.cpuMillis > b.cpuMillis || (a.cpuMillis === b.cpuMillis && a.memMib > b.memMib)
+      ? agent
+      : best;
   });
 }

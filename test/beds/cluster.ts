@@ -1,7 +1,7 @@
 /** A whole cluster by `kaon dev` in a temporary directory, driven through the built command as a person would. */
 import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 
@@ -44,6 +44,8 @@ export interface ClusterBed {
 /** @param args more arguments of `kaon dev`, e.g. `['--resources', 'cpus=2,mem=1G']` */
 export async function startClusterBed(args: readonly string[] = []): Promise<ClusterBed> {
   const directory = mkdtempSync(join(tmpdir(), 'kaon-bed-cluster-'));
+  // Tasks may run as another user, whose sandbox is below this.
+  chmodSync(directory, 0o711);
   const dev = startCommand([process.execPath, KAON, 'dev', '--state-dir', directory, ...args]);
   const timer = setTimeout(() => dev.child.kill('SIGKILL'), START_TIMEOUT_MS);
   const outcome = await Promise.race([dev.seen('Ctrl-C ends').then(() => undefined), dev.ended]);

@@ -10,7 +10,10 @@ test('messages come back as they were sent, in order', () => {
       const decoded = encodeEntries(messages).flatMap(decodeEntry);
       // What the wire carries is JSON: dictionaries without a prototype come back as plain objects.
       expect(decoded).toEqual(
-        messages.map((value) => ({ ok: true, value: JSON.parse(JSON.stringify(value)) as unknown })),
+        messages.map((value) => ({
+          ok: true,
+          value: JSON.parse(JSON.stringify(value)) as unknown,
+        })),
       );
     }),
   );
@@ -37,9 +40,7 @@ test('entries of many messages stay within their limits', () => {
 
 test('nothing that is parsed or typed makes the decoder throw', () => {
   fc.assert(fc.property(fc.string(), (text) => Array.isArray(decodeEntry(text))));
-  fc.assert(
-    fc.property(fc.jsonValue(), (value) => typeof decodeMessage(value).ok === 'boolean'),
-  );
+  fc.assert(fc.property(fc.jsonValue(), (value) => typeof decodeMessage(value).ok === 'boolean'));
 });
 
 test('no damage to a message makes the decoder throw', () => {

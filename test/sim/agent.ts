@@ -159,6 +159,10 @@ export class SimAgent {
     });
   }
 
+  get sessionId(): string {
+    return this.#client.sessionId;
+  }
+
   #run(): void {
     this.#node.systemd.onUnitChanged = (unit) => {
       this.process.after(0, () => {

@@ -5,7 +5,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Commit, CommitResult, Lease } from '../../io/store.ts';
 import type { FrameworkId, OfferId } from '../../protocol/ids.ts';
-import type { OfferRecord, TaskRecord } from '../../protocol/records.ts';
+import type { AgentRecord, OfferRecord, TaskRecord } from '../../protocol/records.ts';
 import type { Resources } from '../../protocol/resources.ts';
 import { addResources, fits, formatResources, NO_RESOURCES } from '../../protocol/resources.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
@@ -33,6 +33,10 @@ export class Checks implements RedisObserver, ProcessObserver, FrameworkObserver
   readonly #usedOfferIds = new Set<string>();
   /** Every task that a commit has brought into the registry. */
   readonly accepted = new Set<string>();
+  /** Those of them whose framework was removed since: it is promised nothing more about them. */
+  readonly #forgone = new Set<string>();
+  /** Session that the registry has of each agent that it holds for reachable. */
+  readonly agentSessions = new Map<string, string | undefined>();
   readonly #ends = new Map<string, TaskStatus>();
   readonly #seenUpdates = new Set<string>();
   /** Also told of the offers that frameworks see. */
@@ -103,6 +107,8 @@ export class Checks implements RedisObserver, ProcessObserver, FrameworkObserver
     for (const { registry, key, value } of commit.changes) {
       if (registry === 'offers') this.#applyOffer(key as OfferId, value);
       if (registry === 'tasks') this.#applyTask(key, value);
+      if (registry === 'agents') this.#applyAgent(key, value);
+      if (registry === 'frameworks' && value === undefined) this.#forgo(key);
     }
   }
 
@@ -124,6 +130,15 @@ export class Checks implements RedisObserver, ProcessObserver, FrameworkObserver
     if (!this.tasks.has(key) && this.accepted.has(key)) this.#fail(`task ${key} came back after its end`);
     this.accepted.add(key);
     this.tasks.set(key, JSON.parse(value) as TaskRecord);
+  }
+
+  #applyAgent(agentId: string, value: string | undefined): void {
+    const record = value === undefined ? undefined : (JSON.parse(value) as AgentRecord);
+    this.agentSessions.set(agentId, record?.session);
+  }
+
+  #forgo(frameworkId: string): void {
+    for (const key of this.accepted) if (key.startsWith(`${frameworkId}/`)) this.#forgone.add(key);
   }
 
   /** What is promised on a node, as offers and as tasks that have not ended, is at most what it has. */
@@ -178,7 +193,7 @@ export class Checks implements RedisObserver, ProcessObserver, FrameworkObserver
       return;
     }
     // A task that was never accepted has no end, only answers.
-    if (!this.accepted.has(key)) return;
+    if (!this.accepted.has(key) || this.#forgone.has(key)) return;
     if (known && !(known.state === state && known.updateId === status.updateId)) {
       this.#fail(`${key} ended twice: ${known.state} ${known.reason ?? ''}, then ${state} ${reason}`);
     }
@@ -206,11 +221,6 @@ export class Checks implements RedisObserver, ProcessObserver, FrameworkObserver
       if (!this.#usedOfferIds.has(offer.offerId)) this.#fail(`${offer.offerId} was never committed`);
     }
     this.onOffers(frameworkId, offers);
-  }
-
-  /** Whether the framework was told the end of this task. */
-  hasEnded(frameworkId: FrameworkId, taskId: string): boolean {
-    return this.#ends.has(`${frameworkId}/${taskId}`);
   }
 
   #fail(message: string): never {

@@ -49,6 +49,10 @@ export class SimClient {
     this.#reads = network.connect(process);
   }
 
+  get sessionId(): SessionId {
+    return this.#session.id;
+  }
+
   start(): void {
     this.#open('first');
     this.#read();

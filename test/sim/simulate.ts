@@ -208,6 +208,9 @@ class Cluster {
       for (const { taskId } of framework.open()) left.push(`${framework.frameworkId} never heard the end of ${taskId}`);
     }
     for (const node of this.#nodes) {
+      if (this.#checks.agentSessions.get(node.name) !== node.agent?.sessionId) {
+        left.push(`agent ${node.name} is not registered`);
+      }
       for (const { name } of this.#checks.runningOn(node.name)) left.push(`${node.name} runs ${name}`);
       for (const name of node.systemd.units.keys()) left.push(`${node.name} has unit ${name}`);
       for (const name of node.disk.checkpoints.keys()) left.push(`${node.name} has checkpoint ${name}`);

@@ -15,11 +15,15 @@ interface Action {
 /** When the simulation begins, by the clock of Redis: any moment that is not 0. */
 export const EPOCH_MS = 1_000_000;
 
+/** Ten times what the busiest run takes. */
+const ACTIONS_MAX = 1_000_000;
+
 export class World {
   readonly random: Random;
   readonly lines: string[] = [];
   #nowMs = EPOCH_MS;
   #order = 0;
+  #actions = 0;
   /** A binary heap by time, then order. */
   readonly #heap: Action[] = [];
 
@@ -54,6 +58,8 @@ export class World {
     for (let next = this.#heap[0]; next && next.atMs <= untilMs; next = this.#heap[0]) {
       this.#pop();
       this.#nowMs = next.atMs;
+      this.#actions += 1;
+      if (this.#actions > ACTIONS_MAX) throw new Error('no end of it: something runs in a circle');
       next.run();
     }
     this.#nowMs = untilMs;
@@ -116,7 +122,8 @@ export class Process {
 
   /** All that it has planned, and all that reaches it, waits. */
   pause(forMs: number): void {
-    this.#resumesAtMs = Math.max(this.#resumesAtMs, this.#world.nowMs + forMs);
+    // A whole number, which a sum of fractions reaches exactly.
+    this.#resumesAtMs = Math.max(this.#resumesAtMs, Math.ceil(this.#world.nowMs + forMs));
   }
 
   after(delayMs: number, run: () => void): void {

@@ -71,8 +71,7 @@ const offerIds = fc.array(anyOfferId, { minLength: 1, maxLength: 3 });
 const ofFramework = <T extends Message['type']>(type: T): fc.Arbitrary<Message> =>
   anyFrameworkId.map((frameworkId) => ({ type, frameworkId }) as Message);
 
-/** Everything that may stand in the inbox, and some of what may not. */
-export const anyMessage: fc.Arbitrary<Message> = fc.oneof(
+const anyWork: fc.Arbitrary<Message> = fc.oneof(
   fc.record({
     type: fc.constant('RegisterFramework' as const),
     framework: anyFrameworkId.map((id) => frameworkInfo(id, { failoverTimeoutMs: 1000 })),
@@ -121,11 +120,20 @@ export const anyMessage: fc.Arbitrary<Message> = fc.oneof(
     by: fc.constantFrom('framework' as const, 'operator' as const),
   }),
   fc.record({ type: fc.constant('StatusUpdate' as const), status: anyStatus }),
-  fc.record({ type: fc.constant('UnregisterAgent' as const), agentId: anyAgentId }),
   ofFramework('ReviveOffers'),
   ofFramework('SuppressOffers'),
+);
+
+const anyFarewell: fc.Arbitrary<Message> = fc.oneof(
+  fc.record({ type: fc.constant('UnregisterAgent' as const), agentId: anyAgentId }),
   ofFramework('DeactivateFramework'),
   ofFramework('DetachFramework'),
   ofFramework('UnregisterFramework'),
   ofFramework('ShutdownFramework'),
+);
+
+/** Everything that may stand in the inbox, and some of what may not; farewells are rarer than work. */
+export const anyMessage: fc.Arbitrary<Message> = fc.oneof(
+  { weight: 6, arbitrary: anyWork },
+  { weight: 1, arbitrary: anyFarewell },
 );

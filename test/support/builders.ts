@@ -12,7 +12,13 @@ import type {
   UpdateId,
 } from '../../protocol/ids.ts';
 import type { Resources } from '../../protocol/resources.ts';
-import type { AgentInfo, AgentTask, FrameworkInfo, TaskInfo, TaskStatus } from '../../protocol/task.ts';
+import type {
+  AgentInfo,
+  AgentTask,
+  FrameworkInfo,
+  TaskInfo,
+  TaskStatus,
+} from '../../protocol/task.ts';
 
 /** Branded ids of plain text. */
 export const agentIdOf = (text: string): AgentId => text as AgentId;
@@ -28,7 +34,10 @@ export function amount(cpus: number, memMib: number): Resources {
   return { cpuMillis: Math.round(cpus * 1000), memMib };
 }
 
-export function frameworkInfo(frameworkId: string, more: Partial<FrameworkInfo> = {}): FrameworkInfo {
+export function frameworkInfo(
+  frameworkId: string,
+  more: Partial<FrameworkInfo> = {},
+): FrameworkInfo {
   return {
     frameworkId: frameworkIdOf(frameworkId),
     name: frameworkId,

@@ -28,7 +28,10 @@ export function assertInvariants(
     if (overCommitted.has(agentId)) continue;
     const { resources } = record.info;
     const taken = addResources(used, offered);
-    assert.ok(fits(taken, resources), `${agentId} has ${text(resources)}, given out ${text(taken)}`);
+    assert.ok(
+      fits(taken, resources),
+      `${agentId} has ${text(resources)}, given out ${text(taken)}`,
+    );
   }
 }
 
@@ -65,7 +68,11 @@ function assertTotal(state: MasterState): void {
 function assertReferences(state: MasterState): void {
   for (const { offerId, agentId, frameworkId, resources } of state.offers.values()) {
     assert.equal(state.agents.get(agentId)?.record.state, 'active', `${offerId}: its agent`);
-    assert.equal(state.frameworks.get(frameworkId)?.record.state, 'active', `${offerId}: its framework`);
+    assert.equal(
+      state.frameworks.get(frameworkId)?.record.state,
+      'active',
+      `${offerId}: its framework`,
+    );
     assert.ok(resources.cpuMillis >= 0 && resources.memMib >= 0, `${offerId}: ${text(resources)}`);
   }
   for (const [key, task] of state.tasks) {
@@ -75,7 +82,11 @@ function assertReferences(state: MasterState): void {
     assert.equal(state.orphans.has(key), isOrphan, `${key}: its place among the orphans`);
   }
   for (const [agentId, { record }] of state.agents) {
-    assert.equal(record.session !== undefined, record.state === 'active', `${agentId}: session and state`);
+    assert.equal(
+      record.session !== undefined,
+      record.state === 'active',
+      `${agentId}: session and state`,
+    );
   }
   for (const [frameworkId, { record }] of state.frameworks) {
     const isActive = record.state === 'active';

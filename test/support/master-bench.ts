@@ -35,7 +35,12 @@ export interface MasterBench {
   wait(ms: number): MasterEffect[];
   registerFramework(id: string, more?: Partial<FrameworkInfo>, session?: string): MasterEffect[];
   registerAgent(id: string, more?: Partial<AgentInfo> & AgentWords): MasterEffect[];
-  launch(frameworkId: string, offerIds: string | string[], tasks: unknown[], refuseMs?: number): MasterEffect[];
+  launch(
+    frameworkId: string,
+    offerIds: string | string[],
+    tasks: unknown[],
+    refuseMs?: number,
+  ): MasterEffect[];
   decline(frameworkId: string, offerId: string, refuseMs?: number): MasterEffect[];
   update(agentId: string, status: TaskStatus): MasterEffect[];
   acknowledge(frameworkId: string, taskId: string, updateId: string): MasterEffect[];
@@ -56,11 +61,18 @@ interface AgentWords {
 const FIRST_MS = 1_000_000;
 
 export function createMasterBench(options: Partial<MasterOptions> = {}, epoch = 1): MasterBench {
-  const state = createMasterState({ masterId: 'm1', epoch }, { offerTimeoutMs: 30_000, ...options });
+  const state = createMasterState(
+    { masterId: 'm1', epoch },
+    { offerTimeoutMs: 30_000, ...options },
+  );
   return benchOf(state, FIRST_MS, options);
 }
 
-function benchOf(state: MasterState, startMs: number, options: Partial<MasterOptions>): MasterBench {
+function benchOf(
+  state: MasterState,
+  startMs: number,
+  options: Partial<MasterOptions>,
+): MasterBench {
   const stored = new Map<string, string>();
   const sessionNow = (from: string): string => {
     const id = from.replace(/^\w+:/, '');
@@ -91,7 +103,11 @@ function benchOf(state: MasterState, startMs: number, options: Partial<MasterOpt
     registerFramework: (id, more = {}, session = 's1') =>
       bench.say(
         `framework:${id}`,
-        { type: 'RegisterFramework', framework: frameworkInfo(id, more), session: sessionOf(session) },
+        {
+          type: 'RegisterFramework',
+          framework: frameworkInfo(id, more),
+          session: sessionOf(session),
+        },
         session,
       ),
     registerAgent: (id, { session = 's1', tasks = [], ...more } = {}) =>

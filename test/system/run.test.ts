@@ -25,7 +25,12 @@ suite(`kaon run${reason === undefined ? '' : ` (${reason})`}`, () => {
   const run = (...args: string[]): Promise<Ended> => cluster.kaon('run', ...args);
 
   test('output arrives on the same streams, and the exit code is the exit code', async () => {
-    const { stdout, stderr, exitCode } = await run('--', 'sh', '-c', 'echo out; echo err >&2; exit 7');
+    const { stdout, stderr, exitCode } = await run(
+      '--',
+      'sh',
+      '-c',
+      'echo out; echo err >&2; exit 7',
+    );
     expect({ stdout, stderr, exitCode }).toEqual({ stdout: 'out\n', stderr: 'err\n', exitCode: 7 });
   }, 30_000);
 
@@ -35,16 +40,29 @@ suite(`kaon run${reason === undefined ? '' : ` (${reason})`}`, () => {
   }, 30_000);
 
   test('binary output of several megabytes arrives byte for byte', async () => {
-    const make = 'for (let i = 0; i < 4096; i += 1) process.stdout.write(Buffer.alloc(1024, i % 256))';
+    const make =
+      'for (let i = 0; i < 4096; i += 1) process.stdout.write(Buffer.alloc(1024, i % 256))';
     const { stdoutBytes } = await run('--', process.execPath, '-e', make);
-    const expected = Buffer.concat(Array.from({ length: 4096 }, (_item, i) => Buffer.alloc(1024, i % 256)));
+    const expected = Buffer.concat(
+      Array.from({ length: 4096 }, (_item, i) => Buffer.alloc(1024, i % 256)),
+    );
     expect(stdoutBytes.equals(expected)).toBe(true);
   }, 60_000);
 
   test('arguments and environment reach the command as they are', async () => {
     const nasty = ['$HOME', '%n %%', 'a "b" \'c\'', '', 'ünïcödé \n line', '\\t'];
-    const print = 'process.stdout.write(JSON.stringify([process.argv.slice(1), process.env.NASTY]))';
-    const { stdout } = await run('--env', 'NASTY=$x %h "q"', '--', process.execPath, '-e', print, '--', ...nasty);
+    const print =
+      'process.stdout.write(JSON.stringify([process.argv.slice(1), process.env.NASTY]))';
+    const { stdout } = await run(
+      '--env',
+      'NASTY=$x %h "q"',
+      '--',
+      process.execPath,
+      '-e',
+      print,
+      '--',
+      ...nasty,
+    );
     expect(JSON.parse(stdout)).toEqual([nasty, '$x %h "q"']);
   }, 30_000);
 
@@ -55,9 +73,33 @@ suite(`kaon run${reason === undefined ? '' : ` (${reason})`}`, () => {
   }, 30_000);
 
   test('a child that is killed for memory fails the task, whatever its parent does', async () => {
-    const { stderr, exitCode } = await run('--mem', '64M', '--', 'sh', '-c', '"$@"; exit 0', 'sh', ...ALLOCATE_200_MIB);
+    const { stderr, exitCode } = await run(
+      '--mem',
+      '64M',
+      '--',
+      'sh',
+      '-c',
+      '"$@"; exit 0',
+      'sh',
+      ...ALLOCATE_200_MIB,
+    );
     expect(stderr).toContain('memory limit 64M');
     expect(exitCode).toBe(1);
+  }, 30_000);
+
+  test('a task whose child was killed for memory does not go on half dead', async () => {
+    const { stderr, exitCode } = await run(
+      '--mem',
+      '64M',
+      '--',
+      'sh',
+      '-c',
+      '"$@" & sleep 60',
+      'sh',
+      ...ALLOCATE_200_MIB,
+    );
+    expect(stderr).toContain('memory limit 64M');
+    expect(exitCode).toBe(137);
   }, 30_000);
 
   test('a busy loop gets the CPU that it asked for and no more', async () => {
@@ -101,7 +143,15 @@ suite(`kaon run${reason === undefined ? '' : ` (${reason})`}`, () => {
   }, 30_000);
 
   test('Ctrl-C kills the task and gives 130', async () => {
-    const running = cluster.start('run', '--name', 'interrupted', '--', 'sh', '-c', 'echo here; sleep 60');
+    const running = cluster.start(
+      'run',
+      '--name',
+      'interrupted',
+      '--',
+      'sh',
+      '-c',
+      'echo here; sleep 60',
+    );
     await running.seen('here');
     running.child.kill('SIGINT');
     expect((await running.ended).exitCode).toBe(130);
@@ -109,7 +159,15 @@ suite(`kaon run${reason === undefined ? '' : ` (${reason})`}`, () => {
   }, 30_000);
 
   test('a task that ignores SIGTERM is killed after its grace period', async () => {
-    const running = cluster.start('run', '--kill-grace', '1s', '--', 'sh', '-c', "trap '' TERM; echo deaf; while :; do sleep 1; done");
+    const running = cluster.start(
+      'run',
+      '--kill-grace',
+      '1s',
+      '--',
+      'sh',
+      '-c',
+      "trap '' TERM; echo deaf; while :; do sleep 1; done",
+    );
     await running.seen('deaf');
     running.child.kill('SIGINT');
     expect((await running.ended).exitCode).toBe(130);
@@ -122,14 +180,24 @@ suite(`kaon run${reason === undefined ? '' : ` (${reason})`}`, () => {
   }, 30_000);
 
   test('a detached task goes on without its client, and can be looked at, followed and killed', async () => {
-    const { stdout } = await run('--detach', '--name', 'left', '--', 'sh', '-c', 'echo begun; sleep 300');
+    const { stdout } = await run(
+      '--detach',
+      '--name',
+      'left',
+      '--',
+      'sh',
+      '-c',
+      'echo begun; sleep 300',
+    );
     const taskId = stdout.trim();
     await until(async () => (await cluster.kaon('task', taskId)).stdout.includes('running'));
     expect((await cluster.kaon('logs', taskId)).stdout).toBe('begun\n');
     const killed = await cluster.kaon('kill', taskId);
     expect(killed.exitCode).toBe(0);
     const { stdout: ended } = await cluster.kaon('tasks', '--all', '--json');
-    expect(JSON.parse(ended).find((task: { taskId: string }) => task.taskId === taskId).state).toBe('TASK_KILLED');
+    expect(JSON.parse(ended).find((task: { taskId: string }) => task.taskId === taskId).state).toBe(
+      'TASK_KILLED',
+    );
   }, 30_000);
 
   test('several instances run side by side, each line with the number of its instance', async () => {
@@ -138,11 +206,38 @@ suite(`kaon run${reason === undefined ? '' : ` (${reason})`}`, () => {
   }, 30_000);
 
   test('systemctl shows the command, the slice and the limits of a running task', async () => {
-    const running = cluster.start('run', '--cpus', '0.5', '--mem', '64M', '--', 'sh', '-c', 'echo up; sleep 60');
+    const running = cluster.start(
+      'run',
+      '--cpus',
+      '0.5',
+      '--mem',
+      '64M',
+      '--',
+      'sh',
+      '-c',
+      'echo up; sleep 60',
+    );
     await running.seen('up');
-    const { stdout: status } = await cluster.inside('systemctl', 'status', 'kaon-*.service', '--no-pager');
-    const show = await cluster.inside('systemctl', 'show', 'kaon-*-sh.*.service', '-p', 'MemoryMax,CPUQuotaPerSecUSec,TasksMax,OOMPolicy,Slice');
-    const slice = await cluster.inside('systemctl', 'show', 'kaon-run.*-*.slice', '-p', 'MemoryMax');
+    const { stdout: status } = await cluster.inside(
+      'systemctl',
+      'status',
+      'kaon-*.service',
+      '--no-pager',
+    );
+    const show = await cluster.inside(
+      'systemctl',
+      'show',
+      'kaon-*-sh.*.service',
+      '-p',
+      'MemoryMax,CPUQuotaPerSecUSec,TasksMax,OOMPolicy,Slice',
+    );
+    const slice = await cluster.inside(
+      'systemctl',
+      'show',
+      'kaon-run.*-*.slice',
+      '-p',
+      'MemoryMax',
+    );
     running.child.kill('SIGINT');
     await running.ended;
     expect(status).toContain('sleep 60');
@@ -154,7 +249,9 @@ suite(`kaon run${reason === undefined ? '' : ` (${reason})`}`, () => {
   }, 30_000);
 
   test('two hundred at once all come back with their own output', async () => {
-    const all = Array.from({ length: 200 }, (_item, i) => run('--cpus', '0.05', '--mem', '8M', '--', 'sh', '-c', `echo ${String(i)}`));
+    const all = Array.from({ length: 200 }, (_item, i) =>
+      run('--cpus', '0.05', '--mem', '8M', '--', 'sh', '-c', `echo ${String(i)}`),
+    );
     const results = await Promise.all(all);
     expect(results.map(({ exitCode, stdout }) => `${String(exitCode)} ${stdout.trim()}`)).toEqual(
       results.map((_result, i) => `0 ${String(i)}`),
@@ -163,11 +260,32 @@ suite(`kaon run${reason === undefined ? '' : ` (${reason})`}`, () => {
 
   test('nothing of the tasks is left in systemd', async () => {
     await until(async () => {
-      const { stdout } = await cluster.inside('systemctl', 'list-units', '--all', '--plain', '--no-legend', 'kaon-*');
-      const left = stdout.trim().split('\n').filter((line) => !/^(● )?kaon-(keeper-\S+|agent|boot)\.(service|target)/.test(line));
+      const { stdout } = await cluster.inside(
+        'systemctl',
+        'list-units',
+        '--all',
+        '--plain',
+        '--no-legend',
+        'kaon-*',
+      );
+      const left = stdout
+        .trim()
+        .split('\n')
+        .filter((line) => !/^(● )?kaon-(keeper-\S+|agent|boot)\.(service|target)/.test(line));
       return left.length === 0;
     });
-    const { stdout } = await cluster.inside('find', '/sys/fs/cgroup', '-path', '*kaon-*', '-name', '*.service', '-type', 'd');
-    expect(stdout.split('\n').filter((line) => line !== '' && !/kaon-(keeper|agent)/.test(line))).toEqual([]);
+    const { stdout } = await cluster.inside(
+      'find',
+      '/sys/fs/cgroup',
+      '-path',
+      '*kaon-*',
+      '-name',
+      '*.service',
+      '-type',
+      'd',
+    );
+    expect(
+      stdout.split('\n').filter((line) => line !== '' && !/kaon-(keeper|agent)/.test(line)),
+    ).toEqual([]);
   }, 60_000);
 });

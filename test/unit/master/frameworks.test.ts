@@ -1,5 +1,12 @@
 import { describe, expect, test } from '@jest/globals';
-import { amount, frameworkIdOf, frameworkInfo, sessionOf, taskInfo, taskStatus } from '../../support/builders.ts';
+import {
+  amount,
+  frameworkIdOf,
+  frameworkInfo,
+  sessionOf,
+  taskInfo,
+  taskStatus,
+} from '../../support/builders.ts';
 import {
   benchWithRunning,
   benchWithTasks,
@@ -36,7 +43,11 @@ describe('a framework that registers', () => {
   test('again, in another session, is known', () => {
     const bench = createMasterBench();
     bench.registerFramework('f1');
-    const [answer] = sent(bench.registerFramework('f1', {}, 's2'), 'framework:f1', 'FrameworkRegistered');
+    const [answer] = sent(
+      bench.registerFramework('f1', {}, 's2'),
+      'framework:f1',
+      'FrameworkRegistered',
+    );
     expect(answer?.known).toBe(true);
   });
 
@@ -88,7 +99,11 @@ describe('a framework that registers', () => {
     const bench = createMasterBench();
     bench.registerFramework('f1');
     const next = bench.failOver();
-    const [answer] = sent(next.registerFramework('f1', {}, 's2'), 'framework:f1', 'FrameworkRegistered');
+    const [answer] = sent(
+      next.registerFramework('f1', {}, 's2'),
+      'framework:f1',
+      'FrameworkRegistered',
+    );
     expect(answer).toMatchObject({ known: true, master: { masterId: 'm2', epoch: 2 } });
   });
 
@@ -116,9 +131,7 @@ describe('a framework that registers', () => {
   test('finds the tasks that ran before the cluster lost its memory', () => {
     const bench = createMasterBench();
     bench.registerAgent('a1', {
-      tasks: [
-        { ...taskStatus('f1', 't1', 'TASK_RUNNING'), name: 't1', resources: amount(1, 100) },
-      ],
+      tasks: [{ ...taskStatus('f1', 't1', 'TASK_RUNNING'), name: 't1', resources: amount(1, 100) }],
     });
     bench.registerFramework('f1');
     expect(bench.state.frameworks.get(frameworkId)?.used).toEqual(amount(1, 100));
@@ -231,7 +244,8 @@ describe('a framework that unregisters', () => {
     bench.registerAgent('a3');
     bench.registerFramework('f1');
     for (const offer of [...bench.state.offers.values()]) {
-      if (offer.agentId !== 'a3') bench.launch('f1', offer.offerId, [taskInfo(`t-${offer.agentId}`)]);
+      if (offer.agentId !== 'a3')
+        bench.launch('f1', offer.offerId, [taskInfo(`t-${offer.agentId}`)]);
     }
     const effects = bench.say('framework:f1', { type: 'UnregisterFramework', frameworkId });
     expect(sends(effects).filter((line) => line.startsWith('agent:'))).toEqual([
@@ -256,7 +270,11 @@ describe('a framework that unregisters', () => {
   test('and registers anew under the same id is a new one, to which tasks that still run are counted', () => {
     const bench = benchWithRunning(taskInfo('t1'));
     bench.say('framework:f1', { type: 'UnregisterFramework', frameworkId });
-    const [answer] = sent(bench.registerFramework('f1', {}, 's2'), 'framework:f1', 'FrameworkRegistered');
+    const [answer] = sent(
+      bench.registerFramework('f1', {}, 's2'),
+      'framework:f1',
+      'FrameworkRegistered',
+    );
     expect(answer?.known).toBe(false);
     expect(bench.state.frameworks.get(frameworkId)?.used).toEqual(amount(1, 128));
   });
@@ -284,7 +302,9 @@ describe('a framework that detaches', () => {
     expect(bench.state.frameworks.has(frameworkId)).toBe(true);
     const effects = bench.update('a1', taskStatus('f1', 't1', 'TASK_FINISHED'));
     expect(sends(effects)).toEqual(['agent:a1 StatusUpdateAcknowledgement']);
-    expect(history(effects)).toMatchObject([{ taskId: 't1', frameworkName: 'f1', state: 'TASK_FINISHED' }]);
+    expect(history(effects)).toMatchObject([
+      { taskId: 't1', frameworkName: 'f1', state: 'TASK_FINISHED' },
+    ]);
     expect(bench.state.frameworks.has(frameworkId)).toBe(false);
   });
 

@@ -20,8 +20,7 @@ function benchWithOffer(): MasterBench {
   return bench;
 }
 
-const used = (bench: MasterBench): unknown =>
-  bench.state.frameworks.get(frameworkIdOf('f1'))?.used;
+const used = (bench: MasterBench): unknown => bench.state.frameworks.get(frameworkIdOf('f1'))?.used;
 
 describe('an accepted offer', () => {
   test('sends its tasks to the agent, with the name of the framework', () => {
@@ -144,7 +143,10 @@ describe('a task that needs more than is left of the offer', () => {
       state: 'TASK_ERROR',
       message: 'not launched: the task needs 2 cpus, 1G, of the offer 1 cpus, 7G is left',
     });
-    expect(sent(effects, 'agent:a1', 'RunTask').map(({ task }) => task.taskId)).toEqual(['t1', 't3']);
+    expect(sent(effects, 'agent:a1', 'RunTask').map(({ task }) => task.taskId)).toEqual([
+      't1',
+      't3',
+    ]);
   });
 });
 
@@ -189,7 +191,11 @@ describe('a task that is not valid', () => {
 
   test('is told which field is wrong', () => {
     const bad = taskInfo('t1', { resources: amount(0.001, 128) });
-    const [update] = sent(benchWithOffer().launch('f1', 'o1.1', [bad]), 'framework:f1', 'StatusUpdate');
+    const [update] = sent(
+      benchWithOffer().launch('f1', 'o1.1', [bad]),
+      'framework:f1',
+      'StatusUpdate',
+    );
     expect(update?.status.message).toMatch(
       /^not launched: the task is not valid: resources\.cpuMillis: /,
     );

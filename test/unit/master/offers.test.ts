@@ -2,8 +2,22 @@ import { describe, expect, test } from '@jest/globals';
 import { createMasterState, setAgent } from '../../../master/core/state.ts';
 import { offerResources, step } from '../../../master/core/step.ts';
 import type { Message } from '../../../protocol/messages.ts';
-import { agentInfo, amount, frameworkIdOf, frameworkInfo, offerIdOf, sessionOf, taskInfo } from '../../support/builders.ts';
-import { createMasterBench, events, eventsOf, sent, type MasterBench } from '../../support/master-bench.ts';
+import {
+  agentInfo,
+  amount,
+  frameworkIdOf,
+  frameworkInfo,
+  offerIdOf,
+  sessionOf,
+  taskInfo,
+} from '../../support/builders.ts';
+import {
+  createMasterBench,
+  events,
+  eventsOf,
+  sent,
+  type MasterBench,
+} from '../../support/master-bench.ts';
 
 const frameworkId = frameworkIdOf('f1');
 
@@ -151,7 +165,10 @@ describe('declined resources', () => {
     const bench = benchWithOffer();
     for (let index = 0; index < 1100; index += 1) {
       bench.decline('f1', bench.offerOf('f1').offerId, 60_000);
-      bench.registerAgent('a1', { session: `s${String(index)}x`, resources: amount(4, 8193 + index) });
+      bench.registerAgent('a1', {
+        session: `s${String(index)}x`,
+        resources: amount(4, 8193 + index),
+      });
     }
     expect(bench.state.frameworks.get(frameworkId)?.record.filters).toHaveLength(1000);
   });

@@ -67,8 +67,16 @@ describe('a message', () => {
     ['null', null, 'invalid: not a message: it has no type'],
     ['a list', [], 'invalid: not a message: it has no type'],
     ['a type that is a number', { type: 1 }, 'invalid: not a message: it has no type'],
-    ['a type of every object', { type: 'constructor' }, 'unknown-type: unknown message type "constructor"'],
-    ['a type that is a prototype', { type: '__proto__' }, 'unknown-type: unknown message type "__proto__"'],
+    [
+      'a type of every object',
+      { type: 'constructor' },
+      'unknown-type: unknown message type "constructor"',
+    ],
+    [
+      'a type that is a prototype',
+      { type: '__proto__' },
+      'unknown-type: unknown message type "__proto__"',
+    ],
     [
       'a field of another type',
       { type: 'ReviveOffers', frameworkId: 7 },
@@ -93,7 +101,8 @@ describe('a message', () => {
   });
 
   test('cannot bring a prototype in through a map', () => {
-    const text = '{"type":"RegisterFramework","session":"s1","framework":{"frameworkId":"f1","name":"f","labels":{"__proto__":"x","constructor":"y"}}}';
+    const text =
+      '{"type":"RegisterFramework","session":"s1","framework":{"frameworkId":"f1","name":"f","labels":{"__proto__":"x","constructor":"y"}}}';
     const [message] = decodeEntry(text).map(unwrap);
     const labels = message?.type === 'RegisterFramework' ? message.framework.labels : {};
     expect(Object.getPrototypeOf(labels)).toBe(Object.getPrototypeOf({}));
@@ -101,7 +110,12 @@ describe('a message', () => {
   });
 
   test('may launch tasks that are not valid: they are judged one by one', () => {
-    const launch = { type: 'LaunchTasks', frameworkId: 'f1', offerIds: ['o1'], tasks: [{}, 7, null] };
+    const launch = {
+      type: 'LaunchTasks',
+      frameworkId: 'f1',
+      offerIds: ['o1'],
+      tasks: [{}, 7, null],
+    };
     expect(outcome(decodeMessage(launch))).toBe('ok');
   });
 });
@@ -125,7 +139,11 @@ describe('packing', () => {
   });
 
   test('a message that is larger than an entry goes alone, and the order stays', () => {
-    const large = { type: 'FrameworkError', code: 'x'.repeat(ENTRY_FULL_BYTES), message: '' } as Message;
+    const large = {
+      type: 'FrameworkError',
+      code: 'x'.repeat(ENTRY_FULL_BYTES),
+      message: '',
+    } as Message;
     const types = encodeEntries([revive, large, revive]).map((entry) =>
       decodeEntry(entry).map((decoded) => unwrap(decoded).type),
     );
@@ -134,7 +152,12 @@ describe('packing', () => {
 
   test('the most tasks that one launch may have fit into an entry', () => {
     const tasks = Array.from({ length: 10_000 }, (_, index) => taskInfo(`task-${String(index)}`));
-    const launch = { type: 'LaunchTasks', frameworkId: 'f1', offerIds: ['o1'], tasks } as unknown as Message;
+    const launch = {
+      type: 'LaunchTasks',
+      frameworkId: 'f1',
+      offerIds: ['o1'],
+      tasks,
+    } as unknown as Message;
     const [entry = ''] = encodeEntries([launch]);
     expect(decodeEntry(entry).map(outcome)).toEqual(['ok']);
   });
@@ -144,19 +167,55 @@ describe('a task that is not valid', () => {
   const argv = ['true'];
   test.each<[string, object, string]>([
     ['no id', { taskId: undefined }, 'taskId: Invalid input: expected string, received undefined'],
-    ['an id with a space', { taskId: 'a b' }, 'taskId: an id is letters, digits, "_", ".", ":" and "-"'],
+    [
+      'an id with a space',
+      { taskId: 'a b' },
+      'taskId: an id is letters, digits, "_", ".", ":" and "-"',
+    ],
     ['no name', { name: '' }, 'name: Too small'],
-    ['too little memory', { resources: { cpuMillis: 100, memMib: 3 } }, 'resources.memMib: Too small'],
-    ['too little CPU', { resources: { cpuMillis: 9, memMib: 32 } }, 'resources.cpuMillis: Too small'],
-    ['a fraction of a MiB', { resources: { cpuMillis: 100, memMib: 4.5 } }, 'resources.memMib: Invalid input: expected int'],
+    [
+      'too little memory',
+      { resources: { cpuMillis: 100, memMib: 3 } },
+      'resources.memMib: Too small',
+    ],
+    [
+      'too little CPU',
+      { resources: { cpuMillis: 9, memMib: 32 } },
+      'resources.cpuMillis: Too small',
+    ],
+    [
+      'a fraction of a MiB',
+      { resources: { cpuMillis: 100, memMib: 4.5 } },
+      'resources.memMib: Invalid input: expected int',
+    ],
     ['no command', { command: undefined }, 'command: Invalid input'],
     ['an empty command', { command: { argv: [] } }, 'command.argv: Too small'],
-    ['a NUL in an argument', { command: { argv: ['a\0b'] } }, 'command.argv.0: must not contain a NUL character'],
-    ['an argument that is a number', { command: { argv: ['sleep', 5] } }, 'command.argv.1: Invalid input: expected string'],
-    ['a variable with "="', { command: { argv, environment: { 'A=B': 'x' } } }, 'command.environment.A=B: '],
-    ['a NUL in a variable', { command: { argv, environment: { A: '\0' } } }, 'command.environment.A: must not contain a NUL'],
+    [
+      'a NUL in an argument',
+      { command: { argv: ['a\0b'] } },
+      'command.argv.0: must not contain a NUL character',
+    ],
+    [
+      'an argument that is a number',
+      { command: { argv: ['sleep', 5] } },
+      'command.argv.1: Invalid input: expected string',
+    ],
+    [
+      'a variable with "="',
+      { command: { argv, environment: { 'A=B': 'x' } } },
+      'command.environment.A=B: ',
+    ],
+    [
+      'a NUL in a variable',
+      { command: { argv, environment: { A: '\0' } } },
+      'command.environment.A: must not contain a NUL',
+    ],
     ['a user with a slash', { command: { argv, user: 'a/b' } }, 'command.user: not a user name'],
-    ['a relative directory', { command: { argv, workingDirectory: 'tmp' } }, 'command.workingDirectory: must be an absolute path'],
+    [
+      'a relative directory',
+      { command: { argv, workingDirectory: 'tmp' } },
+      'command.workingDirectory: must be an absolute path',
+    ],
     ['a time limit of 0', { maxCompletionTimeMs: 0 }, 'maxCompletionTimeMs: Too small'],
     ['a grace period over an hour', { killGracePeriodMs: 3_600_001 }, 'killGracePeriodMs: Too big'],
     ['a negative grace period', { killGracePeriodMs: -1 }, 'killGracePeriodMs: Too small'],
@@ -175,18 +234,32 @@ describe('a task that is not valid', () => {
   });
 
   test('names at most five faults', () => {
-    const wrong = { taskId: 1, name: 1, resources: 1, command: 1, killGracePeriodMs: 'x', labels: 1 };
+    const wrong = {
+      taskId: 1,
+      name: 1,
+      resources: 1,
+      command: 1,
+      killGracePeriodMs: 'x',
+      labels: 1,
+    };
     expect(outcome(decodeTask(wrong)).split('; ')).toHaveLength(5);
   });
 
   test('larger than a message may be', () => {
     const command = { argv: ['x'.repeat(MESSAGE_MAX_BYTES)], environment: {} };
-    expect(outcome(decodeTask(taskInfo('t1', { command })))).toMatch(/^too-large: task of \d+ characters/);
+    expect(outcome(decodeTask(taskInfo('t1', { command })))).toMatch(
+      /^too-large: task of \d+ characters/,
+    );
   });
 });
 
 test('a task that says little gets the defaults', () => {
-  const task = { taskId: 't1', name: 't', resources: { cpuMillis: 10, memMib: 4 }, command: { argv: ['a'] } };
+  const task = {
+    taskId: 't1',
+    name: 't',
+    resources: { cpuMillis: 10, memMib: 4 },
+    command: { argv: ['a'] },
+  };
   expect(unwrap(decodeTask(task))).toEqual({
     ...task,
     command: { argv: ['a'], environment: {} },

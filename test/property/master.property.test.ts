@@ -1,0 +1,314 @@
+/**
+ * The master is told anything, in any order. Whatever it is told: it does not throw, gives nothing out twice, its sums
+ * are those of its records, and what it stored is all that another leader needs.
+ */
+import assert from 'node:assert/strict';
+import { test } from '@jest/globals';
+import fc from 'fast-check';
+import type { MasterEffect } from '../../master/core/effects.ts';
+import type { MasterState } from '../../master/core/state.ts';
+import { createMasterState, loadRecords, takeChanges } from '../../master/core/state.ts';
+import { offerResources, step } from '../../master/core/step.ts';
+import type { Message } from '../../protocol/messages.ts';
+import { isTerminal } from '../../protocol/task-state.ts';
+import { agentInfo, frameworkInfo, sessionOf } from '../support/builders.ts';
+import { anyMessage } from '../support/arbitraries.ts';
+import { assertInvariants } from '../support/invariants.ts';
+import { recordsOf } from '../support/records.ts';
+
+type Action =
+  | { readonly do: 'say'; readonly message: Message; readonly as: 'sender' | 'stranger' | 'ghost' }
+  /** Accepts an offer that is really out, with tasks that may fit. */
+  | { readonly do: 'accept'; readonly pick: number; readonly tasks: readonly unknown[] }
+  /** An agent reports a state of a task that it really has. */
+  | { readonly do: 'report'; readonly pick: number; readonly state: TaskStateName }
+  | { readonly do: 'acknowledge'; readonly pick: number }
+  | { readonly do: 'silence'; readonly client: string }
+  | { readonly do: 'wait'; readonly ms: number }
+  | { readonly do: 'fail over' };
+type TaskStateName =
+  'TASK_RUNNING' | 'TASK_KILLING' | 'TASK_FINISHED' | 'TASK_FAILED' | 'TASK_LOST';
+
+const anyPick = fc.nat(1000);
+const anyTasks = anyMessage
+  .filter((message) => message.type === 'LaunchTasks')
+  .map((message) => message.tasks);
+
+const anyAction: fc.Arbitrary<Action> = fc.oneof(
+  {
+    weight: 10,
+    arbitrary: fc.record({
+      do: fc.constant('say' as const),
+      message: anyMessage,
+      as: fc.oneof(
+        { weight: 8, arbitrary: fc.constant('sender' as const) },
+        fc.constantFrom('stranger' as const, 'ghost' as const),
+      ),
+    }),
+  },
+  {
+    weight: 4,
+    arbitrary: fc.record({ do: fc.constant('accept' as const), pick: anyPick, tasks: anyTasks }),
+  },
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      do: fc.constant('report' as const),
+      pick: anyPick,
+      state: fc.constantFrom<TaskStateName[]>(
+        'TASK_RUNNING',
+        'TASK_KILLING',
+        'TASK_FINISHED',
+        'TASK_FAILED',
+        'TASK_LOST',
+      ),
+    }),
+  },
+  { weight: 3, arbitrary: fc.record({ do: fc.constant('acknowledge' as const), pick: anyPick }) },
+  fc.record({
+    do: fc.constant('silence' as const),
+    client: fc.constantFrom('agent:a1', 'agent:a2', 'framework:f1', 'framework:f2', 'x', 'agent:'),
+  }),
+  fc.record({ do: fc.constant('wait' as const), ms: fc.constantFrom(1, 100, 1000, 5000, 40_000) }),
+  fc.constant({ do: 'fail over' as const }),
+);
+
+interface World {
+  state: MasterState;
+  nowMs: number;
+  readonly stored: Map<string, string>;
+  /** Client name -> session, as the store has them. */
+  readonly sessions: Map<string, string>;
+  /** Agents that came with tasks of their own or have shrunk: the master did not give these resources out. */
+  readonly overCommitted: Set<string>;
+}
+
+/** Who would say this, in which session. */
+function senderOf(
+  state: MasterState,
+  message: Message,
+  as: 'sender' | 'stranger' | 'ghost',
+): [string, string] {
+  if (as === 'stranger') return ['framework:f9', 's1'];
+  if (message.type === 'RegisterFramework') {
+    return [`framework:${message.framework.frameworkId}`, as === 'ghost' ? 's9' : message.session];
+  }
+  if (message.type === 'RegisterAgent') {
+    return [`agent:${message.agent.agentId}`, as === 'ghost' ? 's9' : message.session];
+  }
+  if (message.type === 'KillTask' && message.by === 'operator') return ['operator:ann', 's1'];
+  if (message.type === 'UnregisterAgent') {
+    const session = state.agents.get(message.agentId)?.record.session;
+    return [`agent:${message.agentId}`, as === 'ghost' ? 's9' : (session ?? 's1')];
+  }
+  if (message.type === 'StatusUpdate') {
+    const [agent] = state.agents.values();
+    return [`agent:${agent?.record.info.agentId ?? 'a1'}`, agent?.record.session ?? 's1'];
+  }
+  if (!('frameworkId' in message)) return ['framework:f1', 's1'];
+  const session = state.frameworks.get(message.frameworkId)?.record.session;
+  return [`framework:${message.frameworkId}`, as === 'ghost' ? 's9' : (session ?? 's1')];
+}
+
+function pickOf<T>(items: Iterable<T>, pick: number): T | undefined {
+  const list = [...items];
+  return list[pick % Math.max(1, list.length)];
+}
+
+function say(
+  world: World,
+  message: Message,
+  as: 'sender' | 'stranger' | 'ghost' = 'sender',
+): MasterEffect[] {
+  const { state, nowMs } = world;
+  const [from, session] = senderOf(state, message, as);
+  // What an agent says that it has and runs is the truth, even if it is more than the master has given out.
+  if (message.type === 'RegisterAgent') world.overCommitted.add(message.agent.agentId);
+  return step(state, { type: 'message', from, session, message }, nowMs);
+}
+
+function act(world: World, action: Action): MasterEffect[] {
+  const { state, nowMs } = world;
+  switch (action.do) {
+    case 'say':
+      return say(world, action.message, action.as);
+    case 'accept': {
+      const offer = pickOf(state.offers.values(), action.pick);
+      if (!offer) return [];
+      const { frameworkId, offerId } = offer;
+      return say(world, {
+        type: 'LaunchTasks',
+        frameworkId,
+        offerIds: [offerId],
+        tasks: [...action.tasks],
+      });
+    }
+    case 'report': {
+      const task = pickOf(state.tasks.values(), action.pick);
+      const session = task && state.agents.get(task.agentId)?.record.session;
+      if (!task || session === undefined) return [];
+      const { frameworkId, taskId, agentId } = task;
+      const updateId = `${taskId}.${action.state}` as NonNullable<typeof task.status>['updateId'];
+      const status = {
+        frameworkId,
+        taskId,
+        updateId,
+        state: action.state,
+        source: 'SOURCE_AGENT' as const,
+      };
+      const message = { type: 'StatusUpdate' as const, status };
+      return step(state, { type: 'message', from: `agent:${agentId}`, session, message }, nowMs);
+    }
+    case 'acknowledge': {
+      const task = pickOf(state.tasks.values(), action.pick);
+      const updateId = task?.unacknowledged[0]?.updateId;
+      if (!task || updateId === undefined) return [];
+      const { frameworkId, taskId } = task;
+      return say(world, { type: 'StatusUpdateAcknowledgement', frameworkId, taskId, updateId });
+    }
+    case 'silence':
+      return step(state, { type: 'clients.silent', clients: [action.client] }, nowMs);
+    case 'wait':
+      world.nowMs += action.ms;
+      return step(state, { type: 'tick' }, world.nowMs);
+    case 'fail over':
+      return [];
+    default:
+      return action satisfies never;
+  }
+}
+
+/** What the next leader knows, less what it makes itself: its name and where the allocator begins. */
+function essence({ agents, frameworks, offers, tasks, total, orphans }: MasterState): unknown {
+  const byKey = <T>(map: ReadonlyMap<string, T>): [string, T][] =>
+    [...map].sort(([a], [b]) => (a < b ? -1 : 1));
+  const holders = <T extends { tasks: Set<string>; offers: Set<string> }>(
+    map: ReadonlyMap<string, T>,
+  ): unknown =>
+    byKey(map).map(([key, holder]) => [
+      key,
+      { ...holder, tasks: [...holder.tasks].sort(), offers: [...holder.offers].sort() },
+    ]);
+  const plain = {
+    agents: holders(agents),
+    frameworks: holders(frameworks),
+    offers: byKey(offers),
+    tasks: byKey(tasks),
+    orphans: [...orphans].sort(),
+    total,
+  };
+  // As JSON, because that is what is stored: an optional field that is undefined is one that is absent.
+  return JSON.parse(JSON.stringify(plain));
+}
+
+function store({ state, stored }: World): void {
+  for (const { registry, key, value } of takeChanges(state)) {
+    if (value === undefined) stored.delete(`${registry} ${key}`);
+    else stored.set(`${registry} ${key}`, value);
+  }
+}
+
+function reload({ state, stored }: World, epoch: number): MasterState {
+  const next = createMasterState({ masterId: `m${String(epoch)}`, epoch }, state.options);
+  loadRecords(next, recordsOf(stored));
+  return next;
+}
+
+/** Follows the effects as the store would: heartbeats of a session that is not there get the answer `moved`. */
+function assertSessions(world: World, effects: readonly MasterEffect[]): void {
+  for (const effect of effects) {
+    if (effect.type === 'session.set') {
+      if (effect.session === undefined) world.sessions.delete(effect.client);
+      else world.sessions.set(effect.client, effect.session);
+    }
+    if (effect.type === 'stream.end') {
+      const { client, session } = effect;
+      assert.notEqual(world.sessions.get(client), session, `${client}: its stream has ended`);
+    }
+    if (effect.type === 'history.append') {
+      assert.ok(isTerminal(effect.task.state), 'only ended tasks are history');
+    }
+  }
+  const { agents, frameworks } = world.state;
+  const registered = [
+    ...[...agents].map(([id, { record }]) => [`agent:${id}`, record.session]),
+    ...[...frameworks].map(([id, { record }]) => [`framework:${id}`, record.session]),
+  ].filter(([, session]) => session !== undefined);
+  assert.deepEqual([...world.sessions].sort(), registered.sort(), 'sessions of the store');
+}
+
+/** Long, and without fast-check's preference for short: what is interesting comes after some dozen steps. */
+const anyActions = fc.array(anyAction, { minLength: 5, maxLength: 60, size: 'max' });
+
+/** Two agents and two frameworks are there, so that what follows means something. */
+function createWorld(): World {
+  const world: World = {
+    state: createMasterState({ masterId: 'm1', epoch: 1 }, { offerTimeoutMs: 30_000 }),
+    nowMs: 1_000_000,
+    stored: new Map(),
+    sessions: new Map(),
+    overCommitted: new Set(),
+  };
+  const session = sessionOf('s0');
+  for (const id of ['1', '2']) {
+    const agent = agentInfo(`a${id}`);
+    const framework = frameworkInfo(`f${id}`, { failoverTimeoutMs: 1000 });
+    assertSessions(world, [
+      ...say(world, { type: 'RegisterAgent', agent, session, tasks: [] }),
+      ...say(world, { type: 'RegisterFramework', framework, session }),
+    ]);
+  }
+  world.overCommitted.clear();
+  offerResources(world.state, world.nowMs);
+  return world;
+}
+
+test('any messages in any order keep the books in order, and another leader finds all of it', () => {
+  fc.assert(
+    fc.property(anyActions, (actions) => {
+      const world = createWorld();
+      for (const action of actions) {
+        const effects = act(world, action);
+        effects.push(...offerResources(world.state, world.nowMs));
+        assertInvariants(world.state, world.overCommitted);
+        assertSessions(world, effects);
+        store(world);
+        const next = reload(world, world.state.epoch + 1);
+        assert.deepEqual(essence(next), essence(world.state), 'what the next leader would load');
+        if (action.do === 'fail over') world.state = next;
+      }
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test('agents that only run what they are given are never given more than they have', () => {
+  fc.assert(
+    fc.property(anyActions, (actions) => {
+      const world = createWorld();
+      for (const action of actions) {
+        act(world, honest(world.state, action));
+        offerResources(world.state, world.nowMs);
+        assertInvariants(world.state);
+      }
+    }),
+    { numRuns: 300 },
+  );
+});
+
+/** An agent that registers reports just what the master has given it, and has always the same resources. */
+function honest(state: MasterState, action: Action): Action {
+  if (action.do !== 'say' || action.message.type !== 'RegisterAgent') return action;
+  const { agent } = action.message;
+  const tasks = [...state.tasks.values()]
+    .filter((task) => task.agentId === agent.agentId && !isTerminal(task.state))
+    .map(({ frameworkId, taskId, name, resources, state: taskState }) => ({
+      frameworkId,
+      taskId,
+      name,
+      resources,
+      state: taskState,
+    }));
+  const info = { ...agent, resources: { cpuMillis: 4000, memMib: 8192 } };
+  return { ...action, message: { ...action.message, agent: info, tasks } };
+}
