@@ -25,8 +25,7 @@ import { agentUnitPattern, frameworkSlice, keeperUnit, ROOT_SLICE } from './core
 import { recover } from './recovery.ts';
 import { collectSandboxes, findSandbox, sandboxPath } from './sandbox.ts';
 import { serveOutput } from './output.ts';
-import type { TaskRunner } from './task-runner.ts';
-import { createTaskRunner } from './task-runner.ts';
+import { TaskRunner } from './task-runner.ts';
 
 const TICK_MS = 200;
 /** The list of units is the truth; signals only make it known sooner, milliseconds. */
@@ -35,6 +34,7 @@ const COLLECT_MS = 60_000;
 /** How often running tasks are looked at for processes that the kernel has ended for memory, milliseconds. */
 const OOM_LOOK_MS = 1000;
 
+/** What an agent works with: its ports, and who it is. */
 export interface AgentDependencies {
   readonly store: Store;
   readonly systemd: Systemd;
@@ -97,7 +97,7 @@ class Agent {
         this.#stop.abort();
       },
     });
-    this.#runner = createTaskRunner({
+    this.#runner = new TaskRunner({
       ...dependencies,
       onEvent: (event) => {
         this.#step(event);

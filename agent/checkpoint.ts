@@ -17,6 +17,7 @@ const VERSION = 1;
 
 const AgentFile = z.object({ version: z.literal(VERSION), agentId: AgentId });
 
+/** What is kept on disk of one launch until its framework knows its end. */
 export const TaskCheckpoint = z.object({
   version: z.literal(VERSION),
   frameworkId: FrameworkId,
@@ -34,6 +35,7 @@ export const TaskCheckpoint = z.object({
 });
 export type TaskCheckpoint = z.infer<typeof TaskCheckpoint>;
 
+/** The agent's small files. Every write is whole or not at all. */
 export interface Checkpoints {
   /** The agent's id: the stored one, or a new one that is stored now. */
   agentId(make: () => AgentId): Promise<AgentId>;

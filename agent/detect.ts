@@ -18,6 +18,7 @@ const V1_NO_LIMIT_BYTES = 2 ** 60;
 /** Kept for the system unless `--reserve` says otherwise: 512 MiB, or a quarter of a small node's memory. */
 export const RESERVE_MEM_MIB_DEFAULT = 512;
 
+/** What the probes say of the node. */
 export interface NodeFacts {
   /** What there is for this process: the machine's, or less where a cgroup limits it. */
   readonly total: Resources;

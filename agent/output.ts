@@ -29,6 +29,7 @@ const READER_GONE_MS = 60_000;
 const READ_BLOCK_MS = 2000;
 const RETRY_MS = 500;
 
+/** What answering takes: the store, and where the output of a task is. */
 export interface OutputServerOptions {
   readonly store: Store;
   readonly clock: Clock;

@@ -12,6 +12,7 @@ import { step } from './core/step.ts';
 import { readOutputEnd } from './sandbox.ts';
 import type { TaskRunner } from './task-runner.ts';
 
+/** The empty state to fill, and what is known of before. */
 export interface RecoveryOptions {
   readonly state: AgentState;
   readonly systemd: Systemd;

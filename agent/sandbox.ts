@@ -16,6 +16,7 @@ import { TAIL_MAX_BYTES } from '../protocol/limits.ts';
 const KEEP_MS = 604_800_000;
 const KEEP_COUNT = 2000;
 
+/** Which sandbox: each launch of a task has its own. */
 export interface SandboxName {
   readonly frameworkId: FrameworkId;
   readonly taskId: TaskId;
@@ -78,6 +79,7 @@ export interface OutputEnd {
   readonly stderrTail: string;
 }
 
+/** Measures the output of a task that has ended, and reads its last bytes; missing files are empty. */
 export async function readOutputEnd(sandbox: string): Promise<OutputEnd> {
   const [stdout, stderr] = await Promise.all([
     readTail(join(sandbox, 'stdout')),

@@ -19,157 +19,161 @@ const MIB = 1024 * 1024;
 /** Processes and threads of one task; far above what a program needs, far below what a fork bomb makes. */
 const TASKS_MAX = 4096;
 
+/** What a runner works with; `onEvent` gets what becomes of each task. */
 export interface TaskRunnerOptions {
   readonly systemd: Systemd;
   readonly checkpoints: Checkpoints;
   readonly log: Log;
+  /** The agent's own directory; sandboxes are below it. */
   readonly directory: string;
   readonly bootId: string;
   readonly onEvent: (event: AgentEvent) => void;
 }
 
-export interface TaskRunner {
+/** Starts, watches and ends the units of tasks. Its calls return at once; events follow. */
+export class TaskRunner {
+  readonly #options: TaskRunnerOptions;
+  /** Looks under way, by unit; `again` if the unit changed meanwhile. */
+  readonly #looking = new Map<string, { again: boolean }>();
+
+  constructor(options: TaskRunnerOptions) {
+    this.#options = options;
+  }
+
   /** Prepares and starts a task; `unit.started` or `unit.failed` follows. */
-  start(entry: AgentTaskEntry): void;
+  start(entry: AgentTaskEntry): void {
+    this.#start(entry).catch((error: unknown) =>
+      this.#fail(entry, { message: `systemd did not answer: ${messageOf(error)}` }),
+    );
+  }
+
   /**
    * Looks whether the task's unit has ended, and if so reads, stores and releases it; `unit.ended` follows.
    * With `ended`, how it did is known already.
    */
-  look(entry: AgentTaskEntry, ended?: UnitStatus): void;
-  /** Ends what is left of a unit whose end is in the checkpoint already. */
-  release(entry: AgentTaskEntry): void;
-  signal(entry: AgentTaskEntry, signal: number): void;
-  forget(entry: AgentTaskEntry): void;
-}
-
-export function createTaskRunner(options: TaskRunnerOptions): TaskRunner {
-  const { systemd, checkpoints, log, directory, onEvent } = options;
-  /** Looks under way; `again` if the unit changed meanwhile. */
-  const looking = new Map<string, { again: boolean }>();
-
-  const start = async (entry: AgentTaskEntry): Promise<void> => {
-    const { key, task, unit } = entry;
-    const sandbox = sandboxOf(directory, entry);
-    let workingDirectory: string;
-    try {
-      await checkpoints.write(checkpointOf(entry, sandbox, options.bootId));
-      workingDirectory = await prepareSandbox(sandbox, task.command.user);
-    } catch (error) {
-      await fail(entry, { message: `its sandbox could not be made: ${messageOf(error)}` });
-      return;
-    }
-    const result = await systemd.startUnit(unitSpec(entry, sandbox, workingDirectory));
-    if (result.ok) {
-      log.debug('unit.started', { unit });
-      onEvent({ type: 'unit.started', key });
-      return;
-    }
-    await fail(entry, { exitStatus: result.status?.exitStatus, message: result.message });
-  };
-
-  /** The failure is stored before it is told, as an end is. */
-  const fail = async (
-    entry: AgentTaskEntry,
-    failed: { exitStatus?: number | undefined; message: string },
-  ): Promise<void> => {
-    const { key, unit } = entry;
-    log.info('unit.not-started', { unit, ...failed });
-    const sandbox = sandboxOf(directory, entry);
-    const checkpoint = checkpointOf(entry, sandbox, options.bootId);
-    await checkpoints.write({ ...checkpoint, failed }).catch((error: unknown) => {
-      log.warn('checkpoint.write-failed', { unit, error: messageOf(error) });
-    });
-    onEvent({ type: 'unit.failed', key, ...failed });
-  };
-
-  const look = async (entry: AgentTaskEntry, ended?: UnitStatus): Promise<void> => {
-    const status = ended ?? (await systemd.readUnit(entry.unit));
-    if (!status) {
-      onEvent({
-        type: 'unit.lost',
-        key: entry.key,
-        message: 'its unit vanished: somebody else stopped it',
-      });
-      return;
-    }
-    if (!hasEnded(status)) return;
-    const sandbox = sandboxOf(directory, entry);
-    const first = certificateOf(status, entry.task);
-    const checkpoint = checkpointOf(entry, sandbox, options.bootId);
-    // Stored before the unit goes: from then on systemd does not know how the command ended.
-    await checkpoints.write({
-      ...checkpoint,
-      ended: { result: status.result, certificate: first },
-    });
-    await systemd.releaseUnit(entry.unit);
-    // What was left in the cgroup may have written until just now, so the output is measured last.
-    const certificate = { ...first, ...(await readOutputEnd(sandbox)) };
-    onEvent({ type: 'unit.ended', key: entry.key, ended: { result: status.result, certificate } });
-  };
-
-  const lookSoon = (entry: AgentTaskEntry, ended?: UnitStatus): void => {
-    const running = looking.get(entry.unit);
+  look(entry: AgentTaskEntry, ended?: UnitStatus): void {
+    const running = this.#looking.get(entry.unit);
     if (running) {
       running.again = true;
       return;
     }
     const mine = { again: false };
-    looking.set(entry.unit, mine);
-    look(entry, ended)
+    this.#looking.set(entry.unit, mine);
+    this.#look(entry, ended)
       .catch((error: unknown) => {
         // The unit is still there, or the list will say that it is not: the next look goes on from here.
-        log.warn('unit.look-failed', { unit: entry.unit, error: messageOf(error) });
+        this.#options.log.warn('unit.look-failed', { unit: entry.unit, error: messageOf(error) });
       })
       .finally(() => {
-        looking.delete(entry.unit);
-        if (mine.again) lookSoon(entry);
+        this.#looking.delete(entry.unit);
+        if (mine.again) this.look(entry);
       });
-  };
+  }
 
-  const attempt = (what: string, entry: AgentTaskEntry, action: () => Promise<unknown>): void => {
+  /** Ends what is left of a unit whose end is in the checkpoint already. */
+  release(entry: AgentTaskEntry): void {
+    this.#attempt('unit.release', entry, () => this.#options.systemd.releaseUnit(entry.unit));
+  }
+
+  signal(entry: AgentTaskEntry, signal: number): void {
+    this.#options.log.info('unit.signal', { unit: entry.unit, signal });
+    this.#attempt('unit.signal', entry, () => this.#options.systemd.killUnit(entry.unit, signal));
+  }
+
+  /** The framework knows the end: nothing needs to outlive the agent any more. */
+  forget(entry: AgentTaskEntry): void {
+    this.#attempt('checkpoint.remove', entry, () =>
+      this.#options.checkpoints.remove(entry.launchId),
+    );
+  }
+
+  async #start(entry: AgentTaskEntry): Promise<void> {
+    const { systemd, checkpoints, log } = this.#options;
+    const sandbox = this.#sandboxOf(entry);
+    let workingDirectory: string;
+    try {
+      await checkpoints.write(this.#checkpointOf(entry));
+      workingDirectory = await prepareSandbox(sandbox, entry.task.command.user);
+    } catch (error) {
+      await this.#fail(entry, { message: `its sandbox could not be made: ${messageOf(error)}` });
+      return;
+    }
+    const result = await systemd.startUnit(unitSpec(entry, sandbox, workingDirectory));
+    if (result.ok) {
+      log.debug('unit.started', { unit: entry.unit });
+      this.#options.onEvent({ type: 'unit.started', key: entry.key });
+    } else {
+      await this.#fail(entry, { exitStatus: result.status?.exitStatus, message: result.message });
+    }
+  }
+
+  /** The failure is stored before it is told, as an end is. */
+  async #fail(
+    entry: AgentTaskEntry,
+    failed: { exitStatus?: number | undefined; message: string },
+  ): Promise<void> {
+    const { log, onEvent } = this.#options;
+    log.info('unit.not-started', { unit: entry.unit, ...failed });
+    await this.#write({ ...this.#checkpointOf(entry), failed });
+    onEvent({ type: 'unit.failed', key: entry.key, ...failed });
+  }
+
+  async #look(entry: AgentTaskEntry, ended?: UnitStatus): Promise<void> {
+    const { systemd, onEvent } = this.#options;
+    const { key, unit, task } = entry;
+    const status = ended ?? (await systemd.readUnit(unit));
+    if (!status) {
+      onEvent({ type: 'unit.lost', key, message: 'its unit vanished: somebody else stopped it' });
+      return;
+    }
+    if (!hasEnded(status)) return;
+    const { result } = status;
+    const first = certificateOf(status, task);
+    // Stored before the unit goes: from then on systemd does not know how the command ended.
+    await this.#write({ ...this.#checkpointOf(entry), ended: { result, certificate: first } });
+    await systemd.releaseUnit(unit);
+    // What was left in the cgroup may have written until just now, so the output is measured last.
+    const certificate = { ...first, ...(await readOutputEnd(this.#sandboxOf(entry))) };
+    onEvent({ type: 'unit.ended', key, ended: { result, certificate } });
+  }
+
+  /**
+   * A full disk must not keep a task from ending: without its checkpoint the end is still told now, and only an agent
+   * that dies before the acknowledgement would not know it.
+   */
+  async #write(checkpoint: TaskCheckpoint): Promise<void> {
+    try {
+      await this.#options.checkpoints.write(checkpoint);
+    } catch (error) {
+      const { unit } = checkpoint;
+      this.#options.log.warn('checkpoint.write-failed', { unit, error: messageOf(error) });
+    }
+  }
+
+  #attempt(what: string, entry: AgentTaskEntry, action: () => Promise<unknown>): void {
     action().catch((error: unknown) => {
-      log.warn(`${what}-failed`, { unit: entry.unit, error: messageOf(error) });
+      this.#options.log.warn(`${what}-failed`, { unit: entry.unit, error: messageOf(error) });
     });
-  };
+  }
 
-  return {
-    start: (entry) => {
-      start(entry).catch((error: unknown) =>
-        fail(entry, { message: `systemd did not answer: ${messageOf(error)}` }),
-      );
-    },
-    look: lookSoon,
-    release: (entry) => {
-      attempt('unit.release', entry, () => systemd.releaseUnit(entry.unit));
-    },
-    signal: (entry, signal) => {
-      log.info('unit.signal', { unit: entry.unit, signal });
-      attempt('unit.signal', entry, () => systemd.killUnit(entry.unit, signal));
-    },
-    forget: (entry) => {
-      attempt('checkpoint.remove', entry, () => checkpoints.remove(entry.launchId));
-    },
-  };
-}
+  #sandboxOf({ frameworkId, task, launchId }: AgentTaskEntry): string {
+    return sandboxPath(this.#options.directory, { frameworkId, taskId: task.taskId, launchId });
+  }
 
-function sandboxOf(directory: string, entry: AgentTaskEntry): string {
-  const { frameworkId, task, launchId } = entry;
-  return sandboxPath(directory, { frameworkId, taskId: task.taskId, launchId });
-}
-
-function checkpointOf(entry: AgentTaskEntry, sandbox: string, bootId: string): TaskCheckpoint {
-  const { frameworkId, frameworkName, task, launchId, unit, kill } = entry;
-  return {
-    version: 1,
-    frameworkId,
-    frameworkName,
-    task,
-    launchId,
-    unit,
-    sandbox,
-    bootId,
-    kill: kill?.by,
-  };
+  #checkpointOf(entry: AgentTaskEntry): TaskCheckpoint {
+    const { frameworkId, frameworkName, task, launchId, unit, kill } = entry;
+    return {
+      version: 1,
+      frameworkId,
+      frameworkName,
+      task,
+      launchId,
+      unit,
+      sandbox: this.#sandboxOf(entry),
+      bootId: this.#options.bootId,
+      kill: kill?.by,
+    };
+  }
 }
 
 /** Every end leads to one of these: `exited` (see the unit's properties), or a failure that systemd decided on. */

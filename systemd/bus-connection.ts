@@ -32,6 +32,7 @@ export interface BusSignal {
   readonly body: readonly unknown[];
 }
 
+/** One connection to the bus, until it is lost. */
 export interface BusConnection {
   /**
    * @throws KaonError `bus-call` with the D-Bus error name in `hint`, `bus-timeout`, or `bus-down`
@@ -40,6 +41,7 @@ export interface BusConnection {
   end(): void;
 }
 
+/** Where to connect, and whom to tell of signals and of the end. */
 export interface BusConnectionOptions {
   /** `unix:path=...` */
   readonly address: string;

@@ -20,6 +20,7 @@ export interface BusLog {
   warn(event: string, fields?: Readonly<Record<string, unknown>>): void;
 }
 
+/** Where the bus is, what to hear of it, and whom to tell. */
 export interface BusOptions {
   /** `unix:path=...` */
   readonly address: string;
@@ -32,6 +33,7 @@ export interface BusOptions {
   readonly log?: BusLog;
 }
 
+/** The bus through all its connections: it comes back by itself. */
 export interface Bus {
   /** @throws KaonError `bus-down` at once while there is no connection; else as BusConnection */
   call(call: BusCall, timeoutMs?: number): Promise<readonly unknown[]>;

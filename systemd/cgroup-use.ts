@@ -8,6 +8,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
+/** Which hierarchy has the controllers; hybrid counts as v1. */
 export type CgroupVersion = 'v1' | 'v2';
 
 /** Undefined where the cgroup or the controller is not there. */

@@ -32,6 +32,7 @@ export interface FakeProgram {
   readonly ignoresSigterm?: boolean;
 }
 
+/** How programs behave in the fake, and its clock. */
 export interface FakeSystemdOptions {
   /** What the command of a unit does. Default: runs on. */
   readonly program?: (spec: UnitSpec) => FakeProgram;
@@ -39,6 +40,7 @@ export interface FakeSystemdOptions {
   readonly nowMs?: () => number;
 }
 
+/** The port, and what a test does to the processes behind it. */
 export interface FakeSystemd extends Systemd {
   /** Ends the main process of a running unit. */
   finish(name: string, end: FakeEnd): void;
@@ -56,6 +58,7 @@ interface FakeUnit {
   status: UnitStatus;
 }
 
+/** An empty systemd in memory, connected. */
 export function createFakeSystemd(options: FakeSystemdOptions = {}): FakeSystemd {
   return new Fake(options);
 }

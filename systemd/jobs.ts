@@ -8,6 +8,7 @@
 /** `done`, `failed`, `canceled`, `timeout`, `dependency`, `skipped` as in org.freedesktop.systemd1(5), or `unknown`. */
 export type JobResult = string;
 
+/** Waits for the ends of systemd's jobs, by object path. */
 export interface JobWaits {
   /** Makes the call that queues a job, and waits for that job; rejects as the call does. */
   run(queue: () => Promise<string>): Promise<JobResult>;

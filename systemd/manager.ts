@@ -46,6 +46,7 @@ const STARTS_IN_FLIGHT_MAX = 8;
 const RELEASE_LOOK_MS = 2;
 const RELEASE_LOOKS_MAX = 500;
 
+/** Where systemd is; every part has a default. */
 export interface SystemdOptions {
   /** Default: the system bus. */
   readonly busAddress?: string;

@@ -58,6 +58,7 @@ export type StartResult =
 /** The connection state; every `up` means that signals may have been missed, so re-list. */
 export type SystemdConnection = 'up' | 'down';
 
+/** systemd as the agent needs it. */
 export interface Systemd {
   /** Starts a transient service; resolves once the command was executed (`Type=exec`) or the start has failed. */
   startUnit(spec: UnitSpec): Promise<StartResult>;

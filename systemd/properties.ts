@@ -90,6 +90,7 @@ const SIGNATURES = {
   WorkingDirectory: 's',
 } as const;
 
+/** A property of systemd that Kaon sets. */
 export type PropertyName = keyof typeof SIGNATURES;
 
 /** How long a process may take from fork to exec before its start counts as failed. */

@@ -14,6 +14,7 @@ export const SWEEP_MS = 10_000;
 /** Slices of Kaon's below `kaon.slice`, which itself stays. */
 const PATTERN = 'kaon-*.slice';
 
+/** What a sweep takes. */
 export interface SliceSweep {
   readonly systemd: Pick<SystemdCalls, 'listByPatterns' | 'requiredBy'>;
   /** Stops a unit and waits for it: a start that came upon a queued stop would be refused. */

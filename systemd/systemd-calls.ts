@@ -8,6 +8,7 @@ import { busErrorName, variant, type BusCall } from './bus-connection.ts';
 import { unitPath } from './names.ts';
 import type { TransientUnit, UnitProperty } from './properties.ts';
 
+/** Names of the manager object, org.freedesktop.systemd1(5). */
 export const SYSTEMD = 'org.freedesktop.systemd1';
 export const MANAGER_PATH = '/org/freedesktop/systemd1';
 export const MANAGER = 'org.freedesktop.systemd1.Manager';
@@ -26,8 +27,10 @@ export interface ListedUnit {
   readonly jobPath: string | undefined;
 }
 
+/** Makes one call on the bus and returns the body of its reply. */
 export type Call = (call: BusCall) => Promise<readonly unknown[]>;
 
+/** The methods of the manager object that Kaon uses, one function each. */
 export interface SystemdCalls {
   subscribe(): Promise<void>;
   /** @returns the object path of the start job */

@@ -32,6 +32,7 @@ const MATCH_RULES = [
   `type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0='${SYSTEMD}'`,
 ];
 
+/** Where the bus is, and whom to tell of ends and of the connection. */
 export interface SystemdLinkOptions {
   readonly busAddress: string;
   /** The main process of a service may have ended. */
@@ -41,6 +42,7 @@ export interface SystemdLinkOptions {
   readonly log?: BusLog;
 }
 
+/** The connection to systemd with what survives its loss: repeated calls, jobs, subscriptions. */
 export class SystemdLink {
   readonly calls: SystemdCalls;
   private readonly options: SystemdLinkOptions;

@@ -37,6 +37,7 @@ export const ENDED_PROPERTIES = [
   'ExecMainExitTimestamp',
 ] as const;
 
+/** Where the parts of a status come from. */
 export interface StatusParts {
   readonly row: ListedUnit;
   readonly properties: ReadonlyMap<string, unknown>;

@@ -20,6 +20,7 @@ interface Follower {
   finished: Promise<void>;
 }
 
+/** What showing the output of a command's tasks takes. */
 export interface OutputOfTasksOptions {
   readonly store: RedisStore;
   /** Several tasks need a connection each. */
@@ -29,6 +30,7 @@ export interface OutputOfTasksOptions {
   readonly say: (text: string) => void;
 }
 
+/** Follows each task from its launch, and knows when all of its output has been shown. */
 export class OutputOfTasks {
   readonly #options: OutputOfTasksOptions;
   readonly #followers = new Map<TaskId, Follower>();

@@ -10,8 +10,10 @@ import type { PrivateSystemd } from '../../systemd/private/boot.ts';
 import { bootPrivateSystemd, privateSystemdReason } from '../../systemd/private/boot.ts';
 import { startChild } from './children.ts';
 
+/** The agent's unit in a private systemd. */
 export const AGENT_UNIT = 'kaon-agent.service';
 
+/** A running agent, wherever it is. */
 export interface DevAgent {
   /** For people: `systemd of this machine`, or `private systemd, process 1 is 4711`. */
   readonly where: string;

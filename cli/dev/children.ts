@@ -7,6 +7,7 @@ import { KaonError } from '../../protocol/errors.ts';
 const KILL_AFTER_MS = 5000;
 const LOG_TAIL_CHARS = 2000;
 
+/** A child process that ends with this one. */
 export interface Child {
   readonly name: string;
   readonly pid: number;
@@ -16,6 +17,7 @@ export interface Child {
   stop(): Promise<void>;
 }
 
+/** What to start, and where its output goes. */
 export interface ChildOptions {
   readonly name: string;
   readonly argv: readonly string[];

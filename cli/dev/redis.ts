@@ -10,6 +10,7 @@ import { startChild, waitUntilReady } from './children.ts';
 /** sockaddr_un(7): 108 bytes with the end. */
 const SOCKET_PATH_MAX_BYTES = 107;
 
+/** A running Redis and its address. */
 export interface DevRedis {
   readonly child: Child;
   readonly url: string;

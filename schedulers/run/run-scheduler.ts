@@ -23,6 +23,7 @@ export interface RunRequest {
   readonly attributes: Readonly<Record<string, string>>;
 }
 
+/** What the scheduler tells whoever runs it. */
 export interface RunListener {
   onLaunched?(
     taskId: TaskId,

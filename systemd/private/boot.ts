@@ -47,6 +47,7 @@ export interface BootLog {
   warn(event: string, fields?: Record<string, unknown>): void;
 }
 
+/** What a boot needs. */
 export interface PrivateSystemdOptions {
   /** An existing directory; a subdirectory of it holds the unit files until `stop`. */
   readonly stateDir: string;

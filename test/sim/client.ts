@@ -39,6 +39,7 @@ export class SimClient {
   readonly #commands: Connection;
   readonly #reads: Connection;
   #stopped = false;
+  #isLeaving = false;
   #isAppending = false;
 
   constructor(options: ClientOptions) {
@@ -67,6 +68,12 @@ export class SimClient {
     if (this.#stopped) return;
     this.#session.outbox.push(...messages);
     this.#flush();
+  }
+
+  /** Sends a farewell and then nothing more: a heartbeat must not register anew what has just left. */
+  sendLast(message: Message): void {
+    this.send(message);
+    this.#isLeaving = true;
   }
 
   #open(why: string): void {
@@ -132,12 +139,12 @@ export class SimClient {
   #heartbeat(): void {
     const { network, redis, client, process, onMoved } = this.#options;
     process.after(HEARTBEAT_MS, () => {
-      if (this.#stopped) return;
+      if (this.#stopped || this.#isLeaving) return;
       const { id, cursor } = this.#session;
       this.#commands.call(
         () => redis.heartbeat(client, id, cursor),
         (result) => {
-          if (this.#stopped) return;
+          if (this.#stopped || this.#isLeaving) return;
           const then = heartbeatAnswered(this.#session, id, result, network.world.nowMs);
           if (then === 'moved') {
             network.world.log(process.name, `session ${id} has moved`);

@@ -95,15 +95,22 @@ export class SimFramework {
     this.#restart(downMs);
   }
 
+  /** Another scheduler has its place. If it was meant to be the one, it is started again. */
+  deposed(run: FrameworkRun): void {
+    run.process.kill();
+    if (run === this.run) this.#restart(5000);
+  }
+
   /** It has left: what it launched is not its business any more. It comes back, as itself or as another one. */
-  left(downMs: number): void {
+  left(process: Process): void {
     const { random } = this.#options.network.world;
+    process.kill();
     for (const launch of this.book.values()) launch.isAbandoned = true;
     if (random.chance(0.5)) {
       this.#identities += 1;
       this.frameworkId = `${this.name}_${this.#identities}` as FrameworkId;
     }
-    this.#restart(downMs);
+    this.#restart(random.int(10, 4000));
   }
 
   #restart(downMs: number): void {
@@ -163,7 +170,7 @@ export class FrameworkRun {
         this.#receive(message);
       },
       onMoved: () => {
-        process.kill();
+        framework.deposed(this);
       },
     });
     this.#client.start();
@@ -319,8 +326,10 @@ export class FrameworkRun {
     } else if (choice < kill + suppress) {
       const type = this.#random.pick(['SuppressOffers', 'ReviveOffers', 'ReviveOffers'] as const);
       this.#send({ type, frameworkId: this.#frameworkId });
-    } else if (choice < kill + suppress + leave) this.#leave();
-    else if (statesDemand && this.#random.chance(0.3)) this.#stateDemand();
+    } else if (choice < kill + suppress + leave) {
+      if (this.#framework.run === this) this.#leave();
+    }
+    if (statesDemand && this.#random.chance(0.1)) this.#stateDemand();
   }
 
   #kill(taskId: TaskId): void {
@@ -339,17 +348,12 @@ export class FrameworkRun {
       'DetachFramework',
       'DeactivateFramework',
     ] as const);
-    this.#send({ type, frameworkId: this.#frameworkId });
     this.#hasLeft = true;
-    // Time for the message to be appended; what it receives meanwhile is dropped, as a stopped driver does.
-    this.process.after(this.#random.int(50, 1000), () => {
-      this.#client.stop();
-      const downMs = this.#random.int(10, 4000);
-      if (type === 'DeactivateFramework') this.#framework.crash(downMs);
-      else {
-        this.process.kill();
-        this.#framework.left(downMs);
-      }
+    this.#options.network.world.log(this.process.name, `-> ${type}`);
+    this.#client.sendLast({ type, frameworkId: this.#frameworkId });
+    this.process.after(this.#random.int(50, 4000), () => {
+      if (type === 'DeactivateFramework') this.#framework.crash(1);
+      else this.#framework.left(this.process);
     });
   }
 }
@@ -367,6 +371,7 @@ export function drawCharacter(random: Network['world']['random']): Character {
     kill: sometimes(0.2),
     suppress: sometimes(0.1),
     leave: sometimes(0.02),
-    failoverTimeoutMs: random.pick([3000, 600_000]),
+    // A framework whose farewell is lost is there until then, and so are its tasks.
+    failoverTimeoutMs: random.pick([3000, 20_000]),
   };
 }

@@ -1,0 +1,153 @@
+/**
+ * The two stores of the contract suite behind one set of handles for what the interface hides: time that passes, and
+ * what people read (events, history).
+ */
+import { FakeStore } from '../../io/fake/store.ts';
+import { RedisModel } from '../../io/fake/model.ts';
+import { silentLog } from '../../io/log.ts';
+import type { RedisStore } from '../../io/redis-store.ts';
+import { openRedisStore } from '../../io/redis-store.ts';
+import type { Commit, Lease, Store, StreamId } from '../../io/store.ts';
+import { INBOX_MAX_ENTRIES } from '../../protocol/limits.ts';
+import { startRedisBed, type RedisBed } from '../beds/redis.ts';
+
+/** One cluster in one test. */
+export interface StoreHarness {
+  readonly store: Store;
+  /** Another client of the same cluster. */
+  another(): Promise<Store>;
+  /** As if the lease's time were over. */
+  expireLease(): Promise<void>;
+  /** Puts as many entries into the inbox as it may hold. */
+  fillInbox(): Promise<void>;
+  /** Resolves when somebody is really waiting for a change of the leader. */
+  hasWaiter(): Promise<void>;
+  events(): Promise<string[]>;
+  history(): Promise<string[]>;
+  close(): Promise<void>;
+}
+
+export interface StoreKind {
+  start(): Promise<void>;
+  open(): Promise<StoreHarness>;
+  stop(): Promise<void>;
+}
+
+export function fakeKind(): StoreKind {
+  return {
+    start: () => Promise.resolve(),
+    stop: () => Promise.resolve(),
+    open: () => {
+      let nowMs = 1_700_000_000_000;
+      const model = new RedisModel(() => nowMs);
+      const stores: FakeStore[] = [];
+      const another = (): FakeStore => {
+        const store = new FakeStore(model);
+        stores.push(store);
+        return store;
+      };
+      return Promise.resolve({
+        store: another(),
+        another: () => Promise.resolve(another()),
+        expireLease: () => {
+          nowMs += model.leader()?.remainingMs ?? 0;
+          return Promise.resolve();
+        },
+        fillInbox: () => {
+          const session = 'filler' as never;
+          for (let sequence = 1; sequence <= INBOX_MAX_ENTRIES; sequence += 1) {
+            model.append({ client: 'agent:filler', session, sequence, messages: '[]' });
+          }
+          return Promise.resolve();
+        },
+        hasWaiter: () => Promise.resolve(),
+        events: () => Promise.resolve(model.events),
+        history: () => Promise.resolve(model.history),
+        close: async () => {
+          for (const store of stores) await store.close();
+        },
+      });
+    },
+  };
+}
+
+/** A server for the whole suite, and a cluster name for each test. */
+export function redisKind(): StoreKind & { readonly bed: () => RedisBed } {
+  let bed: RedisBed | undefined;
+  let clusters = 0;
+  const running = (): RedisBed => {
+    if (!bed) throw new Error('the Redis bed was not started');
+    return bed;
+  };
+  return {
+    bed: running,
+    start: async () => {
+      bed = await startRedisBed();
+    },
+    stop: () => running().stop(),
+    open: async () => {
+      clusters += 1;
+      const cluster = `c${String(clusters)}`;
+      const stores: RedisStore[] = [];
+      const another = async (): Promise<RedisStore> => {
+        const options = { url: running().url, cluster, log: silentLog, name: 'test' };
+        const opened = await openRedisStore(options);
+        stores.push(opened);
+        return opened;
+      };
+      const store = await another();
+      const { redis, keys } = store;
+      return {
+        store,
+        another,
+        expireLease: async () => {
+          await redis.pexpire(keys.leader, 0);
+        },
+        fillInbox: async () => {
+          const script = `for i = 1, ${String(INBOX_MAX_ENTRIES)} do redis.call('XADD', KEYS[1], '*', 'messages', '[]') end`;
+          await redis.eval(script, 1, keys.inbox);
+        },
+        hasWaiter: async () => {
+          let count = 0;
+          while (count === 0) {
+            const [, subscribers] = await redis.pubsub('NUMSUB', keys.leaderChannel);
+            count = Number(subscribers);
+          }
+        },
+        events: async () => {
+          const entries = await redis.xrange(keys.events, '-', '+');
+          return entries.flatMap(([, fields]) =>
+            (JSON.parse(fields[1] ?? '[]') as unknown[]).map((event) => JSON.stringify(event)),
+          );
+        },
+        history: async () => {
+          const entries = await redis.xrange(keys.history, '-', '+');
+          return entries.map(([, fields]) => fields[1] ?? '');
+        },
+        close: async () => {
+          for (const opened of stores) await opened.close();
+        },
+      };
+    },
+  };
+}
+
+/** A commit that changes nothing but what is said. */
+export function commitOf(
+  lease: Lease,
+  number: number,
+  more: Partial<Commit> & { readonly cursor?: StreamId } = {},
+): Commit {
+  return {
+    lease,
+    number,
+    cursor: '0-0',
+    changes: [],
+    sessions: [],
+    endedStreams: [],
+    sends: [],
+    events: [],
+    history: [],
+    ...more,
+  };
+}

@@ -1,0 +1,147 @@
+import { describe, expect, test } from '@jest/globals';
+import {
+  parseAgentOptions,
+  parseConnection,
+  parseEventsOptions,
+  parseLogsOptions,
+  parseMasterOptions,
+  parseRunOptions,
+} from '../../../cli/parse-options.ts';
+import type { RawOptions } from '../../../cli/parse-options.ts';
+
+const connection = { redis: 'redis://r', cluster: 'c' };
+const run = (raw: RawOptions): ReturnType<typeof parseRunOptions> =>
+  parseRunOptions(raw, connection);
+
+describe('the connection', () => {
+  test('is the flag, else the environment, else this machine', () => {
+    const environment = { KAON_REDIS: 'redis://env', KAON_CLUSTER: 'env' };
+    expect(parseConnection({ redis: 'redis://flag' }, environment)).toEqual({
+      redis: 'redis://flag',
+      cluster: 'env',
+    });
+    expect(parseConnection({}, { KAON_REDIS: '' })).toEqual({
+      redis: 'redis://127.0.0.1:6379',
+      cluster: 'default',
+    });
+  });
+
+  test('a cluster name that could not be part of a key is refused by the name of what set it', () => {
+    expect(() => parseConnection({}, { KAON_CLUSTER: 'a}b' })).toThrow(
+      'KAON_CLUSTER a}b: not a name',
+    );
+    expect(() => parseConnection({ cluster: '' }, {})).toThrow("--cluster '': not a name");
+  });
+});
+
+describe('kaon run', () => {
+  test('has defaults for everything but the command', () => {
+    expect(run({})).toEqual({
+      ...connection,
+      cpuMillis: 500,
+      memMib: 128,
+      environment: {},
+      attributes: {},
+      instances: 1,
+      detach: false,
+    });
+  });
+
+  test('takes quantities as people write them', () => {
+    const options = run({
+      cpus: '250m',
+      mem: '1.5G',
+      timeout: '1h30m',
+      killGrace: '0s',
+      instances: '3',
+      env: ['A=1', 'B=x=y', 'A=2'],
+      attribute: ['rack=a1'],
+    });
+    expect(options).toMatchObject({
+      cpuMillis: 250,
+      memMib: 1536,
+      timeoutMs: 5_400_000,
+      killGraceMs: 0,
+      instances: 3,
+      environment: { A: '2', B: 'x=y' },
+      attributes: { rack: 'a1' },
+    });
+  });
+
+  test.each<[RawOptions, string]>([
+    [{ mem: '12x' }, '--mem 12x: not a size; write 128M or 1.5G'],
+    [{ mem: '0' }, '--mem 0: must be more than 0; the minimum is 4M'],
+    [{ mem: '3M' }, '--mem 3M: too little; the minimum is 4M'],
+    [
+      { mem: '128' },
+      '--mem 128: too little; the minimum is 4M; a bare number is bytes, write 128M',
+    ],
+    [{ mem: '-5M' }, '--mem -5M: not a size; write 128M or 1.5G'],
+    [{ mem: '' }, "--mem '': not a size; write 128M or 1.5G"],
+    [{ cpus: '0' }, '--cpus 0: must be more than 0; the minimum is 0.01'],
+    [{ cpus: '0.009' }, '--cpus 0.009: too little; the minimum is 0.01'],
+    [{ cpus: 'two' }, '--cpus two: not a number of cores; write 0.5, 2 or 250m (thousandths)'],
+    [{ cpus: '20000' }, '--cpus 20000: too much; the maximum is 16384'],
+    [{ timeout: '0s' }, '--timeout 0s: must be more than 0; the minimum is 1ms'],
+    [{ timeout: 'soon' }, '--timeout soon: not a duration; write 30s, 5m or 1h30m'],
+    [{ killGrace: '2h' }, '--kill-grace 2h: too long; the maximum is 1h'],
+    [{ env: ['PATH'] }, '--env PATH: not KEY=VALUE; write HOME=/srv'],
+    [{ env: ['1A=b'] }, '--env 1A=b: "1A" is not a variable name; write HOME=/srv'],
+    [{ attribute: ['=x'] }, '--attribute =x: "" is not a name; write rack=a1'],
+    [{ instances: '0' }, '--instances 0: not a whole number from 1 to 10000'],
+    [{ user: 'a b' }, '--user a b: not a user name or number'],
+  ])('%j is refused: %s', (raw, message) => {
+    expect(() => run(raw)).toThrow(expect.objectContaining({ code: 'usage', message }));
+  });
+});
+
+describe('kaon agent', () => {
+  const agent = (raw: RawOptions): ReturnType<typeof parseAgentOptions> =>
+    parseAgentOptions({ stateDir: '/s', ...raw }, connection);
+
+  test('takes resources and reserve as lists of either or both', () => {
+    expect(agent({ resources: 'cpus=4', reserve: 'mem=0, cpus=0.5' })).toMatchObject({
+      resources: { cpuMillis: 4000 },
+      reserve: { cpuMillis: 500, memMib: 0 },
+    });
+  });
+
+  test.each<[RawOptions, string]>([
+    [{ resources: 'cpus=4,mem=8X' }, '--resources mem=8X: not a size; write 128M or 1.5G'],
+    [{ resources: 'cpus=0' }, '--resources cpus=0: must be more than 0; the minimum is 0.01'],
+    [{ resources: 'cpus=1,cpus=2' }, '--resources cpus=1,cpus=2: cpus is given twice'],
+    [
+      { resources: 'gpus=1' },
+      '--resources gpus=1: not a list of resources; write cpus=4,mem=8G, or one of the two',
+    ],
+    [{ logLevel: 'loud' }, '--log-level loud: not one of debug, info, warn, error'],
+  ])('%j is refused: %s', (raw, message) => {
+    expect(() => agent(raw)).toThrow(message);
+  });
+});
+
+describe('other commands', () => {
+  test('a lease too short to hold is refused', () => {
+    const raw = { lease: '1ms', offerTimeout: '30s', agentTimeout: '75s', frameworkTimeout: '30s' };
+    expect(() => parseMasterOptions(raw, connection)).toThrow(
+      '--lease 1ms: too short; the minimum is 500ms',
+    );
+  });
+
+  test('neither and both of --stdout and --stderr mean both', () => {
+    const streams = (raw: RawOptions): boolean[] => {
+      const { stdout, stderr } = parseLogsOptions(raw, connection);
+      return [stdout, stderr];
+    };
+    expect(streams({})).toEqual([true, true]);
+    expect(streams({ stdout: true, stderr: true })).toEqual([true, true]);
+    expect(streams({ stderr: true })).toEqual([false, true]);
+  });
+
+  test('--since is a duration or the id of an event', () => {
+    expect(parseEventsOptions({ since: '10m' }, connection).since).toEqual({ agoMs: 600_000 });
+    expect(parseEventsOptions({ since: '1795204670845-0' }, connection).since).toEqual({
+      after: '1795204670845-0',
+    });
+  });
+});
