@@ -45,7 +45,7 @@ function entryOf(checkpoint: TaskCheckpoint): AgentTaskEntry {
     state: 'TASK_STAGING',
     started: false,
     // Its grace period is over by now: the first tick ends it.
-    ...(kill && { kill: { by: kill, deadlineMs: 0, killed: false } }),
+    ...(kill && { kill: { by: kill, deadlineMs: 0 } }),
     updates: [],
   };
 }

@@ -7,13 +7,13 @@ unique; FRAMEWORK/TASK says it exactly. Sizes are written 128M or 1.5G (powers
 of 1024), durations 30s, 5m or 1h30m, CPU 0.5, 2 or 250m (thousandths).
 
 Examples:
-  kaon dev                                      a cluster on this machine, to try it
-  kaon run -- echo hello                        run something, see its output
-  kaon run --cpus 2 --mem 1G -- make -j2        with more room, and no more than that
-  kaon tasks --all                              what runs and what has run
-  kaon task web.k3x9a                           why did it end?
-  kaon logs -f web.k3x9a                        what does it say?
-  kaon --redis redis://10.0.0.5:6379 status     another cluster
+  kaon dev                                    a cluster on this machine
+  kaon run -- echo hello                      run something, see its output
+  kaon run --cpus 2 --mem 1G -- make -j2      with more room, and not beyond it
+  kaon tasks --all                            what runs and what has run
+  kaon task web.k3x9a                         why did it end?
+  kaon logs -f web.k3x9a                      what does it say?
+  kaon --redis redis://10.0.0.5:6379 status   another cluster
 
 Environment:
   KAON_REDIS    redis://[USER:PASSWORD@]HOST:PORT, rediss://... or unix:///PATH
@@ -55,13 +55,13 @@ Examples:
   kaon run --env GREETING=hello -- sh -c 'echo $GREETING from $(hostname)'
   kaon run --instances 3 --name probe -- ping -c 3 10.0.0.1
   kaon run --attribute rack=a1 --user www-data --workdir /srv/www -- ./deploy
-  kaon run --detach --name web -- python3 -m http.server   and later: kaon logs web
+  kaon run --detach --name web -- python3 -m http.server
 
 Exit code:
-  that of COMMAND (the highest, of several instances); 128+N if signal N ended it;
-  124 over --timeout; 125 Kaon could not run it; 126 could not be started;
-  127 COMMAND not found; 130 after Ctrl-C. Before anything was run: 2 wrong usage,
-  4 Redis cannot be reached.
+  that of COMMAND (the highest, of several instances); 128+N if signal N ended
+  it; 124 over --timeout; 125 Kaon could not run it; 126 could not be started;
+  127 COMMAND not found; 130 after Ctrl-C. Before anything was run: 2 wrong
+  usage, 4 Redis cannot be reached.
 `,
   },
   kill: {
@@ -76,7 +76,8 @@ Examples:
   kaon kill --grace 1m web     it may take a minute to finish
   kaon kill --grace 0s web     at once
 
-Exit code: 0 it has ended, or had before; 1 it has not ended in time; 3 no such task.
+Exit code: 0 it has ended, or had before; 1 it has not ended in time;
+3 no such task.
 `,
   },
   logs: {

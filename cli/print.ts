@@ -35,6 +35,7 @@ export function printListing<T>(listing: Listing<T>, how: { json: boolean; wide:
     return;
   }
   const paint = paintFor(process.stdout);
-  const width = process.stdout.isTTY && !how.wide ? process.stdout.columns : undefined;
+  // A terminal that does not know its size says 0.
+  const width = process.stdout.isTTY && !how.wide ? process.stdout.columns || undefined : undefined;
   process.stdout.write(formatTable(columns(paint), rows, { width, paint }));
 }

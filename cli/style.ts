@@ -22,8 +22,8 @@ export function paintFor(
 ): Paint {
   const isOff = (environment['NO_COLOR'] ?? '') !== '' || environment['TERM'] === 'dumb';
   if (stream.isTTY !== true || isOff) return plain;
-  // `styleText` would look at the streams itself in newer versions of Node; the decision was made here.
-  return (look, text) => styleText(look, text);
+  // `styleText` would look at standard output by itself; what counts is the stream that the text goes to.
+  return (look, text) => styleText(look, text, { validateStream: false });
 }
 
 const LOOK_OF_STATE: Readonly<Partial<Record<TaskState, Look>>> = {

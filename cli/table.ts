@@ -84,10 +84,10 @@ function fit<T>(filled: readonly Filled<T>[], width: number): Filled<T>[] {
         ),
     );
   }
-  while (shown.length > 1 && over(({ width: current }) => current) > 0) {
-    const last = shown.at(-1);
+  for (let last = shown.at(-1); last; last = shown.at(-1)) {
     const excess = over(({ width: current }) => current);
-    if (last && last.width > excess) last.width -= excess;
+    if (excess <= 0) break;
+    if (last.width > excess || shown.length === 1) last.width = Math.max(1, last.width - excess);
     else shown.pop();
   }
   return shown;

@@ -32,7 +32,7 @@ const READ_COUNT = 1000;
 const OUTPUT_EXPIRE_S = 60;
 const REQUESTS_MAX_ENTRIES = 1000;
 
-type Script = (...args: (string | number)[]) => Promise<unknown>;
+type Script = (args: (string | number)[]) => Promise<unknown>;
 
 /** Where the store is, which cluster of it, and who asks. */
 export interface RedisStoreOptions {
@@ -94,14 +94,8 @@ export class RedisStore implements Store {
   async append(append: Append): Promise<AppendResult> {
     const { client, session, sequence, messages } = append;
     const keys = [this.keys.sequence(session), this.keys.inbox];
-    const reply = await this.#scripts.append(
-      ...keys,
-      sequence,
-      INBOX_MAX_ENTRIES,
-      client,
-      session,
-      messages,
-    );
+    const args = [sequence, INBOX_MAX_ENTRIES, client, session, messages];
+    const reply = await this.#scripts.append([...keys, ...args]);
     return reply as AppendResult;
   }
 
@@ -117,7 +111,7 @@ export class RedisStore implements Store {
       this.keys.client(client, session),
       this.keys.sequence(session),
     ];
-    return (await this.#scripts.heartbeat(...keys, client, session, cursor)) as HeartbeatResult;
+    return (await this.#scripts.heartbeat([...keys, client, session, cursor])) as HeartbeatResult;
   }
 
   async readClient(
@@ -130,17 +124,22 @@ export class RedisStore implements Store {
   }
 
   async acquireLease(masterId: MasterId, leaseMs: number): Promise<Lease | undefined> {
-    const epoch = await this.#scripts.acquire(this.keys.leader, this.keys.epoch, masterId, leaseMs);
+    const epoch = await this.#scripts.acquire([
+      this.keys.leader,
+      this.keys.epoch,
+      masterId,
+      leaseMs,
+    ]);
     return epoch === null ? undefined : { masterId, epoch: Number(epoch) };
   }
 
   async renewLease(lease: Lease, leaseMs: number): Promise<number | undefined> {
-    const time = await this.#scripts.renew(this.keys.leader, tokenOf(lease), leaseMs);
+    const time = await this.#scripts.renew([this.keys.leader, tokenOf(lease), leaseMs]);
     return time === null ? undefined : Number(time);
   }
 
   async releaseLease(lease: Lease): Promise<void> {
-    await this.#scripts.release(this.keys.leader, tokenOf(lease), this.keys.leaderChannel);
+    await this.#scripts.release([this.keys.leader, tokenOf(lease), this.keys.leaderChannel]);
   }
 
   async leader(): Promise<(Lease & { readonly remainingMs: number }) | undefined> {
@@ -213,13 +212,13 @@ export class RedisStore implements Store {
     const { keys, args, sendTo } = encodeCommit(commit, this.keys);
     const fixed = [this.keys.leader, this.keys.cursor, this.keys.inbox];
     const head = [tokenOf(commit.lease), commit.number, commit.cursor, CLIENT_STREAM_MAX_ENTRIES];
-    const reply = (await this.#scripts.commit(
+    const reply = (await this.#scripts.commit([
       fixed.length + keys.length,
       ...fixed,
       ...keys,
       ...head,
       ...args,
-    )) as [string, ...(string | number)[]];
+    ])) as [string, ...(string | number)[]];
     const [code, ...rest] = reply;
     if (code === 'ok') {
       const overflowing = rest.flatMap((position) => sendTo.get(Number(position)) ?? []);
@@ -344,7 +343,8 @@ function defineScript(
   const commands = redis as unknown as Record<string, Script>;
   const script = commands[name];
   if (!script) throw new Error(`ioredis did not define ${name}`);
-  return (...args) => script.apply(redis, args);
+  // As one array, which ioredis takes apart itself: tens of thousands of arguments of a call overflow the stack.
+  return (args) => script.call(redis, args);
 }
 
 function tokenOf(lease: Lease): string {

@@ -106,19 +106,27 @@ export function entriesRead(
   return { messages, bad };
 }
 
+/** What a heartbeat says: of which session, and how far its stream has been read. */
+export interface Heartbeat {
+  readonly id: SessionId;
+  readonly cursor: StreamId;
+}
+
 /**
- * Takes the store's answer to the heartbeat of session `id`.
+ * Takes the store's answer to a heartbeat.
  *
+ * @param sent the heartbeat as it was sent: an answer says nothing of what has been read since
  * @returns `moved`: another process has registered under this client's name, stop; `reopen`: register again
  */
 export function heartbeatAnswered(
   session: ClientSession,
-  id: SessionId,
+  sent: Heartbeat,
   result: HeartbeatResult,
   nowMs: number,
 ): 'ok' | 'reopen' | 'moved' {
-  if (id !== session.id || result === 'ok') return 'ok';
+  if (sent.id !== session.id || result === 'ok') return 'ok';
   // A registration that is still on its way looks the same: first there is nothing, or the session before this one.
   if (nowMs - session.openedAtMs < REGISTER_RETRY_MS) return 'ok';
-  return result === 'moved' && session.cursor !== START ? 'moved' : 'reopen';
+  // Only a session that was registered when it asked can have been replaced: what was read tells that it was.
+  return result === 'moved' && sent.cursor !== START ? 'moved' : 'reopen';
 }

@@ -20,9 +20,8 @@ export interface AgentTaskEntry {
   started: boolean;
   kill?: {
     readonly by: 'framework' | 'operator';
-    /** When SIGKILL follows. */
-    readonly deadlineMs: number;
-    killed: boolean;
+    /** When SIGKILL follows, for the first time or again. */
+    deadlineMs: number;
   };
   /** Updates that have not been acknowledged, oldest first. */
   updates: TaskStatus[];

@@ -19,6 +19,9 @@ import { judge, judgeLaunch } from './verdict.ts';
 export const SIGKILL = 9;
 export const SIGTERM = 15;
 
+/** A task that is still there so long after SIGKILL gets it once more. */
+const KILL_REPEAT_MS = 10_000;
+
 /** What happens to an agent. `key` of a task that is not known (any more) makes an event do nothing. */
 export type AgentEvent =
   | { readonly type: 'message'; readonly message: Message }
@@ -176,7 +179,7 @@ function requestKill(
   const deadlineMs = cx.nowMs + gracePeriodMs;
   const first = !entry.kill;
   if (entry.kill && entry.kill.deadlineMs <= deadlineMs) return;
-  entry.kill = { by: entry.kill?.by ?? by, deadlineMs, killed: entry.kill?.killed ?? false };
+  entry.kill = { by: entry.kill?.by ?? by, deadlineMs };
   // Before its command runs there is nothing to signal; `unitStarted` sees the request.
   if (first && entry.started) beginKill(cx, entry);
   killIfLate(cx, entry);
@@ -187,11 +190,12 @@ function beginKill(cx: Context, entry: AgentTaskEntry): void {
   cx.effects.push({ type: 'unit.signal', entry, signal: SIGTERM });
 }
 
+/** Again and again, because a signal is lost while systemd cannot be reached or has not forked the process yet. */
 function killIfLate(cx: Context, entry: AgentTaskEntry): void {
   const { kill } = entry;
-  if (!kill || kill.killed || !entry.started || isTerminal(entry.state)) return;
+  if (!kill || !entry.started || isTerminal(entry.state)) return;
   if (kill.deadlineMs > cx.nowMs) return;
-  kill.killed = true;
+  kill.deadlineMs = cx.nowMs + KILL_REPEAT_MS;
   cx.effects.push({ type: 'unit.signal', entry, signal: SIGKILL });
 }
 

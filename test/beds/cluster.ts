@@ -33,6 +33,8 @@ export interface ClusterBed {
   /** Runs `kaon ARGS` to its end. */
   kaon(...args: string[]): Promise<Ended>;
   start(...args: string[]): Running;
+  /** Process 1 of the cluster's systemd, as numbered here. */
+  init(): number;
   /** Runs a command inside the private systemd, or here where there is none. */
   inside(...argv: string[]): Promise<Ended>;
   /** Pids of this cluster's daemons of one kind. */
@@ -64,6 +66,7 @@ export async function startClusterBed(args: readonly string[] = []): Promise<Clu
     pid: dev.child.pid ?? 0,
     start,
     kaon: (...argv) => start(...argv).ended,
+    init: () => privateInit(directory) ?? 1,
     inside: (...argv) => startCommand([...enterArgv(directory), ...argv]).ended,
     daemons: (kind) => findDaemons(kind, redis),
     stop: async () => {

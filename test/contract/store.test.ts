@@ -347,6 +347,15 @@ describe.each(KINDS)('%s', (_name, kind) => {
       expect(await store.silentClients(Number.MAX_SAFE_INTEGER)).toEqual([]);
     });
 
+    test('of a hundred thousand tasks that end is one commit', async () => {
+      const lease = await lead(store);
+      const history = Array.from({ length: 100_000 }, (_, index) => String(index));
+      expect(await store.commit(commitOf(lease, 1, { history }))).toEqual({
+        ok: true,
+        overflowing: [],
+      });
+    });
+
     test('names clients that do not read', async () => {
       const lease = await lead(store);
       const sends = Array.from(

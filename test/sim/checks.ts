@@ -194,6 +194,8 @@ export class Checks implements RedisObserver, ProcessObserver, FrameworkObserver
     }
     // A task that was never accepted has no end, only answers.
     if (!this.accepted.has(key) || this.#forgone.has(key)) return;
+    // The answer to the kill of a task that has ended, by a scheduler that does not know it yet.
+    if (known && reason === 'REASON_TASK_UNKNOWN') return;
     if (known && !(known.state === state && known.updateId === status.updateId)) {
       this.#fail(`${key} ended twice: ${known.state} ${known.reason ?? ''}, then ${state} ${reason}`);
     }

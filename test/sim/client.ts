@@ -145,7 +145,7 @@ export class SimClient {
         () => redis.heartbeat(client, id, cursor),
         (result) => {
           if (this.#stopped || this.#isLeaving) return;
-          const then = heartbeatAnswered(this.#session, id, result, network.world.nowMs);
+          const then = heartbeatAnswered(this.#session, { id, cursor }, result, network.world.nowMs);
           if (then === 'moved') {
             network.world.log(process.name, `session ${id} has moved`);
             this.stop();

@@ -45,7 +45,7 @@ function entryOf(checkpoint: Checkpoint): AgentTaskEntry {
     unit,
     state: 'TASK_STAGING',
     started: false,
-    ...(kill && { kill: { by: kill, deadlineMs: 0, killed: false } }),
+    ...(kill && { kill: { by: kill, deadlineMs: 0 } }),
     updates: [],
   };
 }

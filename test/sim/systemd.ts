@@ -108,6 +108,7 @@ export class SimSystemd {
       const unit = this.units.get(name);
       done(unit !== undefined);
       if (!unit || (signal === SIGTERM && unit.ignoresSigterm)) return;
+      // A unit that is being started may have no process yet: then the signal is lost.
       this.#options.world.at(this.#delayMs(), () => {
         this.#end(unit, { result: 'success', certificate: { signal } });
       });

@@ -137,6 +137,15 @@ describe('a kill', () => {
     expect(lines(bench.kill('t1'))).toEqual(['update t1 TASK_KILLING', 'signal t1 15']);
     expect(lines(bench.wait(2999))).toEqual([]);
     expect(lines(bench.wait(1))).toEqual(['signal t1 9']);
+    expect(lines(bench.wait(9_999))).toEqual([]);
+  });
+
+  test('uses force again when the unit is still there, because a signal may be lost', () => {
+    const bench = agentWithRunning({ killGracePeriodMs: 3000 });
+    bench.kill('t1');
+    bench.wait(3000);
+    expect(lines(bench.wait(10_000))).toEqual(['signal t1 9']);
+    bench.ended('t1', { certificate: { signal: 9 } });
     expect(lines(bench.wait(10_000))).toEqual([]);
   });
 
@@ -295,7 +304,7 @@ describe('whatever happens, in any order', () => {
     })),
   );
 
-  test('a task ends once, never goes back, and gets SIGTERM and SIGKILL once at most', () => {
+  test('a task ends once, never goes back, and is asked to end once at most', () => {
     fc.assert(
       fc.property(
         fc.array(fc.tuple(anyEvent, fc.nat(3000)), { size: 'max', maxLength: 30 }),
@@ -312,7 +321,7 @@ describe('whatever happens, in any order', () => {
           expect(states.filter(isTerminal).length).toBeLessThanOrEqual(1);
           const steps = states.slice(1).map((to, index) => mayBecome(states[index] ?? to, to));
           expect(steps.every(Boolean)).toBe(true);
-          expect(new Set(signals).size).toBe(signals.length);
+          expect(signals.filter((signal) => signal === 15).length).toBeLessThanOrEqual(1);
         },
       ),
     );

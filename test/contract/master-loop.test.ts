@@ -1,0 +1,234 @@
+/** The master's shell with a framework and an agent that are real up to their ends, over both stores. */
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { systemClock } from '../../io/clock.ts';
+import type { Store } from '../../io/store.ts';
+import { MASTER_SETTINGS_DEFAULT, runMaster } from '../../master/master.ts';
+import { ENTRY_MAX_BYTES } from '../../protocol/limits.ts';
+import { bedReason } from '../beds/available.ts';
+import { masterIdOf, sessionOf, taskInfo } from '../support/builders.ts';
+import { startScriptedAgent, type ScriptedAgent } from '../support/scripted-agent.ts';
+import { startScriptedFramework, type ScriptedFramework } from '../support/scripted-framework.ts';
+import {
+  fakeKind,
+  redisKind,
+  type StoreHarness,
+  type StoreKind,
+} from '../support/store-harness.ts';
+import { createWatch, createWatchedLog, type Watch } from '../support/watch.ts';
+
+const reason = bedReason('redis');
+const KINDS: [string, StoreKind][] = [['FakeStore', fakeKind()]];
+if (reason === undefined) KINDS.push(['RedisStore', redisKind()]);
+else
+  describe.skip(`a master on RedisStore (skipped: ${reason})`, () => test('all', () => undefined));
+
+interface RunningMaster {
+  readonly log: ReturnType<typeof createWatchedLog>;
+  readonly leading: Watch<boolean>;
+  stop(): Promise<void>;
+}
+
+describe.each(KINDS)('a master on %s', (_name, kind) => {
+  let harness: StoreHarness;
+  /** What to end after a test, the last one first. */
+  let ends: (() => Promise<void>)[];
+
+  beforeAll(() => kind.start());
+  afterAll(() => kind.stop());
+  beforeEach(async () => {
+    harness = await kind.open();
+    ends = [];
+  });
+  afterEach(async () => {
+    for (const end of ends.reverse()) await end();
+    await harness.close();
+  });
+
+  async function startMaster(id: string): Promise<RunningMaster> {
+    const store = await harness.another();
+    const log = createWatchedLog();
+    const leading = createWatch<boolean>();
+    const abort = new AbortController();
+    const ended = runMaster(
+      {
+        store,
+        clock: systemClock,
+        log,
+        masterId: masterIdOf(id),
+        settings: MASTER_SETTINGS_DEFAULT,
+        onLeading: (isLeading) => {
+          leading.push(isLeading);
+        },
+      },
+      abort.signal,
+    );
+    const stop = async (): Promise<void> => {
+      abort.abort();
+      await ended;
+      await store.close();
+    };
+    ends.push(stop);
+    return { log, leading, stop };
+  }
+
+  async function startAgent(id: string): Promise<ScriptedAgent> {
+    const agent = startScriptedAgent(await harness.another(), id);
+    ends.push(() => agent.stop());
+    await agent.received('AgentRegistered');
+    return agent;
+  }
+
+  async function startFramework(name: string): Promise<ScriptedFramework> {
+    const framework = await startScriptedFramework(await harness.another(), { name });
+    ends.push(() => framework.stop());
+    await framework.called('registered');
+    return framework;
+  }
+
+  /** Ids of the tasks in the history; it is written with the commit that the acknowledgement makes. */
+  async function historyOf(): Promise<string[]> {
+    const tasks = await harness.history();
+    return tasks.map((task) => (JSON.parse(task) as { taskId: string }).taskId);
+  }
+
+  test('takes a task from its offer to its history', async () => {
+    await startMaster('m1');
+    const agent = await startAgent('a1');
+    const framework = await startFramework('shop');
+    const { frameworkId } = framework.driver;
+
+    const offer = await framework.offered();
+    framework.driver.launchTasks(offer.offerId, [taskInfo('t1')]);
+    const { task, frameworkName } = await agent.received('RunTask');
+    expect([task.taskId, frameworkName]).toEqual(['t1', 'shop']);
+
+    agent.say(frameworkId, 't1', 'TASK_RUNNING');
+    await framework.updated('t1', 'TASK_RUNNING');
+    agent.say(frameworkId, 't1', 'TASK_FINISHED');
+    await framework.updated('t1', 'TASK_FINISHED');
+    await agent.received(
+      'StatusUpdateAcknowledgement',
+      ({ updateId }) => updateId === 't1.TASK_FINISHED',
+    );
+    expect(await historyOf()).toEqual(['t1']);
+    expect((await harness.store.loadSnapshot()).registry.tasks.size).toBe(0);
+  });
+
+  test('skips what it cannot read, counts it, and goes on', async () => {
+    const master = await startMaster('m1');
+    await master.leading.first(Boolean);
+    const session = sessionOf('s1');
+    const bad = [
+      'not json',
+      '[{"type":"Nonsense"},{"type":"ReviveOffers","frameworkId":7},42,null]',
+      `["${'x'.repeat(ENTRY_MAX_BYTES)}"]`,
+    ];
+    for (const [index, messages] of bad.entries()) {
+      await harness.store.append({ client: 'agent:bad', session, sequence: index + 1, messages });
+    }
+    await startAgent('a1');
+    const lines = await master.log.lines.count(6, ({ event }) => event === 'inbox.bad-message');
+    expect(lines.map(({ fields }) => fields['code'])).toEqual([
+      'not-json',
+      'unknown-type',
+      'invalid',
+      'invalid',
+      'invalid',
+      'too-large',
+    ]);
+  });
+
+  test('does not act on a session that is not registered', async () => {
+    await startMaster('m1');
+    await startAgent('a1');
+    const framework = await startFramework('shop');
+    const { frameworkId } = framework.driver;
+    await harness.store.append({
+      client: `framework:${frameworkId}`,
+      session: sessionOf('s9'),
+      sequence: 1,
+      messages: JSON.stringify([{ type: 'UnregisterFramework', frameworkId }]),
+    });
+    const agent = await startAgent('a2');
+    await framework.offered((offer) => offer.agentId === agent.agentId);
+    expect((await harness.store.loadSnapshot()).registry.frameworks.size).toBe(1);
+  });
+
+  test('that stops gives its place to the next, whose offers are the same', async () => {
+    const first = await startMaster('m1');
+    await first.leading.first(Boolean);
+    const agent = await startAgent('a1');
+    const framework = await startFramework('shop');
+    const offer = await framework.offered();
+    const second = await startMaster('m2');
+    await second.log.lines.first(({ event }) => event === 'master.standby');
+
+    await first.stop();
+    await second.leading.first(Boolean);
+    framework.driver.launchTasks(offer.offerId, [taskInfo('t1')]);
+    await agent.received('RunTask');
+    expect(framework.callbacks.seen.map(({ name }) => name)).not.toContain('offerRescinded');
+    expect(await harness.store.leader()).toMatchObject({ masterId: 'm2', epoch: 2 });
+  });
+
+  test('that another has deposed writes nothing more', async () => {
+    const master = await startMaster('m1');
+    await startAgent('a1');
+    const thief = await steal(harness);
+    const before = await harness.store.loadSnapshot();
+
+    await harness.store.append({
+      client: 'agent:a2',
+      session: sessionOf('s1'),
+      sequence: 1,
+      messages: '[]',
+    });
+    await master.leading.first((isLeading) => !isLeading);
+    expect(await harness.store.loadSnapshot()).toEqual(before);
+    expect(await harness.store.leader()).toMatchObject(thief);
+  });
+
+  test('that was deposed leads again when the other is gone, and has lost nothing', async () => {
+    const master = await startMaster('m1');
+    const agent = await startAgent('a1');
+    const framework = await startFramework('shop');
+    const offer = await framework.offered();
+    const thief = await steal(harness);
+    await master.leading.first((isLeading) => !isLeading);
+
+    framework.driver.launchTasks(offer.offerId, [taskInfo('t1')]);
+    await harness.store.releaseLease(thief);
+    await agent.received('RunTask');
+    expect(agent.countOf('RunTask')).toBe(1);
+  });
+
+  test('answers what was said while nobody led', async () => {
+    const agent = startScriptedAgent(await harness.another(), 'a1');
+    ends.push(() => agent.stop());
+    await agent.mailbox.flushed();
+    await startMaster('m1');
+    await expect(agent.received('AgentRegistered')).resolves.toBeDefined();
+  });
+
+  test('shuts a framework’s tasks down when it stops', async () => {
+    await startMaster('m1');
+    const agent = await startAgent('a1');
+    const framework = await startFramework('shop');
+    framework.driver.launchTasks((await framework.offered()).offerId, [taskInfo('t1')]);
+    await agent.received('RunTask');
+    await framework.driver.stop();
+    const { frameworkId } = framework.driver;
+    expect(await agent.received('ShutdownFramework')).toMatchObject({ frameworkId });
+  });
+});
+
+/** Takes the leadership from whoever has it, as a master does whose rival has been paused for too long. */
+async function steal({
+  store,
+  expireLease,
+}: StoreHarness): Promise<NonNullable<Awaited<ReturnType<Store['acquireLease']>>>> {
+  await expireLease();
+  const lease = await store.acquireLease(masterIdOf('thief'), 60_000);
+  if (!lease) throw new Error('somebody was faster');
+  return lease;
+}
