@@ -69,7 +69,7 @@ async function recoverTask(
     tell({ type: 'unit.started', key });
     runner.release(entry);
     const { result, certificate } = checkpoint.ended;
-    const output = await readOutputEnd(checkpoint.sandbox);
+    const output = readOutputEnd(checkpoint.sandbox);
     tell({
       type: 'unit.ended',
       key,

@@ -4,8 +4,9 @@
  * They stay after the task for `kaon logs`, and are removed by age and number.
  */
 import { execFile } from 'node:child_process';
-import { chown, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { closeSync, fstatSync, mkdirSync, openSync, readSync } from 'node:fs';
+import { chown, readdir, rm, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import type { Log } from '../io/log.ts';
 import { codeOf, KaonError } from '../protocol/errors.ts';
@@ -34,9 +35,8 @@ export function sandboxPath(directory: string, name: SandboxName): string {
  */
 export async function prepareSandbox(sandbox: string, user: string | undefined): Promise<string> {
   const work = join(sandbox, 'work');
-  // One by one, because Node's recursive mkdir says ENOENT where the disk has no inode left.
-  const parents = [join(sandbox, '..', '..', '..'), join(sandbox, '..', '..'), join(sandbox, '..')];
-  for (const path of [...parents, sandbox, work]) await makeDirectory(path);
+  makeDirectory(sandbox);
+  makeDirectory(work);
   if (user !== undefined) {
     const { uid, gid } = await lookUpUser(user);
     await chown(work, uid, gid);
@@ -44,11 +44,15 @@ export async function prepareSandbox(sandbox: string, user: string | undefined):
   return work;
 }
 
-async function makeDirectory(path: string): Promise<void> {
+/** Level by level, because Node's recursive mkdir says ENOENT where the disk has no inode left. */
+function makeDirectory(path: string): void {
   try {
-    await mkdir(path, { mode: 0o755 });
+    mkdirSync(path, { mode: 0o755 });
   } catch (error) {
-    if (codeOf(error) !== 'EEXIST') throw error;
+    if (codeOf(error) === 'EEXIST') return;
+    if (codeOf(error) !== 'ENOENT') throw error;
+    makeDirectory(dirname(path));
+    mkdirSync(path, { mode: 0o755 });
   }
 }
 
@@ -80,11 +84,9 @@ export interface OutputEnd {
 }
 
 /** Measures the output of a task that has ended, and reads its last bytes; missing files are empty. */
-export async function readOutputEnd(sandbox: string): Promise<OutputEnd> {
-  const [stdout, stderr] = await Promise.all([
-    readTail(join(sandbox, 'stdout')),
-    readTail(join(sandbox, 'stderr')),
-  ]);
+export function readOutputEnd(sandbox: string): OutputEnd {
+  const stdout = readTail(join(sandbox, 'stdout'));
+  const stderr = readTail(join(sandbox, 'stderr'));
   return {
     stdoutBytes: stdout.bytes,
     stderrBytes: stderr.bytes,
@@ -93,22 +95,23 @@ export async function readOutputEnd(sandbox: string): Promise<OutputEnd> {
   };
 }
 
-async function readTail(path: string): Promise<{ bytes: number; tail: string }> {
-  let file;
+function readTail(path: string): { bytes: number; tail: string } {
+  let file: number;
   try {
-    file = await open(path, 'r');
+    file = openSync(path, 'r');
   } catch (error) {
     if (codeOf(error) === 'ENOENT') return { bytes: 0, tail: '' }; // The command was never executed.
     throw error;
   }
   try {
-    const { size } = await file.stat();
+    const { size } = fstatSync(file);
     const length = Math.min(size, TAIL_MAX_BYTES);
     if (length === 0) return { bytes: 0, tail: '' };
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, size - length);
-    return { bytes: size, tail: buffer.subarray(0, bytesRead).toString('utf8') };
+    const buffer = Buffer.alloc(length);
+    const read = readSync(file, buffer, 0, length, size - length);
+    return { bytes: size, tail: buffer.subarray(0, read).toString('utf8') };
   } finally {
-    await file.close();
+    closeSync(file);
   }
 }
 

@@ -3,11 +3,12 @@
  * checkpoint, unit, process; then end read, end checkpointed, unit released, core told.
  */
 import { isAbsolute, join } from 'node:path';
+import type { Clock } from '../io/clock.ts';
 import type { Log } from '../io/log.ts';
 import { messageOf } from '../protocol/errors.ts';
 import { formatResources } from '../protocol/resources.ts';
 import type { DeathCertificate, TaskInfo } from '../protocol/task.ts';
-import type { Systemd, UnitStatus } from '../systemd/port.ts';
+import type { StartResult, Systemd, UnitStatus } from '../systemd/port.ts';
 import type { UnitSpec } from '../systemd/properties.ts';
 import type { Checkpoints, TaskCheckpoint } from './checkpoint.ts';
 import type { AgentTaskEntry } from './core/state.ts';
@@ -18,11 +19,14 @@ import { prepareSandbox, readOutputEnd, sandboxPath } from './sandbox.ts';
 const MIB = 1024 * 1024;
 /** Processes and threads of one task; far above what a program needs, far below what a fork bomb makes. */
 const TASKS_MAX = 4096;
+/** Pause before a start is looked for again, milliseconds. */
+const START_RETRY_MS = 1000;
 
 /** What a runner works with; `onEvent` gets what becomes of each task. */
 export interface TaskRunnerOptions {
   readonly systemd: Systemd;
   readonly checkpoints: Checkpoints;
+  readonly clock: Clock;
   readonly log: Log;
   /** The agent's own directory; sandboxes are below it. */
   readonly directory: string;
@@ -42,9 +46,7 @@ export class TaskRunner {
 
   /** Prepares and starts a task; `unit.started` or `unit.failed` follows. */
   start(entry: AgentTaskEntry): void {
-    this.#start(entry).catch((error: unknown) =>
-      this.#fail(entry, { message: `systemd did not answer: ${messageOf(error)}` }),
-    );
+    void this.#start(entry);
   }
 
   /**
@@ -82,39 +84,56 @@ export class TaskRunner {
 
   /** The framework knows the end: nothing needs to outlive the agent any more. */
   forget(entry: AgentTaskEntry): void {
-    this.#attempt('checkpoint.remove', entry, () =>
-      this.#options.checkpoints.remove(entry.launchId),
-    );
+    try {
+      this.#options.checkpoints.remove(entry.launchId);
+    } catch (error) {
+      const { unit } = entry;
+      this.#options.log.warn('checkpoint.remove-failed', { unit, error: messageOf(error) });
+    }
   }
 
   async #start(entry: AgentTaskEntry): Promise<void> {
-    const { systemd, checkpoints, log } = this.#options;
+    const { checkpoints, log } = this.#options;
     const sandbox = this.#sandboxOf(entry);
     let workingDirectory: string;
     try {
-      await checkpoints.write(this.#checkpointOf(entry));
+      checkpoints.write(this.#checkpointOf(entry));
       workingDirectory = await prepareSandbox(sandbox, entry.task.command.user);
     } catch (error) {
-      await this.#fail(entry, { message: `its sandbox could not be made: ${messageOf(error)}` });
+      this.#fail(entry, { message: `its sandbox could not be made: ${messageOf(error)}` });
       return;
     }
-    const result = await systemd.startUnit(unitSpec(entry, sandbox, workingDirectory));
+    const result = await this.#startUnit(unitSpec(entry, sandbox, workingDirectory));
     if (result.ok) {
       log.debug('unit.started', { unit: entry.unit });
       this.#options.onEvent({ type: 'unit.started', key: entry.key });
     } else {
-      await this.#fail(entry, { exitStatus: result.status?.exitStatus, message: result.message });
+      this.#fail(entry, { exitStatus: result.status?.exitStatus, message: result.message });
+    }
+  }
+
+  /**
+   * A start whose fate is not known (systemd or its bus did not answer) is no failure: the framework would launch the
+   * task once more beside one that may run. It is looked for by its name, which is this launch's alone.
+   */
+  async #startUnit(spec: UnitSpec): Promise<StartResult> {
+    const { systemd, log, clock } = this.#options;
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        if (attempt > 1 && (await systemd.readUnit(spec.name))) return { ok: true };
+        return await systemd.startUnit(spec);
+      } catch (error) {
+        log.warn('unit.start-unknown', { unit: spec.name, attempt, error: messageOf(error) });
+        await clock.sleep(START_RETRY_MS);
+      }
     }
   }
 
   /** The failure is stored before it is told, as an end is. */
-  async #fail(
-    entry: AgentTaskEntry,
-    failed: { exitStatus?: number | undefined; message: string },
-  ): Promise<void> {
+  #fail(entry: AgentTaskEntry, failed: { exitStatus?: number | undefined; message: string }): void {
     const { log, onEvent } = this.#options;
     log.info('unit.not-started', { unit: entry.unit, ...failed });
-    await this.#write({ ...this.#checkpointOf(entry), failed });
+    this.#write({ ...this.#checkpointOf(entry), failed });
     onEvent({ type: 'unit.failed', key: entry.key, ...failed });
   }
 
@@ -130,10 +149,10 @@ export class TaskRunner {
     const { result } = status;
     const first = certificateOf(status, task);
     // Stored before the unit goes: from then on systemd does not know how the command ended.
-    await this.#write({ ...this.#checkpointOf(entry), ended: { result, certificate: first } });
+    this.#write({ ...this.#checkpointOf(entry), ended: { result, certificate: first } });
     await systemd.releaseUnit(unit);
     // What was left in the cgroup may have written until just now, so the output is measured last.
-    const certificate = { ...first, ...(await readOutputEnd(this.#sandboxOf(entry))) };
+    const certificate = { ...first, ...readOutputEnd(this.#sandboxOf(entry)) };
     onEvent({ type: 'unit.ended', key, ended: { result, certificate } });
   }
 
@@ -141,9 +160,9 @@ export class TaskRunner {
    * A full disk must not keep a task from ending: without its checkpoint the end is still told now, and only an agent
    * that dies before the acknowledgement would not know it.
    */
-  async #write(checkpoint: TaskCheckpoint): Promise<void> {
+  #write(checkpoint: TaskCheckpoint): void {
     try {
-      await this.#options.checkpoints.write(checkpoint);
+      this.#options.checkpoints.write(checkpoint);
     } catch (error) {
       const { unit } = checkpoint;
       this.#options.log.warn('checkpoint.write-failed', { unit, error: messageOf(error) });
@@ -176,9 +195,9 @@ export class TaskRunner {
   }
 }
 
-/** Every end leads to one of these: `exited` (see the unit's properties), or a failure that systemd decided on. */
-function hasEnded({ activeState, subState }: UnitStatus): boolean {
-  return subState === 'exited' || activeState === 'failed' || activeState === 'inactive';
+/** The main process has ended, or systemd has given the unit up. What else is in its cgroup ends with the release. */
+function hasEnded({ activeState, exitKind }: UnitStatus): boolean {
+  return exitKind !== 'none' || activeState === 'failed' || activeState === 'inactive';
 }
 
 function certificateOf(status: UnitStatus, task: TaskInfo): DeathCertificate {

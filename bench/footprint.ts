@@ -17,7 +17,9 @@ export async function run(): Promise<BenchResult> {
     const nodeMs = repeat(STARTS, () => execFileSync(process.execPath, ['-e', '0']));
     const environment = { ...process.env, KAON_REDIS: cluster.redis };
     const runMs = repeat(RUNS, () => {
-      const { status } = spawnSync(process.execPath, [KAON, 'run', '--', 'true'], { env: environment });
+      const { status } = spawnSync(process.execPath, [KAON, 'run', '--', 'true'], {
+        env: environment,
+      });
       if (status !== 0) throw new Error(`kaon run -- true ended with ${String(status)}`);
     });
     await new Promise((resolve) => setTimeout(resolve, IDLE_MS));
@@ -25,12 +27,23 @@ export async function run(): Promise<BenchResult> {
     const [agent = 0] = cluster.daemons('agent');
     return {
       name: 'footprint',
-      about: 'Resident memory of an idle master and agent, and wall time of commands from a shell on an idle cluster.',
+      about:
+        'Resident memory of an idle master and agent, and wall time of commands from a shell on an idle cluster.',
       figures: [
-        { name: 'master, resident', value: residentMbOf(master), unit: 'MB', mark: { atMost: 100 } },
+        {
+          name: 'master, resident',
+          value: residentMbOf(master),
+          unit: 'MB',
+          mark: { atMost: 100 },
+        },
         { name: 'agent, resident', value: residentMbOf(agent), unit: 'MB', mark: { atMost: 100 } },
         { name: 'node -e 0, p50', value: median(nodeMs), unit: 'ms' },
-        { name: 'kaon --version, p50', value: median(versionMs), unit: 'ms', mark: { atMost: 150 } },
+        {
+          name: 'kaon --version, p50',
+          value: median(versionMs),
+          unit: 'ms',
+          mark: { atMost: 150 },
+        },
         { name: 'kaon run -- true, p50', value: median(runMs), unit: 'ms', mark: { atMost: 300 } },
         { name: 'kaon run -- true, p90', value: percentile(runMs, 0.9), unit: 'ms' },
       ],

@@ -24,18 +24,31 @@ export interface ClientSession {
   cursor: StreamId;
   /** Not yet encoded. */
   outbox: Message[];
-  /** Encoded and not yet known to be appended, oldest first; only the first is on its way. */
+  /** Encoded and not yet known to be appended, oldest first; only the first is ever on its way. */
   entries: string[];
+  /** An append has been sent and not answered. */
+  isAppending: boolean;
+  /** A new session must begin as soon as it is. */
+  isReopenDue: boolean;
 }
 
 /** @returns a session that has not been opened: it has nothing to send */
 export function createSession(id: SessionId): ClientSession {
-  return { id, openedAtMs: 0, sequence: 0, cursor: START, outbox: [], entries: [] };
+  return {
+    id,
+    openedAtMs: 0,
+    sequence: 0,
+    cursor: START,
+    outbox: [],
+    entries: [],
+    isAppending: false,
+    isReopenDue: false,
+  };
 }
 
 /**
- * Begins a new session: the registration first, then whatever was not known to be appended in the old one, because an
- * entry of the old session that is still on its way never will be.
+ * Begins a new session: the registration first, then whatever was not appended in the old one. No append may be on its
+ * way: whether it was executed is not known, and its messages would perhaps be acted on twice.
  */
 export function openSession(
   session: ClientSession,
@@ -49,9 +62,10 @@ export function openSession(
   session.cursor = START;
   session.outbox = [...next.registration, ...waiting, ...session.outbox];
   session.entries = [];
+  session.isReopenDue = false;
 }
 
-/** @returns the entry to append now; the same one until it is answered; undefined if there is nothing to send */
+/** @returns the entry to append now, the same one until it is appended; undefined if there is nothing to send */
 export function nextAppend(
   session: ClientSession,
 ): { readonly sequence: number; readonly messages: string } | undefined {
@@ -60,25 +74,26 @@ export function nextAppend(
     session.outbox = [];
   }
   const [messages] = session.entries;
+  session.isAppending = messages !== undefined;
   return messages === undefined ? undefined : { sequence: session.sequence + 1, messages };
 }
 
 /**
- * Takes the store's answer to the append of session `id`.
+ * Takes the store's answer to the append that is on its way.
  *
  * @returns `next`: go on with the next entry; `reopen`: open a new session; `wait`: try again later
  */
 export function appendAnswered(
   session: ClientSession,
-  id: SessionId,
   result: AppendResult,
 ): 'next' | 'reopen' | 'wait' {
-  if (id !== session.id) return 'next'; // Reopened meanwhile; the new session has taken the entries over.
-  if (result === 'gap') return 'reopen';
-  if (result === 'full') return 'wait';
-  session.sequence += 1;
-  session.entries.shift();
-  return 'next';
+  session.isAppending = false;
+  if (result === 'appended' || result === 'duplicate') {
+    session.sequence += 1;
+    session.entries.shift();
+  }
+  if (result === 'gap' || session.isReopenDue) return 'reopen';
+  return result === 'full' ? 'wait' : 'next';
 }
 
 /** What was read, decoded. */
@@ -125,8 +140,14 @@ export function heartbeatAnswered(
   nowMs: number,
 ): 'ok' | 'reopen' | 'moved' {
   if (sent.id !== session.id || result === 'ok') return 'ok';
+  const wasRegistered = sent.cursor !== START;
+  const isRegistered = session.cursor !== START;
+  // An answer from before the registration, which has arrived after it.
+  if (isRegistered && !wasRegistered) return 'ok';
   // A registration that is still on its way looks the same: first there is nothing, or the session before this one.
   if (nowMs - session.openedAtMs < REGISTER_RETRY_MS) return 'ok';
-  // Only a session that was registered when it asked can have been replaced: what was read tells that it was.
-  return result === 'moved' && sent.cursor !== START ? 'moved' : 'reopen';
+  if (result === 'moved' && wasRegistered) return 'moved';
+  if (!session.isAppending) return 'reopen';
+  session.isReopenDue = true;
+  return 'ok';
 }

@@ -94,7 +94,9 @@ async function releaseQuietly(
   const release = store.releaseLease(lease).catch((error: unknown) => {
     log.warn('master.lease.release-failed', { epoch: lease.epoch, error: messageOf(error) });
   });
-  await Promise.race([release, clock.sleep(1000)]);
+  const released = new AbortController();
+  await Promise.race([release, clock.sleep(1000, released.signal)]);
+  released.abort();
 }
 
 /** One term as the leader: its state, its clock, and its place in the inbox. */

@@ -78,7 +78,6 @@ const SIGNATURES = {
   StandardErrorFileToAppend: 's',
   StandardInput: 's',
   StandardOutputFileToAppend: 's',
-  SuccessExitStatus: '(aiai)',
   SyslogIdentifier: 's',
   TasksAccounting: 'b',
   TasksMax: 't',
@@ -103,17 +102,9 @@ const CPU_MILLIS_MIN = 10;
 /** syslog(3) `LOG_NOTICE`: keeps PID 1's own "Started ..." lines about each task out of the journal. */
 const LOG_NOTICE = 5;
 
-/**
- * systemd.exec(5), "Process Exit Codes": what systemd's own child exits with when it fails before exec. These are not
- * successes, so that a start that failed is a failed start job; a command that itself exits so leaves a failed unit.
- */
+/** systemd.exec(5), "Process Exit Codes": what systemd's own child exits with when it fails before exec. */
 const EXEC_FAILURE_MIN = 200;
 const EXEC_FAILURE_MAX = 243;
-
-/** Every other way to end leads to active(exited), where the unit stays loaded until it is released. */
-const SUCCESS_CODES = range(0, 255).filter((code) => !isExecFailure(code));
-/** 32 and 33 belong to the C library; systemd refuses them. */
-const SUCCESS_SIGNALS = range(1, 64).filter((signal) => signal !== 32 && signal !== 33);
 
 /** Whether an exit code is one that systemd's child uses for a failure before exec. */
 export function isExecFailure(code: number): boolean {
@@ -121,15 +112,15 @@ export function isExecFailure(code: number): boolean {
 }
 
 /**
- * The transient units of a task: its service, and a slice for it alone inside `spec.slice`, which carries the limits too.
- * The slice is where they are measured: its cgroup stays until the release, so that peak memory, OOM kills, CPU and
- * throttled time can be read after any kind of end. (systemd removes the cgroup of a service when its last process
- * ends, also of one that remains "after exit".)
+ * The transient units of a task: its service, and a slice for it alone inside `spec.slice`, which carries the limits. The
+ * cgroup of the slice stays until the release, so that peak memory, OOM kills, CPU and throttled time can be read after
+ * any kind of end. (systemd removes the cgroup of a service when its last process ends, also of one that remains
+ * "after exit".) The service must not have limits that would act first: what they do is counted where they are.
  */
 export function transientUnit(spec: UnitSpec, cgroupVersion: 'v1' | 'v2'): TransientUnit {
   const limits = limitProperties(spec);
   const slice = taskSliceName(spec.slice, spec.name);
-  const own = cgroupVersion === 'v1' ? withoutMemory(limits) : limits;
+  const own = cgroupVersion === 'v1' ? UNACCOUNTED : limits.filter(countsBelow);
   return {
     name: spec.name,
     properties: [...serviceProperties(spec), ...own, property('Slice', slice)],
@@ -139,11 +130,13 @@ export function transientUnit(spec: UnitSpec, cgroupVersion: 'v1' | 'v2'): Trans
 
 /**
  * On v1 the service must get no directory in the memory hierarchy: its processes are then charged to the slice itself,
- * and so are the OOM kills, which v1 counts only where they happen. On v2 a slice counts all that is below it.
+ * and so are the OOM kills, which v1 counts only where they happen.
  */
-function withoutMemory(limits: readonly UnitProperty[]): UnitProperty[] {
-  const others = limits.filter(({ name }) => !name.startsWith('Memory'));
-  return [...others, property('MemoryAccounting', false)];
+const UNACCOUNTED = [property('MemoryAccounting', false), property('TasksAccounting', false)];
+
+/** On v2 memory events of a cgroup are counted in all above it, and `OOMPolicy=` needs them on the service. */
+function countsBelow({ name }: UnitProperty): boolean {
+  return name.startsWith('Memory') || name === 'TasksMax';
 }
 
 /**
@@ -196,7 +189,6 @@ function serviceProperties(spec: UnitSpec): UnitProperty[] {
     property('Type', 'exec'),
     execStart(spec.argv),
     property('RemainAfterExit', true),
-    property('SuccessExitStatus', [SUCCESS_CODES, SUCCESS_SIGNALS]),
     property('CollectMode', 'inactive'),
     property('DefaultDependencies', false),
     property('KillMode', 'control-group'),
@@ -235,8 +227,4 @@ function execStart(argv: readonly string[]): UnitProperty {
 
 function property(name: PropertyName, value: unknown): UnitProperty {
   return { name, signature: SIGNATURES[name], value };
-}
-
-function range(first: number, last: number): number[] {
-  return Array.from({ length: last - first + 1 }, (_, index) => first + index);
 }

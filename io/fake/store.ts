@@ -17,6 +17,9 @@ import type {
 } from '../store.ts';
 import type { RedisModel } from './model.ts';
 
+/** What ioredis says of a connection that its owner has closed. */
+const CLOSED = 'Connection is closed.';
+
 /** One connection to a `RedisModel`; several may share a model, as processes share a server. */
 export class FakeStore implements Store {
   readonly #model: RedisModel;
@@ -132,22 +135,26 @@ export class FakeStore implements Store {
     for (const wake of [...this.#waiting]) wake();
   }
 
-  /** Reads until there is something, `blockMs` have passed, or the store is closed. */
+  /** Reads until there is something or `blockMs` have passed; a closed store's reads fail, as the real one's do. */
   async #block<T>(read: () => T[], blockMs: number): Promise<T[]> {
+    if (this.#closed) throw new Error(CLOSED);
     const found = read();
-    if (found.length > 0 || blockMs <= 0 || this.#closed) return found;
-    return new Promise((resolve) => {
-      const finish = (result: T[]): void => {
+    if (found.length > 0 || blockMs <= 0) return found;
+    return new Promise((resolve, reject) => {
+      const end = (): void => {
         clearTimeout(timer);
         this.#waiting.delete(look);
-        resolve(result);
       };
       const look = (): void => {
-        const result = read();
-        if (result.length > 0 || this.#closed) finish(result);
+        const result = this.#closed ? [] : read();
+        if (result.length === 0 && !this.#closed) return;
+        end();
+        if (this.#closed) reject(new Error(CLOSED));
+        else resolve(result);
       };
       const timer = setTimeout(() => {
-        finish([]);
+        end();
+        resolve([]);
       }, blockMs);
       this.#waiting.add(look);
     });

@@ -23,6 +23,8 @@ export interface Running {
   readonly ended: Promise<Ended>;
   /** Resolves once the text has appeared on either stream. */
   seen(text: string): Promise<void>;
+  /** What was printed so far, on both streams. */
+  printed(): string;
 }
 
 export interface ClusterBed {
@@ -56,6 +58,8 @@ export async function startClusterBed(args: readonly string[] = []): Promise<Clu
     rmSync(directory, { recursive: true, force: true });
     throw new Error(`kaon dev ended with ${String(outcome.exitCode)}: ${outcome.stderr}`);
   }
+  const printedInit = /private systemd \(pid (\d+)\)/.exec(dev.printed())?.[1];
+  const init = printedInit === undefined ? undefined : Number(printedInit);
   const redis = `unix://${join(directory, 'redis', 'redis.sock')}`;
   const environment = { KAON_REDIS: redis };
   const start = (...argv: string[]): Running =>
@@ -66,8 +70,8 @@ export async function startClusterBed(args: readonly string[] = []): Promise<Clu
     pid: dev.child.pid ?? 0,
     start,
     kaon: (...argv) => start(...argv).ended,
-    init: () => privateInit(directory) ?? 1,
-    inside: (...argv) => startCommand([...enterArgv(directory), ...argv]).ended,
+    init: () => init ?? 1,
+    inside: (...argv) => startCommand([...enterArgv(init), ...argv]).ended,
     daemons: (kind) => findDaemons(kind, redis),
     stop: async () => {
       dev.child.kill('SIGINT');
@@ -116,7 +120,7 @@ export function startCommand(
       watchers.add(watch);
       watch();
     });
-  return { child, ended, seen };
+  return { child, ended, seen, printed: text };
 }
 
 /** Waits for a fact that has no event; bounded by the test's own timeout. */
@@ -125,25 +129,10 @@ export async function until(holds: () => boolean | Promise<boolean>): Promise<vo
 }
 
 /** In front of a command, to run it where the cluster's systemd is. */
-function enterArgv(directory: string): string[] {
-  const init = privateInit(directory);
+function enterArgv(init: number | undefined): string[] {
   return init === undefined
     ? []
     : ['nsenter', '-t', String(init), '-m', '-p', '-u', '-i', '-C', '--'];
-}
-
-/** Process 1 of the private systemd that was booted in this directory, as numbered here. */
-function privateInit(directory: string): number | undefined {
-  for (const pid of pids()) {
-    try {
-      if (readFileSync(`/proc/${String(pid)}/comm`, 'utf8').trim() !== 'systemd') continue;
-      const environment = readFileSync(`/proc/${String(pid)}/environ`, 'utf8');
-      if (environment.includes(directory)) return pid;
-    } catch {
-      continue; // It ended between two looks.
-    }
-  }
-  return undefined;
 }
 
 function findDaemons(kind: string, redis: string): number[] {

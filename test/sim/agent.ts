@@ -217,7 +217,8 @@ export class SimAgent {
 
   #look(unit: string): void {
     for (const entry of this.state.tasks.values()) {
-      if (entry.unit === unit && entry.started && !isTerminal(entry.state)) this.#runner.look(entry);
+      if (entry.unit === unit && entry.started && !isTerminal(entry.state))
+        this.#runner.look(entry);
     }
   }
 

@@ -22,7 +22,11 @@ export function checkBooks(state: MasterState): void {
   for (const [id, agent] of state.agents) compare(id, agent);
   for (const [id, framework] of state.frameworks) compare(id, framework);
   const active = [...state.agents.values()].filter(({ record }) => record.state === 'active');
-  compareSum('the total', state.total, sumResources(active.map(({ record }) => record.info.resources)));
+  compareSum(
+    'the total',
+    state.total,
+    sumResources(active.map(({ record }) => record.info.resources)),
+  );
 }
 
 function newSums(): Map<string, Resources> {
@@ -38,5 +42,7 @@ function compareSum(what: string, kept: Resources, counted: Resources = NO_RESOU
   const [inBooks, inRecords] = [kept, counted].map(
     ({ cpuMillis, memMib }) => `${cpuMillis} millis ${memMib} MiB`,
   );
-  throw new Violation(`the leader's books are wrong: ${what} ${inBooks}, its records say ${inRecords}`);
+  throw new Violation(
+    `the leader's books are wrong: ${what} ${inBooks}, its records say ${inRecords}`,
+  );
 }

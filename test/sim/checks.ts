@@ -66,7 +66,7 @@ export class Checks implements RedisObserver, ProcessObserver, FrameworkObserver
   }
 
   leaseHeld(lease: Lease, leaseMs: number): void {
-    const { nowMs } = this.#world;
+    const nowMs = Math.floor(this.#world.nowMs);
     const held = this.#lease;
     const isOther = held !== undefined && !isSameLease(held.lease, lease);
     if (isOther && held.untilMs > nowMs) {
@@ -81,7 +81,11 @@ export class Checks implements RedisObserver, ProcessObserver, FrameworkObserver
     if (this.#lease && isSameLease(this.#lease.lease, lease)) this.#lease = undefined;
   }
 
-  committed(commit: Commit, result: CommitResult, numbers: { before: number; after: number }): void {
+  committed(
+    commit: Commit,
+    result: CommitResult,
+    numbers: { before: number; after: number },
+  ): void {
     const { before, after } = numbers;
     if (!result.ok || after === before) {
       if (after !== before) this.#fail(`commit ${commit.number} was refused and changed something`);
@@ -93,8 +97,9 @@ export class Checks implements RedisObserver, ProcessObserver, FrameworkObserver
     const isLeader =
       this.#lease !== undefined &&
       isSameLease(this.#lease.lease, commit.lease) &&
-      this.#lease.untilMs > this.#world.nowMs;
-    if (!isLeader) this.#fail(`commit ${commit.number} of ${commit.lease.masterId}, which does not lead`);
+      this.#lease.untilMs > Math.floor(this.#world.nowMs);
+    if (!isLeader)
+      this.#fail(`commit ${commit.number} of ${commit.lease.masterId}, which does not lead`);
     const cursor = Number(commit.cursor.split('-')[1]);
     if (cursor < this.#cursor) this.#fail(`the cursor went back to ${commit.cursor}`);
     this.#cursor = cursor;
@@ -127,7 +132,8 @@ export class Checks implements RedisObserver, ProcessObserver, FrameworkObserver
       this.tasks.delete(key);
       return;
     }
-    if (!this.tasks.has(key) && this.accepted.has(key)) this.#fail(`task ${key} came back after its end`);
+    if (!this.tasks.has(key) && this.accepted.has(key))
+      this.#fail(`task ${key} came back after its end`);
     this.accepted.add(key);
     this.tasks.set(key, JSON.parse(value) as TaskRecord);
   }
@@ -145,7 +151,7 @@ export class Checks implements RedisObserver, ProcessObserver, FrameworkObserver
   #checkPromises(node: string): void {
     const offered = this.#offeredOn(node);
     const tasks = [...this.tasks.values()].filter(
-      (task) => task.agentId === (node as string) && !isTerminal(task.state),
+      (task) => task.agentId === (node) && !isTerminal(task.state),
     );
     this.#checkFits(node, addResources(offered, sum(tasks)), 'offers and tasks of the registry');
     const running = sum(this.runningOn(node).map(({ task }) => task));
@@ -153,13 +159,15 @@ export class Checks implements RedisObserver, ProcessObserver, FrameworkObserver
   }
 
   #offeredOn(node: string): Resources {
-    return sum([...this.offers.values()].filter((offer) => offer.agentId === (node as string)));
+    return sum([...this.offers.values()].filter((offer) => offer.agentId === (node)));
   }
 
   #checkFits(node: string, promised: Resources, what: string): void {
     const has = this.#nodes.get(node) ?? NO_RESOURCES;
     if (!fits(promised, has)) {
-      this.#fail(`${node} is over-committed: ${what} take ${formatResources(promised)} of ${formatResources(has)}`);
+      this.#fail(
+        `${node} is over-committed: ${what} take ${formatResources(promised)} of ${formatResources(has)}`,
+      );
     }
   }
 
@@ -171,7 +179,11 @@ export class Checks implements RedisObserver, ProcessObserver, FrameworkObserver
     this.#processes.set(key, undefined);
     this.#running.get(node)?.set(spec.name, spec);
     const running = sum(this.runningOn(node).map(({ task }) => task));
-    this.#checkFits(node, addResources(running, this.#offeredOn(node)), 'running processes and offers');
+    this.#checkFits(
+      node,
+      addResources(running, this.#offeredOn(node)),
+      'running processes and offers',
+    );
   }
 
   processEnded(node: string, spec: SimUnitSpec, end: SimEnd | 'killed'): void {
@@ -197,7 +209,9 @@ export class Checks implements RedisObserver, ProcessObserver, FrameworkObserver
     // The answer to the kill of a task that has ended, by a scheduler that does not know it yet.
     if (known && reason === 'REASON_TASK_UNKNOWN') return;
     if (known && !(known.state === state && known.updateId === status.updateId)) {
-      this.#fail(`${key} ended twice: ${known.state} ${known.reason ?? ''}, then ${state} ${reason}`);
+      this.#fail(
+        `${key} ended twice: ${known.state} ${known.reason ?? ''}, then ${state} ${reason}`,
+      );
     }
     this.#ends.set(key, status);
     this.#checkTruth(key, status);
@@ -220,7 +234,8 @@ export class Checks implements RedisObserver, ProcessObserver, FrameworkObserver
       if (offer.frameworkId !== frameworkId) {
         this.#fail(`${frameworkId} got ${offer.offerId}, an offer for ${offer.frameworkId}`);
       }
-      if (!this.#usedOfferIds.has(offer.offerId)) this.#fail(`${offer.offerId} was never committed`);
+      if (!this.#usedOfferIds.has(offer.offerId))
+        this.#fail(`${offer.offerId} was never committed`);
     }
     this.onOffers(frameworkId, offers);
   }

@@ -104,8 +104,8 @@ export class SimClient {
     this.#commands.call(
       () => redis.append({ client, session, ...next }),
       (result) => {
-        const then = appendAnswered(this.#session, session, result);
-        if (then === 'reopen') this.#open('the store has a gap');
+        const then = appendAnswered(this.#session, result);
+        if (then === 'reopen') this.#open(`append answered ${result}`);
         process.after(then === 'wait' ? RETRY_MS : 0, () => {
           this.#append();
         });
@@ -145,7 +145,12 @@ export class SimClient {
         () => redis.heartbeat(client, id, cursor),
         (result) => {
           if (this.#stopped || this.#isLeaving) return;
-          const then = heartbeatAnswered(this.#session, { id, cursor }, result, network.world.nowMs);
+          const then = heartbeatAnswered(
+            this.#session,
+            { id, cursor },
+            result,
+            network.world.nowMs,
+          );
           if (then === 'moved') {
             network.world.log(process.name, `session ${id} has moved`);
             this.stop();

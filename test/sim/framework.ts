@@ -110,7 +110,7 @@ export class SimFramework {
       this.#identities += 1;
       this.frameworkId = `${this.name}_${this.#identities}` as FrameworkId;
     }
-    this.#restart(random.int(10, 4000));
+    this.#restart(random.int(50, 4000));
   }
 
   #restart(downMs: number): void {
@@ -240,7 +240,8 @@ export class FrameworkRun {
   }
 
   #accept(offer: Offer): void {
-    if (!this.#held.has(offer.offerId) && !this.#random.chance(this.#options.character.nonsense)) return;
+    if (!this.#held.has(offer.offerId) && !this.#random.chance(this.#options.character.nonsense))
+      return;
     const offers = [offer, ...this.#othersOf(offer)];
     for (const { offerId } of offers) this.#held.delete(offerId);
     const offered = offers.reduce((sum, each) => sum + each.resources.cpuMillis, 0);
@@ -298,7 +299,11 @@ export class FrameworkRun {
       });
     };
     if (this.#framework.isDraining) acknowledge();
-    else this.process.after(this.#random.exponential(this.#options.character.acknowledgeMs), acknowledge);
+    else
+      this.process.after(
+        this.#random.exponential(this.#options.character.acknowledgeMs),
+        acknowledge,
+      );
   }
 
   /** From time to time it does something by itself. */
@@ -352,7 +357,7 @@ export class FrameworkRun {
     this.#options.network.world.log(this.process.name, `-> ${type}`);
     this.#client.sendLast({ type, frameworkId: this.#frameworkId });
     this.process.after(this.#random.int(50, 4000), () => {
-      if (type === 'DeactivateFramework') this.#framework.crash(1);
+      if (type === 'DeactivateFramework') this.#framework.crash(50);
       else this.#framework.left(this.process);
     });
   }

@@ -6,6 +6,9 @@
 import type { Faults } from './faults.ts';
 import type { Process, World } from './world.ts';
 
+/** No process is started again sooner than so long after its death. */
+export const SUCCESSOR_MIN_MS = 50;
+
 interface Call {
   readonly execute: () => unknown;
   readonly reply: (result: unknown) => void;
@@ -120,9 +123,12 @@ export class Connection {
     this.#arrivesAtMs = Math.max(this.#arrivesAtMs, world.nowMs + this.#latencyMs());
     const arrivesInMs = this.#arrivesAtMs - world.nowMs;
     world.at(arrivesInMs, () => {
+      if (this.#isBuried) return;
       if (generation === this.#generation) this.#execute(call, generation);
       else if (call.blockMs === undefined && random.chance(faults.lateCall)) {
-        world.at(random.exponential(300), call.execute);
+        world.at(random.exponential(300), () => {
+          if (!this.#isBuried) call.execute();
+        });
       }
     });
     if (random.chance(faults.breakCall)) {
@@ -150,6 +156,14 @@ export class Connection {
         call.reply(result);
       });
     });
+  }
+
+  /**
+   * What a process sent just before it died still arrives, but not after its successor has begun to speak.
+   * That it may is a known hole: a registration of the dead one would then replace that of the living one.
+   */
+  get #isBuried(): boolean {
+    return this.process.diedAtMs + SUCCESSOR_MIN_MS <= this.#network.world.nowMs;
   }
 
   #latencyMs(): number {

@@ -54,16 +54,24 @@ export function createRunner(options: RunnerOptions): SimRunner {
     });
   };
 
+  const release = (entry: AgentTaskEntry, then: () => void): void => {
+    systemd.releaseUnit(entry.unit, () => {
+      answered(then)(undefined);
+    });
+    strike();
+  };
+
   const start = (entry: AgentTaskEntry): void => {
     const { key, frameworkId, task, unit } = entry;
     write(checkpointOf(entry), () => {
       const started = (failure: string | undefined): void => {
         if (failure === undefined) onEvent({ type: 'unit.started', key });
-        else {
-          write({ ...checkpointOf(entry), failed: failure }, () => {
-            onEvent({ type: 'unit.failed', key, message: failure });
+        else
+          release(entry, () => {
+            write({ ...checkpointOf(entry), failed: failure }, () => {
+              onEvent({ type: 'unit.failed', key, message: failure });
+            });
           });
-        }
       };
       systemd.startUnit({ name: unit, frameworkId, task }, answered(started));
       strike();
@@ -84,14 +92,10 @@ export function createRunner(options: RunnerOptions): SimRunner {
         return;
       }
       write({ ...checkpointOf(entry), ended: end }, () => {
-        const released = (): void => {
+        release(entry, () => {
           onEvent({ type: 'unit.ended', key, ended: end });
           done();
-        };
-        systemd.releaseUnit(entry.unit, () => {
-          answered(released)(undefined);
         });
-        strike();
       });
     };
     systemd.readUnit(entry.unit, answered(found));

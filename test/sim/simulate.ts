@@ -88,7 +88,8 @@ class Cluster {
       return new SimNode(name, { ...base, step: seams.agentStep, observer: checks, resources });
     });
     this.#frameworks = names('f', random.int(1, 3)).map(
-      (name) => new SimFramework(name, { ...base, observer: checks, character: drawCharacter(random) }),
+      (name) =>
+        new SimFramework(name, { ...base, observer: checks, character: drawCharacter(random) }),
     );
   }
 
@@ -198,23 +199,31 @@ class Cluster {
         return;
       }
     }
-    throw new Violation(`${HEALING_MS / 1000} s after the last fault: ${left.slice(0, 5).join('; ')}`);
+    throw new Violation(
+      `${HEALING_MS / 1000} s after the last fault: ${left.slice(0, 5).join('; ')}`,
+    );
   }
 
   #leftOver(): string[] {
     const { tasks, offers } = this.#checks;
-    const left = [...tasks.values()].map(({ frameworkId, taskId, state }) => `the registry has ${frameworkId}/${taskId} ${state}`);
+    const left = [...tasks.values()].map(
+      ({ frameworkId, taskId, state }) => `the registry has ${frameworkId}/${taskId} ${state}`,
+    );
     for (const framework of this.#frameworks) {
-      for (const { taskId } of framework.open()) left.push(`${framework.frameworkId} never heard the end of ${taskId}`);
+      for (const { taskId } of framework.open())
+        left.push(`${framework.frameworkId} never heard the end of ${taskId}`);
     }
     for (const node of this.#nodes) {
       if (this.#checks.agentSessions.get(node.name) !== node.agent?.sessionId) {
         left.push(`agent ${node.name} is not registered`);
       }
-      for (const { name } of this.#checks.runningOn(node.name)) left.push(`${node.name} runs ${name}`);
+      for (const { name } of this.#checks.runningOn(node.name))
+        left.push(`${node.name} runs ${name}`);
       for (const name of node.systemd.units.keys()) left.push(`${node.name} has unit ${name}`);
-      for (const name of node.disk.checkpoints.keys()) left.push(`${node.name} has checkpoint ${name}`);
-      for (const key of node.agent?.state.tasks.keys() ?? []) left.push(`agent ${node.name} has ${key}`);
+      for (const name of node.disk.checkpoints.keys())
+        left.push(`${node.name} has checkpoint ${name}`);
+      for (const key of node.agent?.state.tasks.keys() ?? [])
+        left.push(`agent ${node.name} has ${key}`);
     }
     for (const offerId of offers.keys()) left.push(`offer ${offerId} is out`);
     return left;
@@ -227,7 +236,16 @@ class Cluster {
       network: this.#network,
       redis: this.#redis,
       observer: this.#checks,
-      character: { ...drawCharacter(random), statesDemand: false, accept: 0, decline: 0, nonsense: 0, kill: 0, suppress: 0, leave: 0 },
+      character: {
+        ...drawCharacter(random),
+        statesDemand: false,
+        accept: 0,
+        decline: 0,
+        nonsense: 0,
+        kill: 0,
+        suppress: 0,
+        leave: 0,
+      },
     });
     const seen = new Map<string, Resources>();
     this.#checks.onOffers = (frameworkId: FrameworkId, offers) => {

@@ -67,7 +67,8 @@ export class SimSystemd {
       const unit: SimUnit = { spec, state: 'activating', ignoresSigterm: random.chance(0.2) };
       this.units.set(spec.name, unit);
       this.#options.world.at(this.#delayMs(), () => {
-        if (this.units.get(spec.name) === unit && unit.state === 'activating') this.#exec(unit, done);
+        if (this.units.get(spec.name) === unit && unit.state === 'activating')
+          this.#exec(unit, done);
       });
     });
   }
@@ -75,7 +76,9 @@ export class SimSystemd {
   #exec(unit: SimUnit, done: (failure: string | undefined) => void): void {
     const { world, faults, node, observer } = this.#options;
     if (world.random.chance(faults.startFailure)) {
-      this.units.delete(unit.spec.name);
+      // It stays loaded until somebody has read why.
+      unit.state = 'ended';
+      unit.end = { result: 'exit-code', certificate: { exitCode: 203 } };
       done('exit status 203');
       return;
     }

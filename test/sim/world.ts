@@ -103,7 +103,7 @@ function isBefore(a: Action, b: Action): boolean {
 export class Process {
   readonly name: string;
   readonly #world: World;
-  #alive = true;
+  #diedAtMs = Infinity;
   #resumesAtMs = 0;
 
   constructor(world: World, name: string) {
@@ -112,12 +112,17 @@ export class Process {
   }
 
   get isAlive(): boolean {
-    return this.#alive;
+    return this.#diedAtMs === Infinity;
+  }
+
+  /** Infinity while it lives. */
+  get diedAtMs(): number {
+    return this.#diedAtMs;
   }
 
   /** Nothing that it has planned happens any more. */
   kill(): void {
-    this.#alive = false;
+    this.#diedAtMs = Math.min(this.#diedAtMs, this.#world.nowMs);
   }
 
   /** All that it has planned, and all that reaches it, waits. */
@@ -133,7 +138,7 @@ export class Process {
   }
 
   #runNow(run: () => void): void {
-    if (!this.#alive) return;
+    if (!this.isAlive) return;
     const waitMs = this.#resumesAtMs - this.#world.nowMs;
     if (waitMs > 0) {
       this.#world.at(waitMs, () => {

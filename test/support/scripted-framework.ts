@@ -66,6 +66,7 @@ export async function startScriptedFramework(
     },
     called: (name) => callbacks.first((each) => each.name === name),
     stop: async () => {
+      await driver.abort();
       await store.close();
     },
   };

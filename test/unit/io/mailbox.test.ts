@@ -1,0 +1,189 @@
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { RedisModel } from '../../../io/fake/model.ts';
+import { FakeStore } from '../../../io/fake/store.ts';
+import { Mailbox } from '../../../io/mailbox.ts';
+import type { Append, AppendResult } from '../../../io/store.ts';
+import { START } from '../../../io/store.ts';
+import type { SessionId } from '../../../protocol/ids.ts';
+import type { Message } from '../../../protocol/messages.ts';
+import { frameworkIdOf, frameworkInfo, masterIdOf, sessionOf } from '../../support/builders.ts';
+import { createManualClock, type ManualClock } from '../../support/manual-clock.ts';
+import { commitOf } from '../../support/store-harness.ts';
+import { createWatch, createWatchedLog } from '../../support/watch.ts';
+
+const frameworkId = frameworkIdOf('f1');
+const client = 'framework:f1';
+const revive: Message = { type: 'ReviveOffers', frameworkId };
+const suppress: Message = { type: 'SuppressOffers', frameworkId };
+
+/** A store whose next appends end as they are told to; an error means that the reply was lost after the write. */
+class FaultyStore extends FakeStore {
+  readonly faults: (AppendResult | Error)[] = [];
+
+  override async append(append: Append): Promise<AppendResult> {
+    const fault = this.faults.shift();
+    if (typeof fault === 'string') return fault;
+    const result = await super.append(append);
+    if (fault) throw fault;
+    return result;
+  }
+}
+
+let clock: ManualClock;
+let model: RedisModel;
+let store: FaultyStore;
+let log: ReturnType<typeof createWatchedLog>;
+let moved: number;
+const received = { current: createWatch<Message>() };
+let mailbox: Mailbox;
+
+beforeEach(() => {
+  clock = createManualClock();
+  model = new RedisModel(() => clock.monotonicMs());
+  store = new FaultyStore(model);
+  log = createWatchedLog();
+  moved = 0;
+  received.current = createWatch<Message>();
+  mailbox = new Mailbox({
+    store,
+    clock,
+    log,
+    client,
+    register: (session) => [{ type: 'RegisterFramework', framework: frameworkInfo('f1'), session }],
+    onMessages: (messages) => {
+      for (const message of messages) received.current.push(message);
+    },
+    onMoved: () => {
+      moved += 1;
+    },
+  });
+});
+
+afterEach(async () => {
+  mailbox.stop();
+  await store.close();
+  await mailbox.stopped();
+});
+
+/** Types of the messages of each entry of the inbox, by session: `s1 RegisterFramework ReviveOffers`. */
+function inbox(): string[] {
+  const names = new Map<string, string>();
+  return model.readInbox(START, 1000).map(({ session, messages }) => {
+    const name = names.get(session) ?? `s${String(names.size + 1)}`;
+    names.set(session, name);
+    const types = (JSON.parse(messages) as Message[]).map(({ type }) => type);
+    return [name, ...types].join(' ');
+  });
+}
+
+/** As the master does on a registration, and sends these messages. */
+function master(session: SessionId, ...messages: string[]): void {
+  const lease = model.acquireLease(masterIdOf('m1'), 1_000_000_000);
+  if (!lease) throw new Error('somebody else leads');
+  const { commitNumber } = model.loadSnapshot();
+  const sends = messages.map((text) => ({ client, session, messages: text }) as const);
+  model.commit(commitOf(lease, commitNumber + 1, { sessions: [{ client, session }], sends }));
+}
+
+describe('what is sent', () => {
+  test('comes after the registration, and what is sent in one turn is one entry', async () => {
+    mailbox.start();
+    mailbox.send(revive);
+    mailbox.send(suppress, revive);
+    await mailbox.flushed();
+    mailbox.send(suppress);
+    await mailbox.flushed();
+    expect(inbox()).toEqual([
+      's1 RegisterFramework ReviveOffers SuppressOffers ReviveOffers',
+      's1 SuppressOffers',
+    ]);
+  });
+
+  test('arrives once, although the reply was lost', async () => {
+    store.faults.push(new Error('connection lost'));
+    mailbox.start();
+    mailbox.send(revive);
+    await clock.pass(250);
+    expect(inbox()).toEqual(['s1 RegisterFramework ReviveOffers']);
+    expect(log.lines.seen[0]).toMatchObject({
+      event: 'inbox.append-failed',
+      fields: { retryMs: 250 },
+    });
+  });
+
+  test('waits while the inbox is full', async () => {
+    store.faults.push('full', 'full');
+    mailbox.start();
+    await clock.pass(499);
+    expect(inbox()).toEqual([]);
+    await clock.pass(1);
+    expect(inbox()).toEqual(['s1 RegisterFramework']);
+  });
+
+  test('goes into a new session, behind a new registration, if the store has lost the old one', async () => {
+    mailbox.start();
+    await mailbox.flushed();
+    store.faults.push('gap');
+    mailbox.send(revive);
+    await clock.pass(0);
+    expect(inbox()).toEqual(['s1 RegisterFramework', 's2 RegisterFramework ReviveOffers']);
+  });
+
+  test('after the stop is not sent', async () => {
+    mailbox.start();
+    await mailbox.flushed();
+    mailbox.stop();
+    mailbox.send(revive);
+    await mailbox.flushed();
+    expect(inbox()).toEqual(['s1 RegisterFramework']);
+  });
+});
+
+describe('what is received', () => {
+  test('comes in order, and what is no message is left out', async () => {
+    mailbox.start();
+    master(mailbox.session, '[{"type":"Nonsense"}]', JSON.stringify([revive, suppress]));
+    await received.current.count(2);
+    expect(received.current.seen).toEqual([revive, suppress]);
+    expect(log.lines.seen).toMatchObject([
+      { event: 'message.bad', fields: { code: 'unknown-type' } },
+    ]);
+  });
+});
+
+describe('a heartbeat', () => {
+  test('that is answered `ok` changes nothing', async () => {
+    mailbox.start();
+    await mailbox.flushed();
+    master(mailbox.session);
+    await clock.pass(60_000);
+    expect(inbox()).toEqual(['s1 RegisterFramework']);
+  });
+
+  test('that is answered `unknown` makes it register again, in a new session', async () => {
+    mailbox.start();
+    await mailbox.flushed();
+    const before = mailbox.session;
+    await clock.pass(5000);
+    expect(inbox()).toEqual(['s1 RegisterFramework', 's2 RegisterFramework']);
+    expect(mailbox.session).not.toBe(before);
+  });
+
+  test('that is answered `moved` ends it, if it has been registered', async () => {
+    mailbox.start();
+    master(mailbox.session, JSON.stringify([revive]));
+    await received.current.count(1);
+    master(sessionOf('of-another'));
+    await clock.pass(5000);
+    expect(moved).toBe(1);
+    mailbox.send(revive);
+    expect(inbox()).toEqual([]);
+  });
+
+  test('that is answered `moved` before the master has answered makes it register again', async () => {
+    master(sessionOf('of-before'));
+    mailbox.start();
+    await clock.pass(5000);
+    expect([moved, inbox().length]).toEqual([0, 2]);
+  });
+});
