@@ -7,7 +7,6 @@ import type { BenchResult, Figure } from './harness.ts';
 import { calibrate, describeMachine, meetsMark } from './harness.ts';
 
 const BENCHES: Readonly<Record<string, () => Promise<{ run: () => Promise<BenchResult> }>>> = {
-  throughput: () => import('./throughput.ts'),
   launch: () => import('./launch.ts'),
   footprint: () => import('./footprint.ts'),
 };

@@ -26,11 +26,12 @@ export function createManualClock(): ManualClock {
         }
         const wake = (): void => {
           sleepers.delete(sleeper);
+          signal?.removeEventListener('abort', wake);
           resolve();
         };
         const sleeper = { atMs: nowMs + ms, wake };
         sleepers.add(sleeper);
-        signal?.addEventListener('abort', wake, { once: true });
+        signal?.addEventListener('abort', wake);
       }),
     pass: async (ms) => {
       const endMs = nowMs + ms;

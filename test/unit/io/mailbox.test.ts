@@ -177,7 +177,7 @@ describe('a heartbeat', () => {
     await clock.pass(5000);
     expect(moved).toBe(1);
     mailbox.send(revive);
-    expect(inbox()).toEqual([]);
+    expect(inbox()).toEqual(['s1 RegisterFramework']);
   });
 
   test('that is answered `moved` before the master has answered makes it register again', async () => {
