@@ -7,14 +7,28 @@ import type { BenchResult, Figure } from './harness.ts';
 import { calibrate, describeMachine, meetsMark } from './harness.ts';
 
 const BENCHES: Readonly<Record<string, () => Promise<{ run: () => Promise<BenchResult> }>>> = {
+  throughput: () => import('./throughput.ts'),
   launch: () => import('./launch.ts'),
   footprint: () => import('./footprint.ts'),
 };
 
+/** Parts of a benchmark that run in processes of their own: `bench.js --part NAME JSON`. They end by a signal. */
+const PARTS: Readonly<Record<string, (part: never) => Promise<void>>> = {
+  agents: async (part) => (await import('./throughput-agents.ts')).runAgents(part),
+  frameworks: async (part) => (await import('./throughput-frameworks.ts')).runFrameworks(part),
+};
+
 async function main(names: readonly string[]): Promise<number> {
+  const [flag, part = '', json = ''] = names;
+  if (flag === '--part') {
+    await PARTS[part]?.(JSON.parse(json) as never);
+    return 0;
+  }
   const unknown = names.filter((name) => !(name in BENCHES));
   if (unknown.length > 0) {
-    process.stderr.write(`no benchmark ${unknown.join(', ')}; there are ${Object.keys(BENCHES).join(', ')}\n`);
+    process.stderr.write(
+      `no benchmark ${unknown.join(', ')}; there are ${Object.keys(BENCHES).join(', ')}\n`,
+    );
     return 2;
   }
   const chosen = names.length === 0 ? Object.keys(BENCHES) : names;
@@ -43,7 +57,9 @@ ${sections.join('\n')}`;
 }
 
 function describeResult({ name, about, figures, notes }: BenchResult): string {
-  const rows = figures.map((figure) => `| ${figure.name} | ${show(figure)} | ${showMark(figure)} |`);
+  const rows = figures.map(
+    (figure) => `| ${figure.name} | ${show(figure)} | ${showMark(figure)} |`,
+  );
   return `## ${name}
 
 ${about}
@@ -64,7 +80,8 @@ function show({ value, unit }: Figure): string {
 function showMark(figure: Figure): string {
   const { mark } = figure;
   if (mark === undefined) return '';
-  const text = 'atLeast' in mark ? `at least ${String(mark.atLeast)}` : `at most ${String(mark.atMost)}`;
+  const text =
+    'atLeast' in mark ? `at least ${String(mark.atLeast)}` : `at most ${String(mark.atMost)}`;
   return `${text}: ${meetsMark(figure) ? 'met' : '**missed**'}`;
 }
 

@@ -8,6 +8,7 @@ import type { ClientName, Keys } from '../protocol/keys.ts';
 import { keysOf, REGISTRY_NAMES } from '../protocol/keys.ts';
 import { CLIENT_STREAM_MAX_ENTRIES, INBOX_MAX_ENTRIES } from '../protocol/limits.ts';
 import { encodeCommit } from './commit-encoding.ts';
+import { LeaderChanges } from './leader-changes.ts';
 import type { Log } from './log.ts';
 import { connectOrFail, connectRedis } from './redis-connection.ts';
 import { ACQUIRE, APPEND, COMMIT, HEARTBEAT, RELEASE, RENEW } from './scripts.ts';
@@ -64,14 +65,15 @@ export class RedisStore implements Store {
     Record<'append' | 'heartbeat' | 'acquire' | 'renew' | 'release' | 'commit', Script>
   >;
   readonly #readers = new Map<string, Redis>();
-  #subscriber: Redis | undefined;
-  #subscribed: Promise<unknown> | undefined;
+  readonly #leaderChanges: LeaderChanges;
   #closed = false;
 
   constructor(options: RedisStoreOptions) {
     this.#options = options;
     this.keys = keysOf(options.cluster);
     this.redis = connectRedis(options);
+    const subscriber = { ...options, name: `${options.name}-leader` };
+    this.#leaderChanges = new LeaderChanges(subscriber, this.keys.leaderChannel);
     this.#scripts = {
       append: defineScript(this.redis, 'kaonAppend', APPEND, 2),
       heartbeat: defineScript(this.redis, 'kaonHeartbeat', HEARTBEAT, 4),
@@ -154,28 +156,7 @@ export class RedisStore implements Store {
   }
 
   async waitForLeaderChange(timeoutMs: number): Promise<void> {
-    const subscriber = (this.#subscriber ??= connectRedis({
-      ...this.#options,
-      name: `${this.#options.name}-leader`,
-    }));
-    this.#subscribed ??= subscriber.subscribe(this.keys.leaderChannel);
-    try {
-      await this.#subscribed;
-    } catch (error) {
-      this.#subscribed = undefined; // Another attempt may succeed.
-      throw error;
-    }
-    await new Promise<void>((resolve) => {
-      const done = (): void => {
-        clearTimeout(timer);
-        subscriber.off('message', done);
-        subscriber.off('end', done);
-        resolve();
-      };
-      const timer = setTimeout(done, timeoutMs);
-      subscriber.on('message', done);
-      subscriber.on('end', done);
-    });
+    await this.#leaderChanges.wait(timeoutMs);
   }
 
   async loadSnapshot(): Promise<Snapshot> {
@@ -297,9 +278,11 @@ export class RedisStore implements Store {
   }
 
   close(): Promise<void> {
+    // A second `disconnect` of ioredis would keep the process alive for two seconds.
+    if (this.#closed) return Promise.resolve();
     this.#closed = true;
     for (const reader of this.#readers.values()) reader.disconnect();
-    this.#subscriber?.disconnect();
+    this.#leaderChanges.close();
     this.redis.disconnect();
     return Promise.resolve();
   }

@@ -68,6 +68,8 @@ export async function runMaster(
       leadership.stop();
     };
     signal.addEventListener('abort', stop);
+    // Aborted while the lease was on its way: the event has been, and would never stop this term.
+    if (signal.aborted) stop();
     const keeping = keepLease(leaseOptions, lease, leadership.signal, (storeMs, sentAtMs) => {
       leadership.setTime(storeMs, sentAtMs);
     }).finally(stop);

@@ -40,7 +40,8 @@ export function whyWaiting(
   if (roomy.length > 0)
     return `${asked} are free on ${roomy[0]?.hostname ?? ''}; waiting for its offer`;
   const freest = largestOf(largeEnough, (agent) => agent.free);
-  return `${asked} are not free on any of ${countOf(largeEnough)}: most is free on ${freest.hostname}, ${formatResources(freest.free)} of ${formatResources(freest.total)}`;
+  const where = largeEnough.length === 1 ? 'the one agent' : `any of ${countOf(largeEnough)}`;
+  return `${asked} are not free on ${where}: most is free on ${freest.hostname}, ${formatResources(freest.free)} of ${formatResources(freest.total)}`;
 }
 
 function countOf(agents: readonly AgentRoom[]): string {

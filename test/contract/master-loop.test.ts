@@ -171,6 +171,12 @@ describe.each(KINDS)('a master on %s', (_name, kind) => {
     expect(await harness.store.leader()).toMatchObject({ masterId: 'm2', epoch: 2 });
   });
 
+  test('that is stopped while it takes the lease does not stay the leader', async () => {
+    const master = await startMaster('m1');
+    await master.stop();
+    expect(await harness.store.leader()).toBeUndefined();
+  });
+
   test('that another has deposed writes nothing more', async () => {
     const master = await startMaster('m1');
     await startAgent('a1');

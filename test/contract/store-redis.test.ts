@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { createLog, silentLog } from '../../io/log.ts';
 import { openRedisStore, type RedisStore } from '../../io/redis-store.ts';
 import { START } from '../../io/store.ts';
-import { KaonError } from '../../protocol/errors.ts';
+import type { KaonError } from '../../protocol/errors.ts';
 import { bedReason } from '../beds/available.ts';
 import { startRedisBed, type RedisBed } from '../beds/redis.ts';
 import { masterIdOf, sessionOf } from '../support/builders.ts';

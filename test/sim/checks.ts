@@ -151,7 +151,7 @@ export class Checks implements RedisObserver, ProcessObserver, FrameworkObserver
   #checkPromises(node: string): void {
     const offered = this.#offeredOn(node);
     const tasks = [...this.tasks.values()].filter(
-      (task) => task.agentId === (node) && !isTerminal(task.state),
+      (task) => task.agentId === node && !isTerminal(task.state),
     );
     this.#checkFits(node, addResources(offered, sum(tasks)), 'offers and tasks of the registry');
     const running = sum(this.runningOn(node).map(({ task }) => task));
@@ -159,7 +159,7 @@ export class Checks implements RedisObserver, ProcessObserver, FrameworkObserver
   }
 
   #offeredOn(node: string): Resources {
-    return sum([...this.offers.values()].filter((offer) => offer.agentId === (node)));
+    return sum([...this.offers.values()].filter((offer) => offer.agentId === node));
   }
 
   #checkFits(node: string, promised: Resources, what: string): void {
