@@ -44,6 +44,7 @@ export class Mailbox {
   readonly #options: MailboxOptions;
   readonly #stop = new AbortController();
   #session: SessionId;
+  #started = false;
   #sessionOpenedAtMs = 0;
   #sequence = 0;
   #cursor: StreamId = START;
@@ -64,6 +65,7 @@ export class Mailbox {
 
   /** Registers, and begins to read and to send heartbeats. */
   start(): void {
+    this.#started = true;
     this.#open();
     this.#loops = Promise.all([this.#readLoop(), this.#heartbeatLoop()]);
   }
@@ -72,7 +74,8 @@ export class Mailbox {
   send(...messages: readonly Message[]): void {
     if (this.#stop.signal.aborted) return;
     this.#outbox.push(...messages);
-    this.#flushing ??= this.#flush();
+    // Before the registration there is no session to send them in; they follow it.
+    if (this.#started) this.#flushing ??= this.#flush();
   }
 
   /** Resolves when all that was queued is in the inbox. */

@@ -145,11 +145,11 @@ export class RedisStore implements Store {
   }
 
   async leader(): Promise<(Lease & { readonly remainingMs: number }) | undefined> {
-    const [[, token], [, remainingMs]] = (await this.redis
-      .pipeline()
-      .get(this.keys.leader)
-      .pttl(this.keys.leader)
-      .exec()) as [[unknown, string | null], [unknown, number]];
+    // Both on one connection without waiting: an expiry in between only makes the rest of the lease negative.
+    const [token, remainingMs] = await Promise.all([
+      this.redis.get(this.keys.leader),
+      this.redis.pttl(this.keys.leader),
+    ]);
     const match = /^(\d+) (.*)$/.exec(token ?? '');
     if (!match) return undefined;
     return { epoch: Number(match[1]), masterId: match[2] as MasterId, remainingMs };

@@ -10,6 +10,9 @@ import type { MasterId } from '../protocol/ids.ts';
 import type { MasterSettings } from './master.ts';
 import { MASTER_SETTINGS_DEFAULT, runMaster } from './master.ts';
 
+/** After a stop was asked for, calls under way have so long to come back, milliseconds. */
+const CLOSE_AFTER_MS = 2000;
+
 /** What a master is started with; everything but the address has a default. */
 export interface MasterProcessOptions extends Partial<MasterSettings> {
   readonly redis: string;
@@ -30,6 +33,8 @@ export async function runMasterProcess(options: MasterProcessOptions): Promise<v
     process.once(signal, () => {
       log.info('master.stopping', { signal });
       stop.abort();
+      // A call that waits for a Redis that is gone would hold the end up for as long as that stays away.
+      setTimeout(() => void store.close(), CLOSE_AFTER_MS).unref();
     });
   }
   await runMaster({ store, clock: systemClock, log, masterId, settings }, stop.signal);

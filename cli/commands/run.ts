@@ -21,6 +21,8 @@ import { OutputOfTasks } from './run-output.ts';
 const EXPLAIN_AFTER_MS = 2000;
 /** The client of a command that was cut off has so long to come back before its tasks are killed. */
 const FAILOVER_TIMEOUT_MS = 600_000;
+/** Leaving may take so long, milliseconds. */
+const GOODBYE_MS = 3000;
 const EXIT_SIGINT = 130;
 const EXIT_SIGTERM = 143;
 const EXIT_KAON = 125;
@@ -107,7 +109,11 @@ class Run {
     if (this.#options.detach) void this.#detachWhenPlaced();
     const exitCode = await finished;
     this.#explaining.abort();
-    if (this.#driver.status === 'DRIVER_RUNNING') await this.#driver.stop();
+    // Without Redis there is nobody to say goodbye to; the failover timeout does it.
+    const stopped = this.#driver.status === 'DRIVER_RUNNING' && this.#driver.stop();
+    const patience = new AbortController();
+    await Promise.race([stopped, systemClock.sleep(GOODBYE_MS, patience.signal)]);
+    patience.abort();
     await this.#store.close();
     return exitCode;
   }

@@ -39,7 +39,12 @@ export function launchTasks(
 ): void {
   const used = takeOffers(cx, message);
   if (!used.ok) {
-    for (const task of message.tasks) refuseTask(cx, framework, taskIdOf(task), used.refusal);
+    for (const task of message.tasks) {
+      const taskId = taskIdOf(task);
+      // The same launch sent twice: the task lives by the first one, and must not be called lost.
+      if (findTask(cx.state, message.frameworkId, taskId)) continue;
+      refuseTask(cx, framework, taskId, used.refusal);
+    }
     return;
   }
   const { agent, offered } = used;

@@ -136,7 +136,10 @@ function toHistory(
 
 function withShortTails(status: TaskStatus): TaskStatus {
   const { certificate } = status;
-  if (!certificate) return status;
+  const isShort = (tail = ''): boolean => tail.length <= HISTORY_TAIL_CHARS;
+  if (!certificate || (isShort(certificate.stdoutTail) && isShort(certificate.stderrTail))) {
+    return status;
+  }
   const short = (tail: string | undefined): string | undefined => tail?.slice(-HISTORY_TAIL_CHARS);
   return {
     ...status,

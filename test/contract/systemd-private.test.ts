@@ -84,8 +84,9 @@ suite(reason === undefined ? 'a private systemd' : `a private systemd (skipped: 
       );
       child.kill('SIGKILL');
       await until(() => !existsSync(`/proc/${pid}`) && child.signalCode !== null);
-      expect(cgroupsOf(child.pid ?? 0).length).toBeGreaterThan(0);
       await until(() => !existsSync(`/proc/${child.pid}`));
+      // Another test's boot may sweep these cgroups first; the directory is swept by a boot in it alone.
+      expect(readdirSync(stateDir).some((name) => name.startsWith('kaon-dev-'))).toBe(true);
       await (await bootPrivateSystemd({ stateDir })).stop();
       expect(cgroupsOf(child.pid ?? 0)).toEqual([]);
       expect(readdirSync(stateDir).filter((name) => name.startsWith('kaon-dev-'))).toEqual([]);

@@ -3,7 +3,7 @@
  * on the nodes and of what frameworks were told, and never against the sums that the cores keep.
  */
 import { isDeepStrictEqual } from 'node:util';
-import type { Commit, CommitResult, Lease } from '../../io/store.ts';
+import type { Append, AppendResult, Commit, CommitResult, Lease } from '../../io/store.ts';
 import type { FrameworkId, OfferId } from '../../protocol/ids.ts';
 import type { AgentRecord, OfferRecord, TaskRecord } from '../../protocol/records.ts';
 import type { Resources } from '../../protocol/resources.ts';
@@ -37,6 +37,7 @@ export class Checks implements RedisObserver, ProcessObserver, FrameworkObserver
   readonly #forgone = new Set<string>();
   /** Session that the registry has of each agent that it holds for reachable. */
   readonly agentSessions = new Map<string, string | undefined>();
+  readonly #appended = new Set<string>();
   readonly #ends = new Map<string, TaskStatus>();
   readonly #seenUpdates = new Set<string>();
   /** Also told of the offers that frameworks see. */
@@ -61,8 +62,11 @@ export class Checks implements RedisObserver, ProcessObserver, FrameworkObserver
 
   // --- Redis -----------------------------------------------------------------------------------------------------
 
-  appended(): void {
-    // What was sent shows in what is committed.
+  appended(append: Append, result: AppendResult): void {
+    if (result !== 'appended') return;
+    const entry = `entry ${append.sequence} of session ${append.session}`;
+    if (this.#appended.has(entry)) this.#fail(`${entry} was taken twice`);
+    this.#appended.add(entry);
   }
 
   leaseHeld(lease: Lease, leaseMs: number): void {
