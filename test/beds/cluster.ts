@@ -45,12 +45,27 @@ export interface ClusterBed {
   stop(): Promise<number | null>;
 }
 
-/** @param args more arguments of `kaon dev`, e.g. `['--resources', 'cpus=2,mem=1G']` */
-export async function startClusterBed(args: readonly string[] = []): Promise<ClusterBed> {
+/**
+ * @param args more arguments of `kaon dev`, e.g. `['--resources', 'cpus=2,mem=1G']`
+ * @param redisUrl a Redis to use instead of one that `kaon dev` starts
+ */
+export async function startClusterBed(
+  args: readonly string[] = [],
+  redisUrl?: string,
+): Promise<ClusterBed> {
   const directory = mkdtempSync(join(tmpdir(), 'kaon-bed-cluster-'));
   // Tasks may run as another user, whose sandbox is below this.
   chmodSync(directory, 0o711);
-  const dev = startCommand([process.execPath, KAON, 'dev', '--state-dir', directory, ...args]);
+  const use = redisUrl === undefined ? [] : ['--redis', redisUrl];
+  const dev = startCommand([
+    process.execPath,
+    KAON,
+    'dev',
+    '--state-dir',
+    directory,
+    ...use,
+    ...args,
+  ]);
   const timer = setTimeout(() => dev.child.kill('SIGKILL'), START_TIMEOUT_MS);
   const outcome = await Promise.race([dev.seen('Ctrl-C ends').then(() => undefined), dev.ended]);
   clearTimeout(timer);
@@ -60,7 +75,7 @@ export async function startClusterBed(args: readonly string[] = []): Promise<Clu
   }
   const printedInit = /private systemd \(pid (\d+)\)/.exec(dev.printed())?.[1];
   const init = printedInit === undefined ? undefined : Number(printedInit);
-  const redis = `unix://${join(directory, 'redis', 'redis.sock')}`;
+  const redis = redisUrl ?? `unix://${join(directory, 'redis', 'redis.sock')}`;
   const environment = { KAON_REDIS: redis };
   const start = (...argv: string[]): Running =>
     startCommand([process.execPath, KAON, ...argv], environment);

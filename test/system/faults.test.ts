@@ -6,6 +6,8 @@ import { Redis } from 'ioredis';
 import { bedReason } from '../beds/available.ts';
 import type { ClusterBed } from '../beds/cluster.ts';
 import { leftovers, startClusterBed, startCommand, until } from '../beds/cluster.ts';
+import type { RedisBed } from '../beds/redis.ts';
+import { startRedisBed } from '../beds/redis.ts';
 
 const reason = bedReason('systemd') ?? bedReason('redis');
 const suite = reason === undefined ? describe : describe.skip;
@@ -121,6 +123,40 @@ suite(`a cluster whose parts fail${reason === undefined ? '' : ` (${reason})`}`,
     expect(stderr).not.toContain('secret');
   }, 30_000);
 });
+
+suite(`Redis${reason === undefined ? '' : ` (${reason})`}`, () => {
+  test.each([
+    ['crashes and comes back with its file', (redis: RedisBed) => redis.restart()],
+    ['loses everything', (redis: RedisBed) => flush(redis)],
+  ])(
+    '%s: tasks go on, and their output and end arrive',
+    async (_what, fault) => {
+      const redis = await startRedisBed({ appendonly: 'yes' });
+      const cluster = await startClusterBed(['--resources', 'cpus=4,mem=2G'], redis.url);
+      try {
+        const count = 'for i in 1 2 3 4 5 6 7 8 9; do echo $i; sleep 1; done; exit 3';
+        const running = cluster.start('run', '--', 'sh', '-c', count);
+        await running.seen('2\n');
+        await fault(redis);
+        const { stdout, exitCode } = await running.ended;
+        expect({ stdout, exitCode }).toEqual({
+          stdout: '1\n2\n3\n4\n5\n6\n7\n8\n9\n',
+          exitCode: 3,
+        });
+      } finally {
+        await cluster.stop();
+        await redis.stop();
+      }
+    },
+    120_000,
+  );
+});
+
+async function flush(redis: RedisBed): Promise<void> {
+  const client = new Redis(redis.socketPath);
+  await client.flushall();
+  client.disconnect();
+}
 
 suite(`a full disk${reason === undefined ? '' : ` (${reason})`}`, () => {
   test('fails the task that needs room, with the reason, and nobody else', async () => {

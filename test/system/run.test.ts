@@ -229,7 +229,7 @@ suite(`kaon run${reason === undefined ? '' : ` (${reason})`}`, () => {
       'show',
       'kaon-run.*-*.slice',
       '-p',
-      'MemoryMax',
+      'MemoryMax,CPUQuotaPerSecUSec,TasksMax',
     );
     running.child.kill('SIGINT');
     await running.ended;
