@@ -249,7 +249,7 @@ function processesOf(redis: string): number[] {
     if (!/^\d+$/.test(name)) return [];
     try {
       const argv = readFileSync(`/proc/${name}/cmdline`, 'utf8').split('\0');
-      return argv[1] === KAON && argv[2] === 'agent' && argv.includes(redis) ? [Number(name)] : [];
+      return argv[argv.indexOf(KAON) + 1] === 'agent' && argv.includes(redis) ? [Number(name)] : [];
     } catch {
       return []; // It ended between the two looks.
     }

@@ -154,7 +154,7 @@ function findDaemons(kind: string, redis: string): number[] {
   return pids().filter((pid) => {
     try {
       const argv = readFileSync(`/proc/${String(pid)}/cmdline`, 'utf8').split('\0');
-      return argv[1] === KAON && argv[2] === kind && argv.includes(redis);
+      return argv[argv.indexOf(KAON) + 1] === kind && argv.includes(redis);
     } catch {
       return false; // It ended between two looks.
     }
