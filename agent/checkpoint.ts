@@ -31,6 +31,8 @@ export const TaskCheckpoint = z.object({
   bootId: z.string(),
   kill: z.enum(['framework', 'operator']).optional(),
   ended: z.object({ result: z.string(), certificate: DeathCertificate }).optional(),
+  /** What is known of an end that nobody saw: the unit was gone. */
+  lost: z.string().optional(),
   /** Why there was never a process. */
   failed: z.object({ exitStatus: z.int().optional(), message: z.string() }).optional(),
 });

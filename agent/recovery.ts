@@ -2,6 +2,8 @@
  * A new agent finds its tasks again: checkpoints say what was launched, systemd says what became of it. Nothing is
  * started twice, and an end that was read before is told as it was read.
  */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Log } from '../io/log.ts';
 import { taskKey } from '../protocol/ids.ts';
 import type { Systemd } from '../systemd/port.ts';
@@ -77,6 +79,10 @@ async function recoverTask(
     });
     return 'ended';
   }
+  if (checkpoint.lost !== undefined) {
+    tell({ type: 'unit.lost', key, message: checkpoint.lost });
+    return 'lost';
+  }
   const status = await systemd.readUnit(entry.unit);
   if (status) {
     tell({ type: 'unit.started', key });
@@ -86,6 +92,11 @@ async function recoverTask(
   if (checkpoint.bootId !== options.bootId) {
     tell({ type: 'unit.lost', key, message: 'the node was rebooted while the task was on it' });
     return 'lost in a reboot';
+  }
+  if (existsSync(join(checkpoint.sandbox, 'stdout'))) {
+    // systemd makes the file when it executes the command: it ran, and its unit was stopped by somebody else.
+    tell({ type: 'unit.lost', key, message: 'its unit vanished while no agent was running' });
+    return 'vanished';
   }
   // A unit is released only after its end is in the checkpoint, so this one was never started.
   runner.start(entry);

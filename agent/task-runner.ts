@@ -142,7 +142,10 @@ export class TaskRunner {
     const { key, unit, task } = entry;
     const status = ended ?? (await systemd.readUnit(unit));
     if (!status) {
-      onEvent({ type: 'unit.lost', key, message: 'its unit vanished: somebody else stopped it' });
+      const message = 'its unit vanished: somebody else stopped it';
+      // Stored, or the next agent would find no unit and no end, and take the task for one that was never started.
+      this.#write({ ...this.#checkpointOf(entry), lost: message });
+      onEvent({ type: 'unit.lost', key, message });
       return;
     }
     if (!hasEnded(status)) return;

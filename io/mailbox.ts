@@ -3,7 +3,6 @@
  * order and exactly once, reads the client's own stream, sends heartbeats, and opens a new session when the master
  * does not know the client any more. What the messages say is not its business.
  */
-import { encodeEntries, decodeEntry } from '../protocol/codec.ts';
 import { messageOf } from '../protocol/errors.ts';
 import type { SessionId } from '../protocol/ids.ts';
 import type { ClientName } from '../protocol/keys.ts';
@@ -11,13 +10,19 @@ import type { Message } from '../protocol/messages.ts';
 import type { Clock } from './clock.ts';
 import { randomName } from './clock.ts';
 import type { Log } from './log.ts';
-import type { Store, StreamId } from './store.ts';
-import { START } from './store.ts';
+import type { ClientSession, Heartbeat } from './session.ts';
+import {
+  appendAnswered,
+  createSession,
+  entriesRead,
+  heartbeatAnswered,
+  nextAppend,
+  openSession,
+} from './session.ts';
+import type { HeartbeatResult, Store } from './store.ts';
 
 /** How often a client says that it lives, milliseconds. */
 export const HEARTBEAT_MS = 5000;
-/** A registration that has not been answered for so long is sent again, milliseconds. */
-const REGISTER_RETRY_MS = 5000;
 const READ_BLOCK_MS = 2000;
 const RETRY_MS = 250;
 
@@ -43,24 +48,18 @@ export interface MailboxOptions {
 export class Mailbox {
   readonly #options: MailboxOptions;
   readonly #stop = new AbortController();
-  #session: SessionId;
+  readonly #session: ClientSession;
   #started = false;
-  #sessionOpenedAtMs = 0;
-  #sequence = 0;
-  #cursor: StreamId = START;
-  /** Not yet appended: the registration of a new session goes before them. */
-  #outbox: Message[] = [];
-  #entries: string[] = [];
   #flushing: Promise<void> | undefined;
   #loops: Promise<unknown> = Promise.resolve();
 
   constructor(options: MailboxOptions) {
     this.#options = options;
-    this.#session = newSession();
+    this.#session = createSession(newSession());
   }
 
   get session(): SessionId {
-    return this.#session;
+    return this.#session.id;
   }
 
   /** Registers, and begins to read and to send heartbeats. */
@@ -73,7 +72,7 @@ export class Mailbox {
   /** Queues messages. Everything that is queued in one turn of the event loop travels in one entry. */
   send(...messages: readonly Message[]): void {
     if (this.#stop.signal.aborted) return;
-    this.#outbox.push(...messages);
+    this.#session.outbox.push(...messages);
     // Before the registration there is no session to send them in; they follow it.
     if (this.#started) this.#flushing ??= this.#flush();
   }
@@ -94,63 +93,37 @@ export class Mailbox {
   }
 
   #open(): void {
-    this.#session = newSession();
-    this.#sessionOpenedAtMs = this.#options.clock.monotonicMs();
-    this.#sequence = 0;
-    this.#cursor = START;
-    // An entry of the old session that was not appended never will be: its messages go again, in this session.
-    const waiting = this.#entries.flatMap((entry) => JSON.parse(entry) as Message[]);
-    this.#entries = [];
-    this.#outbox = [...this.#options.register(this.#session), ...waiting, ...this.#outbox];
+    const id = newSession();
+    const registration = this.#options.register(id);
+    openSession(this.#session, { id, registration }, this.#options.clock.monotonicMs());
     this.#flushing ??= this.#flush();
   }
 
   async #flush(): Promise<void> {
     try {
       await Promise.resolve(); // The rest of this turn's messages join the entry.
-      while (this.#outbox.length > 0 || this.#entries.length > 0) {
-        if (this.#entries.length === 0) {
-          this.#entries = encodeEntries(this.#outbox);
-          this.#outbox = [];
-        }
-        await this.#appendFirst();
+      for (let next = nextAppend(this.#session); next; next = nextAppend(this.#session)) {
+        await this.#append(next);
       }
     } finally {
       this.#flushing = undefined;
     }
   }
 
-  async #appendFirst(): Promise<void> {
-    const [messages] = this.#entries;
-    if (messages === undefined) return;
+  async #append(next: { readonly sequence: number; readonly messages: string }): Promise<void> {
     const { store, client, clock, log } = this.#options;
-    const session = this.#session;
+    const session = this.#session.id;
     try {
-      const result = await store.append({
-        client,
-        session,
-        sequence: this.#sequence + 1,
-        messages,
-      });
-      if (session !== this.#session) return; // Reopened meanwhile; the new session has taken the entries over.
-      if (result === 'appended' || result === 'duplicate') {
-        this.#sequence += 1;
-        this.#entries.shift();
-      } else if (result === 'gap') {
-        log.warn('session.lost', {
-          client,
-          session,
-          reason: 'redis does not have what was sent before',
-        });
-        this.#open();
-      } else {
-        log.warn('inbox.full', { client, retryMs: RETRY_MS });
-        await clock.sleep(RETRY_MS, this.#stop.signal);
-      }
+      const result = await store.append({ client, session, ...next });
+      const then = appendAnswered(this.#session, result);
+      if (then === 'next') return;
+      log.warn('inbox.append-refused', { client, session, reason: result, action: then });
+      if (then === 'reopen') this.#open();
+      else await clock.sleep(RETRY_MS, this.#stop.signal);
     } catch (error) {
       if (this.#stop.signal.aborted) {
-        this.#entries = [];
-        this.#outbox = [];
+        this.#session.entries = [];
+        this.#session.outbox = [];
         return;
       }
       log.warn('inbox.append-failed', { client, error: messageOf(error), retryMs: RETRY_MS });
@@ -167,32 +140,22 @@ export class Mailbox {
     }
   }
 
-  async #read(): Promise<Message[]> {
+  async #read(): Promise<readonly Message[]> {
     const { store, client, clock, log } = this.#options;
-    const session = this.#session;
-    const messages: Message[] = [];
+    const { id, cursor } = this.#session;
     try {
-      const entries = await store.readClient(client, session, this.#cursor, READ_BLOCK_MS);
-      if (session !== this.#session) return [];
-      for (const entry of entries) {
-        this.#cursor = entry.id;
-        for (const decoded of decodeEntry(entry.messages)) {
-          if (decoded.ok) messages.push(decoded.value);
-          else
-            log.warn('message.bad', {
-              client,
-              entry: entry.id,
-              code: decoded.code,
-              error: decoded.message,
-            });
-        }
+      const entries = await store.readClient(client, id, cursor, READ_BLOCK_MS);
+      const { messages, bad } = entriesRead(this.#session, id, entries);
+      for (const { entry, code, message: error } of bad) {
+        log.warn('message.bad', { client, entry, code, error });
       }
+      return messages;
     } catch (error) {
       if (this.#stop.signal.aborted) return [];
       log.warn('stream.read-failed', { client, error: messageOf(error), retryMs: RETRY_MS });
       await clock.sleep(RETRY_MS, this.#stop.signal);
+      return [];
     }
-    return messages;
   }
 
   async #heartbeatLoop(): Promise<void> {
@@ -200,10 +163,10 @@ export class Mailbox {
     while (!this.#stop.signal.aborted) {
       await clock.sleep(heartbeatMs, this.#stop.signal);
       if (this.#stop.signal.aborted) return;
+      const { id, cursor } = this.#session;
       try {
-        const session = this.#session;
-        const result = await store.heartbeat(client, session, this.#cursor);
-        if (session === this.#session) this.#onHeartbeat(result);
+        const result = await store.heartbeat(client, id, cursor);
+        this.#onHeartbeat({ id, cursor }, result);
       } catch (error) {
         if (!this.#stop.signal.aborted)
           log.warn('heartbeat.failed', { client, error: messageOf(error) });
@@ -211,20 +174,16 @@ export class Mailbox {
     }
   }
 
-  #onHeartbeat(result: 'ok' | 'unknown' | 'moved'): void {
-    if (result === 'ok') return;
+  #onHeartbeat(sent: Heartbeat, result: HeartbeatResult): void {
     const { client, clock, log, onMoved } = this.#options;
-    const openMs = clock.monotonicMs() - this.#sessionOpenedAtMs;
-    // A registration that is still on its way looks the same: first there is nothing, or the session before this one.
-    if (openMs < REGISTER_RETRY_MS) return;
-    if (result === 'moved' && this.#cursor !== START) {
-      log.error('session.moved', { client, session: this.#session });
+    const then = heartbeatAnswered(this.#session, sent, result, clock.monotonicMs());
+    if (then === 'ok') return;
+    log.warn('session.ended', { client, session: sent.id, reason: result, action: then });
+    if (then === 'reopen') this.#open();
+    else {
       this.stop();
       onMoved();
-      return;
     }
-    log.warn('session.unknown', { client, session: this.#session, action: 'registering again' });
-    this.#open();
   }
 }
 

@@ -51,6 +51,25 @@ suite(`a cluster whose parts fail${reason === undefined ? '' : ` (${reason})`}`,
     expect({ stdout, exitCode }).toEqual({ stdout: 'up\n', exitCode: 5 });
   }, 60_000);
 
+  test('a task whose unit was stopped by hand while there was no agent is lost, and not started again', async () => {
+    const running = cluster.start(
+      'run',
+      '--name',
+      'byhand',
+      '--',
+      'sh',
+      '-c',
+      'echo once; sleep 60',
+    );
+    await running.seen('once');
+    await cluster.inside('systemctl', 'stop', 'kaon-agent');
+    await cluster.inside('systemctl', 'stop', 'kaon-*-byhand.*.service');
+    await cluster.inside('systemctl', 'start', 'kaon-agent');
+    const { stdout, stderr, exitCode } = await running.ended;
+    expect({ stdout, exitCode }).toEqual({ stdout: 'once\n', exitCode: 125 });
+    expect(stderr).toContain('its unit vanished');
+  }, 60_000);
+
   test('tasks go on through a re-execution of systemd and a restart of the bus', async () => {
     const running = cluster.start('run', '--', 'sh', '-c', COUNT_TO_FOUR);
     await running.seen('1\n');
