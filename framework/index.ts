@@ -4,6 +4,7 @@ export type {
   DriverOptions,
   DriverStatus,
   FrameworkDescription,
+  ResourceDescription,
   TaskDescription,
 } from './scheduler-driver.ts';
 export type { MasterInfo, Scheduler } from './scheduler.ts';

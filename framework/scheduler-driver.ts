@@ -33,11 +33,20 @@ export type FrameworkDescription = Partial<Omit<FrameworkInfo, 'frameworkId'>> &
 };
 
 /** A task to launch; the kill grace period (5 s), labels and the environment have defaults. */
-export type TaskDescription = Omit<TaskInfo, 'killGracePeriodMs' | 'labels' | 'command'> &
+export type TaskDescription = Omit<
+  TaskInfo,
+  'taskId' | 'killGracePeriodMs' | 'labels' | 'command'
+> &
   Partial<Pick<TaskInfo, 'killGracePeriodMs' | 'labels'>> & {
+    /** Letters, digits, `_.:-`, at most 100; unique among the framework's tasks. */
+    readonly taskId: string;
     readonly command: Omit<TaskInfo['command'], 'environment'> &
       Partial<Pick<TaskInfo['command'], 'environment'>>;
   };
+
+/** What is still needed: `count` (default 1) times `resources`, on agents that have all of `attributes` (default none). */
+export type ResourceDescription = Pick<ResourceRequest, 'resources'> &
+  Partial<Omit<ResourceRequest, 'resources'>>;
 
 /**
  * Where the cluster is, and what the driver runs on. Tests and the simulator bring their own store and clock.
@@ -193,11 +202,11 @@ export class SchedulerDriver {
    * States everything that is still needed; replaces what was stated before, and an empty list means nothing. The
    * master then offers that and no more. Without any request it offers whatever there is.
    */
-  requestResources(requests: readonly ResourceRequest[]): void {
+  requestResources(requests: readonly ResourceDescription[]): void {
     this.#send({
       type: 'RequestResources',
       frameworkId: this.frameworkId,
-      requests: [...requests],
+      requests: requests.map((request) => ({ count: 1, attributes: {}, ...request })),
     });
   }
 
@@ -230,11 +239,11 @@ export class SchedulerDriver {
   }
 
   /** Asks for a task to be killed. A task that the master does not know comes back as TASK_LOST. */
-  killTask(taskId: TaskId, gracePeriodMs?: number): void {
+  killTask(taskId: string, gracePeriodMs?: number): void {
     this.#send({
       type: 'KillTask',
       frameworkId: this.frameworkId,
-      taskId,
+      taskId: taskId as TaskId,
       by: 'framework',
       ...(gracePeriodMs !== undefined && { gracePeriodMs }),
     });

@@ -98,6 +98,15 @@ suite(`a cluster whose parts fail${reason === undefined ? '' : ` (${reason})`}`,
     expect(log.stdout).toMatch(/inbox\.bad-message .*code=too-large/);
   }, 60_000);
 
+  test('the framework of the README runs its task and leaves', async () => {
+    const command = [process.execPath, 'examples/hello.mjs'];
+    const { stdout, exitCode } = await startCommand(command, { KAON_REDIS: cluster.redis }).ended;
+    expect({ stdout, exitCode }).toEqual({
+      stdout: 'TASK_RUNNING \nTASK_FINISHED exited with code 0\n',
+      exitCode: 0,
+    });
+  }, 30_000);
+
   test('the streams can be read with redis-cli', async () => {
     const socket = cluster.redis.replace('unix://', '');
     const { stdout } = await startCommand([
