@@ -249,6 +249,18 @@ export class SchedulerDriver {
     });
   }
 
+  /**
+   * Asks for the newest status of tasks; each answer is a `statusUpdate` with the reason REASON_RECONCILIATION. A task that
+   * the master does not know is TASK_UNKNOWN. To be called in `reregistered` for what was launched before it.
+   */
+  reconcileTasks(taskIds: readonly string[]): void {
+    this.#send({
+      type: 'ReconcileTasks',
+      frameworkId: this.frameworkId,
+      taskIds: [...taskIds] as TaskId[],
+    });
+  }
+
   /** Wants offers again: ends a suppression, and forgets what was declined. */
   reviveOffers(): void {
     this.#send({ type: 'ReviveOffers', frameworkId: this.frameworkId });

@@ -59,6 +59,12 @@ const DeclineOffers = z.object({
 });
 const ReviveOffers = z.object({ type: z.literal('ReviveOffers'), frameworkId: FrameworkId });
 const SuppressOffers = z.object({ type: z.literal('SuppressOffers'), frameworkId: FrameworkId });
+/** Asks for the newest status of tasks: after a reconnection a framework cannot know which of its launches arrived. */
+const ReconcileTasks = z.object({
+  type: z.literal('ReconcileTasks'),
+  frameworkId: FrameworkId,
+  taskIds: z.array(TaskId).max(TASKS_PER_LAUNCH_MAX),
+});
 /** States the whole demand; replaces the last one. An empty list: nothing is needed. */
 const RequestResources = z.object({
   type: z.literal('RequestResources'),
@@ -157,6 +163,7 @@ export const Message = z.discriminatedUnion('type', [
   DeclineOffers,
   ReviveOffers,
   SuppressOffers,
+  ReconcileTasks,
   RequestResources,
   StatusUpdateAcknowledgement,
   KillTask,

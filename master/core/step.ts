@@ -20,7 +20,7 @@ import {
 import { launchTasks } from './launch.ts';
 import { declineOffers, expireOffers, makeOffers } from './offers.ts';
 import type { Framework, MasterState } from './state.ts';
-import { acknowledge, killTask, statusUpdate } from './tasks.ts';
+import { acknowledge, killTask, reconcileTasks, statusUpdate } from './tasks.ts';
 
 /** What happens to a leader. Everything in it comes from outside and may be wrong, late or repeated. */
 export type MasterEvent =
@@ -100,6 +100,7 @@ function handleMessage(cx: StepContext, event: MessageEvent): void {
     case 'DeclineOffers':
     case 'ReviveOffers':
     case 'SuppressOffers':
+    case 'ReconcileTasks':
     case 'RequestResources':
     case 'StatusUpdateAcknowledgement':
       handleFrameworkMessage(cx, event, message.frameworkId);
@@ -169,6 +170,9 @@ function actFor(cx: StepContext, framework: Framework, message: Message): void {
       return;
     case 'ReviveOffers':
       reviveOffers(cx, framework);
+      return;
+    case 'ReconcileTasks':
+      reconcileTasks(cx, message);
       return;
     case 'SuppressOffers':
       suppressOffers(cx, framework);

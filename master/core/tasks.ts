@@ -183,3 +183,28 @@ export function killTask(cx: StepContext, message: MessageOf<'KillTask'>): void 
   });
   send(cx, agentName(task.agentId), cx.state.agents.get(task.agentId)?.record.session, message);
 }
+
+/**
+ * Tells a framework the newest status of each task that it asks for. These answers are not updates: they carry no id and
+ * want no acknowledgement. A task that is not known is TASK_UNKNOWN: it was never launched, or it has ended and been
+ * acknowledged; the master does not guess which.
+ */
+export function reconcileTasks(cx: StepContext, message: MessageOf<'ReconcileTasks'>): void {
+  const { frameworkId } = message;
+  const session = cx.state.frameworks.get(frameworkId)?.record.session;
+  for (const taskId of message.taskIds) {
+    const task = findTask(cx.state, frameworkId, taskId);
+    const { updateId: _updateId, ...known } = task?.status ?? {};
+    const status: TaskStatus = {
+      ...known,
+      frameworkId,
+      taskId,
+      ...(task && { agentId: task.agentId }),
+      state: task?.state ?? 'TASK_UNKNOWN',
+      source: 'SOURCE_MASTER',
+      reason: 'REASON_RECONCILIATION',
+      ...(!task && { message: `the master knows no task ${taskId} of this framework` }),
+    };
+    send(cx, frameworkName(frameworkId), session, { type: 'StatusUpdate', status });
+  }
+}

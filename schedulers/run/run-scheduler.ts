@@ -75,8 +75,11 @@ export class RunScheduler implements Scheduler {
     this.#ask(driver);
   }
 
+  /** A launch of the session before may never have arrived; without asking, its end would be waited for for ever. */
   reregistered(driver: SchedulerDriver): void {
     this.#ask(driver);
+    const open = [...this.#launched].filter((taskId) => !this.#ended.has(taskId));
+    if (open.length > 0) driver.reconcileTasks(open);
   }
 
   resourceOffers(driver: SchedulerDriver, offers: readonly Offer[]): void {
@@ -86,7 +89,9 @@ export class RunScheduler implements Scheduler {
   }
 
   statusUpdate(_driver: SchedulerDriver, status: TaskStatus): void {
-    if (!isTerminal(status.state) || this.#ended.has(status.taskId)) return;
+    // Of an unknown task nobody can say whether it has run: launching it again might run it twice.
+    const isOver = isTerminal(status.state) || status.state === 'TASK_UNKNOWN';
+    if (!isOver || this.#ended.has(status.taskId)) return;
     if (status.reason === 'REASON_INVALID_OFFERS' && !this.#cancelled) {
       // The offer had gone before the launch arrived: nothing has run, so it waits again.
       this.#waiting.push(status.taskId);

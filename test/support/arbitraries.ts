@@ -122,6 +122,11 @@ const anyWork: fc.Arbitrary<Message> = fc.oneof(
   fc.record({ type: fc.constant('StatusUpdate' as const), status: anyStatus }),
   ofFramework('ReviveOffers'),
   ofFramework('SuppressOffers'),
+  fc.record({
+    type: fc.constant('ReconcileTasks' as const),
+    frameworkId: anyFrameworkId,
+    taskIds: fc.array(anyTaskId, { maxLength: 3 }),
+  }),
 );
 
 const anyFarewell: fc.Arbitrary<Message> = fc.oneof(

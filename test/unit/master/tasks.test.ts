@@ -297,3 +297,23 @@ test('nothing of a registry that another leader wrote is lost', () => {
   expect([...next.state.tasks.values()]).toEqual([...bench.state.tasks.values()]);
   expect(next.offersOf('f1')).toEqual(bench.offersOf('f1'));
 });
+
+describe('a reconciliation', () => {
+  const reconcile = (bench: MasterBench, ...taskIds: string[]): string[] =>
+    told(
+      bench.say('framework:f1', {
+        type: 'ReconcileTasks',
+        frameworkId: frameworkIdOf('f1'),
+        taskIds: taskIds.map(taskIdOf),
+      }),
+      'f1',
+    );
+
+  test('tells the newest state of a task, also before its agent has said anything', () => {
+    expect(reconcile(benchWithTasks(taskInfo('t1')), 't1')).toEqual(['t1 TASK_STAGING']);
+  });
+
+  test('tells of a task that the master does not know that it is unknown, and does not call it lost', () => {
+    expect(reconcile(benchWithTasks(taskInfo('t1')), 't9')).toEqual(['t9 TASK_UNKNOWN']);
+  });
+});

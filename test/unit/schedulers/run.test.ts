@@ -1,0 +1,150 @@
+import { describe, expect, test } from '@jest/globals';
+import type { Offer, SchedulerDriver, TaskId, TaskStatus } from '../../../framework/index.ts';
+import { exitCodeOf } from '../../../schedulers/run/exit-code.ts';
+import { RunScheduler } from '../../../schedulers/run/run-scheduler.ts';
+import { whyWaiting } from '../../../schedulers/run/why-waiting.ts';
+
+const HALF = { cpuMillis: 500, memMib: 64 };
+
+/** Notes the calls that a scheduler makes, in words. */
+function fakeDriver(): { driver: SchedulerDriver; calls: string[] } {
+  const calls: string[] = [];
+  const driver = {
+    requestResources: (requests: { count: number }[]) =>
+      calls.push(`request ${String(requests[0]?.count ?? 0)}`),
+    launchTasks: (offerId: string, tasks: { taskId: string }[]) =>
+      calls.push(`launch ${tasks.map(({ taskId }) => taskId).join(',')} on ${offerId}`),
+    declineOffer: (offerId: string) => calls.push(`decline ${offerId}`),
+    killTask: (taskId: string) => calls.push(`kill ${taskId}`),
+    reconcileTasks: (taskIds: string[]) => calls.push(`reconcile ${taskIds.join(',')}`),
+  };
+  return { driver: driver as unknown as SchedulerDriver, calls };
+}
+
+function offer(offerId: string, cpuMillis: number): Offer {
+  return {
+    offerId,
+    resources: { cpuMillis, memMib: 4096 },
+    agentId: 'a1',
+    hostname: 'node-1',
+  } as unknown as Offer;
+}
+
+function status(taskId: string, state: TaskStatus['state'], more: object = {}): TaskStatus {
+  return { taskId, state, source: 'SOURCE_AGENT', ...more } as TaskStatus;
+}
+
+function runOf(...ids: string[]): { scheduler: RunScheduler; done: () => boolean } {
+  let isDone = false;
+  const scheduler = new RunScheduler(
+    {
+      taskIds: ids as TaskId[],
+      task: { name: 'x', resources: HALF, command: { argv: ['true'] } },
+      attributes: {},
+    },
+    {
+      onError: () => undefined,
+      onDone: () => {
+        isDone = true;
+      },
+    },
+  );
+  return { scheduler, done: () => isDone };
+}
+
+describe('the scheduler of kaon run', () => {
+  test('asks for what is not placed, places as many as fit, and asks for the rest', () => {
+    const { scheduler } = runOf('t1', 't2', 't3');
+    const { driver, calls } = fakeDriver();
+    scheduler.registered(driver);
+    scheduler.resourceOffers(driver, [offer('o1', 1000)]);
+    expect(calls).toEqual(['request 3', 'launch t1,t2 on o1', 'request 1']);
+  });
+
+  test('declines an offer that is too small', () => {
+    const { scheduler } = runOf('t1');
+    const { driver, calls } = fakeDriver();
+    scheduler.resourceOffers(driver, [offer('o1', 100)]);
+    expect(calls).toEqual(['decline o1', 'request 1']);
+  });
+
+  test('launches again what an offer that had gone did not take', () => {
+    const { scheduler, done } = runOf('t1');
+    const { driver, calls } = fakeDriver();
+    scheduler.resourceOffers(driver, [offer('o1', 500)]);
+    scheduler.statusUpdate(driver, status('t1', 'TASK_LOST', { reason: 'REASON_INVALID_OFFERS' }));
+    expect([calls.at(-1), scheduler.waiting, done()]).toEqual(['request 1', 1, false]);
+  });
+
+  test('is done when the last instance has ended', () => {
+    const { scheduler, done } = runOf('t1', 't2');
+    const { driver } = fakeDriver();
+    scheduler.resourceOffers(driver, [offer('o1', 1000)]);
+    scheduler.statusUpdate(driver, status('t1', 'TASK_FINISHED'));
+    expect(done()).toBe(false);
+    scheduler.statusUpdate(driver, status('t2', 'TASK_FAILED'));
+    expect(done()).toBe(true);
+  });
+
+  test('asks what became of its tasks when it had to register again', () => {
+    const { scheduler } = runOf('t1', 't2');
+    const { driver, calls } = fakeDriver();
+    scheduler.resourceOffers(driver, [offer('o1', 500)]);
+    scheduler.reregistered(driver);
+    expect(calls.slice(-2)).toEqual(['request 1', 'reconcile t1']);
+  });
+
+  test('does not launch a task again that the master does not know: it may have run', () => {
+    const { scheduler, done } = runOf('t1');
+    const { driver } = fakeDriver();
+    scheduler.resourceOffers(driver, [offer('o1', 500)]);
+    scheduler.statusUpdate(driver, status('t1', 'TASK_UNKNOWN'));
+    expect([scheduler.waiting, done()]).toEqual([0, true]);
+  });
+
+  test('kills what runs when it is cancelled, and has nothing to wait for if nothing does', () => {
+    const placed = runOf('t1');
+    const { driver, calls } = fakeDriver();
+    placed.scheduler.resourceOffers(driver, [offer('o1', 500)]);
+    expect(placed.scheduler.cancel(driver)).toBe(true);
+    expect(calls.at(-1)).toBe('kill t1');
+    expect(runOf('t1').scheduler.cancel(driver)).toBe(false);
+  });
+});
+
+test.each([
+  ['TASK_FINISHED', {}, 0],
+  ['TASK_FAILED', { certificate: { exitCode: 7 } }, 7],
+  ['TASK_FAILED', { certificate: { signal: 11 } }, 139],
+  ['TASK_FAILED', { certificate: { exitCode: 0, oomKills: 1 } }, 1],
+  ['TASK_KILLED', { certificate: { signal: 15 } }, 143],
+  ['TASK_FAILED', { reason: 'REASON_MAX_COMPLETION_TIME_REACHED' }, 124],
+  ['TASK_FAILED', { reason: 'REASON_CONTAINER_LAUNCH_FAILED' }, 126],
+  ['TASK_FAILED', { reason: 'REASON_COMMAND_NOT_EXECUTABLE' }, 127],
+  ['TASK_LOST', {}, 125],
+  ['TASK_UNKNOWN', {}, 125],
+] as const)('%s %j gives exit code %i', (state, more, code) => {
+  expect(exitCodeOf(status('t1', state, more))).toBe(code);
+});
+
+describe('why a command waits', () => {
+  const room = (hostname: string, free: number, more: object = {}) => ({
+    hostname,
+    active: true,
+    total: { cpuMillis: 4000, memMib: 4096 },
+    free: { cpuMillis: free, memMib: 4096 },
+    attributes: {},
+    ...more,
+  });
+
+  test.each([
+    ['no agent has registered', [], {}],
+    ['none of the 1 agents is reachable', [room('a', 4000, { active: false })], {}],
+    ['has rack=r1', [room('a', 4000)], { rack: 'r1' }],
+    ['no agent is large enough', [room('a', 4000, { total: { cpuMillis: 100, memMib: 64 } })], {}],
+    ['most is free on b, 0.25 cpus', [room('a', 100), room('b', 250)], {}],
+    ['are free on a', [room('a', 4000)], {}],
+  ])('%s', (said, agents, attributes) => {
+    expect(whyWaiting(agents, HALF, attributes)).toContain(said);
+  });
+});
