@@ -310,10 +310,14 @@ describe('a reconciliation', () => {
     );
 
   test('tells the newest state of a task, also before its agent has said anything', () => {
-    expect(reconcile(benchWithTasks(taskInfo('t1')), 't1')).toEqual(['t1 TASK_STAGING']);
+    expect(reconcile(benchWithTasks(taskInfo('t1')), 't1')).toEqual([
+      't1 TASK_STAGING REASON_RECONCILIATION',
+    ]);
   });
 
   test('tells of a task that the master does not know that it is unknown, and does not call it lost', () => {
-    expect(reconcile(benchWithTasks(taskInfo('t1')), 't9')).toEqual(['t9 TASK_UNKNOWN']);
+    expect(reconcile(benchWithTasks(taskInfo('t1')), 't9')).toEqual([
+      't9 TASK_UNKNOWN REASON_RECONCILIATION',
+    ]);
   });
 });
