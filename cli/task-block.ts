@@ -24,6 +24,8 @@ export interface TaskFacts {
 type Line = readonly [label: string, text: string | undefined];
 
 const LABEL_WIDTH = 12;
+/** `kill-requested` is the longest. */
+const EVENT_WIDTH = 14;
 /** Lines of each of stdout and stderr that are shown. */
 const TAIL_LINES = 10;
 
@@ -177,7 +179,7 @@ function history(events: readonly LoggedEvent[], paint: Paint): Line[] {
     const what =
       to === undefined || type !== 'task.updated' ? type.replace(/^task\./, '') : shortState(to);
     const why = [reason, message].filter((one) => one !== undefined && one !== '').join(': ');
-    return `${paint('dim', formatTime(atMs))}  ${what.padEnd(LABEL_WIDTH)}${escapeControls(why)}`.trimEnd();
+    return `${paint('dim', formatTime(atMs))}  ${what.padEnd(EVENT_WIDTH)}  ${escapeControls(why)}`.trimEnd();
   });
   return [['history', lines.join('\n')]];
 }
