@@ -6,7 +6,7 @@ import { defineConfig } from 'eslint/config';
 import tseslint from 'typescript-eslint';
 
 /**
- * A core is synchronous and pure (DESIGN.md, section 3): time, chance and ids come in as values, and everything else
+ * A core is synchronous and pure (ARCHITECTURE.md): time, chance and ids come in as values, and everything else
  * goes out as effects. One forgotten `Date.now()` and a failing seed no longer replays.
  */
 const BANNED_GLOBALS = [

@@ -5,9 +5,9 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Log } from '../io/log.ts';
-import { taskKey } from '../protocol/ids.ts';
 import type { Systemd } from '../systemd/port.ts';
 import type { Checkpoints, TaskCheckpoint } from './checkpoint.ts';
+import { judgeAbsentUnit, recoveredEntry } from './core/recovery.ts';
 import type { AgentState, AgentTaskEntry } from './core/state.ts';
 import type { AgentEvent } from './core/step.ts';
 import { step } from './core/step.ts';
@@ -28,28 +28,11 @@ export interface RecoveryOptions {
 export async function recover(options: RecoveryOptions): Promise<void> {
   const { state, checkpoints, log } = options;
   for (const checkpoint of await checkpoints.readAll()) {
-    const entry = entryOf(checkpoint);
+    const entry = recoveredEntry(checkpoint);
     state.tasks.set(entry.key, entry);
     const found = await recoverTask(options, checkpoint, entry);
     log.info('task.recovered', { unit: entry.unit, taskId: entry.task.taskId, found });
   }
-}
-
-function entryOf(checkpoint: TaskCheckpoint): AgentTaskEntry {
-  const { frameworkId, frameworkName, task, launchId, unit, kill } = checkpoint;
-  return {
-    key: taskKey(frameworkId, task.taskId),
-    frameworkId,
-    frameworkName,
-    task,
-    launchId,
-    unit,
-    state: 'TASK_STAGING',
-    started: false,
-    // Its grace period is over by now: the first tick ends it.
-    ...(kill && { kill: { by: kill, deadlineMs: 0 } }),
-    updates: [],
-  };
 }
 
 /** @returns what was found, for the log */
@@ -89,16 +72,12 @@ async function recoverTask(
     runner.look(entry);
     return status.subState;
   }
-  if (checkpoint.bootId !== options.bootId) {
-    tell({ type: 'unit.lost', key, message: 'the node was rebooted while the task was on it' });
-    return 'lost in a reboot';
-  }
-  if (existsSync(join(checkpoint.sandbox, 'stdout'))) {
-    // systemd makes the file when it executes the command: it ran, and its unit was stopped by somebody else.
-    tell({ type: 'unit.lost', key, message: 'its unit vanished while no agent was running' });
-    return 'vanished';
-  }
-  // A unit is released only after its end is in the checkpoint, so this one was never started.
-  runner.start(entry);
-  return 'not started yet';
+  const absent = judgeAbsentUnit(key, {
+    sameBoot: checkpoint.bootId === options.bootId,
+    // systemd makes the file when it executes the command.
+    wasExecuted: existsSync(join(checkpoint.sandbox, 'stdout')),
+  });
+  if (absent) tell(absent);
+  else runner.start(entry);
+  return absent ? 'no unit' : 'not started yet';
 }

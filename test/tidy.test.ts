@@ -16,7 +16,7 @@ const IGNORED_FOLDERS = new Set(['node_modules', 'dist', 'coverage', '.git']);
 /** Folders whose code nothing else may import, and which may import anything. */
 const OUTSIDE = new Set(['test', 'bench', 'examples', 'scripts']);
 
-/** Which of our folders a folder may import, besides itself. STYLE.md, "Allowed imports". */
+/** Which of our folders a folder may import, besides itself. ARCHITECTURE.md, "Code map". */
 const ALLOWED_FOLDERS: Readonly<Record<string, readonly string[]>> = {
   protocol: [],
   io: ['protocol'],

@@ -1,7 +1,7 @@
 /** A new agent finds its tasks again: the rules of `agent/recovery.ts`. */
+import { judgeAbsentUnit, recoveredEntry } from '../../agent/core/recovery.ts';
 import type { AgentState, AgentTaskEntry } from '../../agent/core/state.ts';
 import type { AgentEvent } from '../../agent/core/step.ts';
-import { taskKey } from '../../protocol/ids.ts';
 import type { SimNode } from './agent.ts';
 import type { Checkpoint } from './disk.ts';
 import type { AgentStep } from './mutation.ts';
@@ -27,27 +27,11 @@ export function recover(options: RecoveryOptions): void {
       done();
       return;
     }
-    const entry = entryOf(checkpoint);
+    const entry = recoveredEntry(checkpoint);
     state.tasks.set(entry.key, entry);
     recoverTask(options, checkpoint, entry, next);
   };
   process.after(0, next);
-}
-
-function entryOf(checkpoint: Checkpoint): AgentTaskEntry {
-  const { frameworkId, frameworkName, task, launchId, unit, kill } = checkpoint;
-  return {
-    key: taskKey(frameworkId, task.taskId),
-    frameworkId,
-    frameworkName,
-    task,
-    launchId,
-    unit,
-    state: 'TASK_STAGING',
-    started: false,
-    ...(kill && { kill: { by: kill, deadlineMs: 0 } }),
-    updates: [],
-  };
 }
 
 function recoverTask(
@@ -75,12 +59,14 @@ function recoverTask(
   }
   node.systemd.readUnit(entry.unit, (unit) => {
     process.after(0, () => {
+      // Nobody stops units by hand here, so one that is not there and has no end was never executed.
+      const found = { sameBoot: checkpoint.bootId === node.bootId, wasExecuted: false };
+      const absent = unit ? undefined : judgeAbsentUnit(key, found);
       if (unit) {
         tell({ type: 'unit.started', key });
         runner.look(entry);
-      } else if (checkpoint.bootId !== node.bootId) {
-        tell({ type: 'unit.lost', key, message: 'the node was rebooted' });
-      } else runner.start(entry);
+      } else if (absent) tell(absent);
+      else runner.start(entry);
       next();
     });
   });
