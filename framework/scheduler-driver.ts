@@ -169,8 +169,7 @@ export class SchedulerDriver {
   async #leave(message: Message): Promise<DriverStatus> {
     if (this.#status !== 'DRIVER_RUNNING' && this.#status !== 'DRIVER_ABORTED') return this.#status;
     if (this.#status === 'DRIVER_RUNNING' && this.#connected) {
-      this.#mailbox?.send(message);
-      await this.#mailbox?.flushed();
+      await this.#mailbox?.sendLast(message);
     }
     this.#status = 'DRIVER_STOPPED';
     await this.#close();
@@ -181,8 +180,8 @@ export class SchedulerDriver {
   async abort(): Promise<DriverStatus> {
     if (this.#status !== 'DRIVER_RUNNING') return this.#status;
     this.#status = 'DRIVER_ABORTED';
-    this.#mailbox?.send({ type: 'DeactivateFramework', frameworkId: this.frameworkId });
-    await this.#mailbox?.flushed();
+    const { frameworkId } = this;
+    await this.#mailbox?.sendLast({ type: 'DeactivateFramework', frameworkId });
     await this.#close();
     return this.#status;
   }

@@ -50,6 +50,7 @@ export class Mailbox {
   readonly #stop = new AbortController();
   readonly #session: ClientSession;
   #started = false;
+  #leaving = false;
   #flushing: Promise<void> | undefined;
   #loops: Promise<unknown> = Promise.resolve();
 
@@ -80,6 +81,16 @@ export class Mailbox {
   /** Resolves when all that was queued is in the inbox. */
   async flushed(): Promise<void> {
     while (this.#flushing) await this.#flushing;
+  }
+
+  /**
+   * Says the last messages, and resolves when they are in the inbox. From here on no heartbeat opens a new session: the
+   * master does not know a client that has left, and must not be told of it again.
+   */
+  async sendLast(...messages: readonly Message[]): Promise<void> {
+    this.#leaving = true;
+    this.send(...messages);
+    await this.flushed();
   }
 
   /** Sends nothing and reads nothing any more. Waiting reads end when the store is closed. */
@@ -177,7 +188,7 @@ export class Mailbox {
   #onHeartbeat(sent: Heartbeat, result: HeartbeatResult): void {
     const { client, clock, log, onMoved } = this.#options;
     const then = heartbeatAnswered(this.#session, sent, result, clock.monotonicMs());
-    if (then === 'ok') return;
+    if (then === 'ok' || this.#leaving) return;
     log.warn('session.ended', { client, session: sent.id, reason: result, action: then });
     if (then === 'reopen') this.#open();
     else {

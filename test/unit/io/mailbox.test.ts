@@ -169,6 +169,14 @@ describe('a heartbeat', () => {
     expect(mailbox.session).not.toBe(before);
   });
 
+  test('that is answered `unknown` after the last words registers nobody again', async () => {
+    mailbox.start();
+    await mailbox.flushed();
+    await mailbox.sendLast(suppress);
+    await clock.pass(60_000);
+    expect(inbox()).toEqual(['s1 RegisterFramework', 's1 SuppressOffers']);
+  });
+
   test('that is answered `moved` ends it, if it has been registered', async () => {
     mailbox.start();
     master(mailbox.session, JSON.stringify([revive]));
