@@ -99,6 +99,7 @@ class Agent {
     });
     this.#runner = new TaskRunner({
       ...dependencies,
+      signal: this.#stop.signal,
       onEvent: (event) => {
         this.#step(event);
       },
@@ -223,13 +224,12 @@ class Agent {
     systemd
       .listUnits(agentUnitPattern(this.#state.agentTag))
       .then((rows) => {
-        const listed = new Set(rows.map((row) => row.name));
+        const listed = new Map(rows.map((row) => [row.name, row]));
         for (const entry of this.#state.tasks.values()) {
           if (!entry.started || isTerminal(entry.state)) continue;
-          const row = rows.find(({ name }) => name === entry.unit);
-          if (row?.subState !== 'running') this.#runner.look(entry);
+          if (listed.get(entry.unit)?.subState !== 'running') this.#runner.look(entry);
         }
-        for (const unit of listed) {
+        for (const unit of listed.keys()) {
           if (!this.#keys.has(unit)) log.warn('unit.unknown', { unit, action: 'left alone' });
         }
       })

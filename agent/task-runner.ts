@@ -7,6 +7,7 @@ import type { Clock } from '../io/clock.ts';
 import type { Log } from '../io/log.ts';
 import { messageOf } from '../protocol/errors.ts';
 import { formatResources } from '../protocol/resources.ts';
+import { isTerminal } from '../protocol/task-state.ts';
 import type { DeathCertificate, TaskInfo } from '../protocol/task.ts';
 import type { StartResult, Systemd, UnitStatus } from '../systemd/port.ts';
 import type { UnitSpec } from '../systemd/properties.ts';
@@ -32,6 +33,8 @@ export interface TaskRunnerOptions {
   readonly directory: string;
   readonly bootId: string;
   readonly onEvent: (event: AgentEvent) => void;
+  /** Aborted when the agent stops: what is not known by then is for the next one to find out. */
+  readonly signal: AbortSignal;
 }
 
 /** Starts, watches and ends the units of tasks. Its calls return at once; events follow. */
@@ -68,7 +71,8 @@ export class TaskRunner {
       })
       .finally(() => {
         this.#looking.delete(entry.unit);
-        if (mine.again) this.look(entry);
+        // An end that was told is over: its unit is released, and must not be taken for one that vanished.
+        if (mine.again && !isTerminal(entry.state)) this.look(entry);
       });
   }
 
@@ -104,6 +108,7 @@ export class TaskRunner {
       return;
     }
     const result = await this.#startUnit(unitSpec(entry, sandbox, workingDirectory));
+    if (!result) return;
     if (result.ok) {
       log.debug('unit.started', { unit: entry.unit });
       this.#options.onEvent({ type: 'unit.started', key: entry.key });
@@ -115,16 +120,19 @@ export class TaskRunner {
   /**
    * A start whose fate is not known (systemd or its bus did not answer) is no failure: the framework would launch the
    * task once more beside one that may run. It is looked for by its name, which is this launch's alone.
+   *
+   * @returns undefined if the agent stopped before it was known
    */
-  async #startUnit(spec: UnitSpec): Promise<StartResult> {
-    const { systemd, log, clock } = this.#options;
+  async #startUnit(spec: UnitSpec): Promise<StartResult | undefined> {
+    const { systemd, log, clock, signal } = this.#options;
     for (let attempt = 1; ; attempt += 1) {
       try {
         if (attempt > 1 && (await systemd.readUnit(spec.name))) return { ok: true };
         return await systemd.startUnit(spec);
       } catch (error) {
         log.warn('unit.start-unknown', { unit: spec.name, attempt, error: messageOf(error) });
-        await clock.sleep(START_RETRY_MS);
+        await clock.sleep(START_RETRY_MS, signal);
+        if (signal.aborted) return undefined;
       }
     }
   }

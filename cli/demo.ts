@@ -220,16 +220,14 @@ async function killScene(redis: string): Promise<Check[]> {
 /** What nobody expects of a scheduler: its own death does not matter to the tasks. */
 async function survivalScene(redis: string): Promise<Check[]> {
   title('Tasks outlive the agent: it is killed with SIGKILL while a task runs');
-  const running = kaon(redis, [
-    'run',
-    '--name',
-    'survivor',
-    '--',
-    'sh',
-    '-c',
-    'for i in 1 2 3 4; do echo $i; sleep 1; done; exit 3',
-  ]);
-  await new Promise((resolve) => setTimeout(resolve, 1500));
+  const script = 'for i in 1 2 3 4; do echo $i; sleep 1; done; exit 3';
+  let sawOutput: () => void = () => undefined;
+  const begun = new Promise<void>((resolve) => {
+    sawOutput = resolve;
+  });
+  const argv = ['run', '--name', 'survivor', '--', 'sh', '-c', script];
+  const running = kaon(redis, argv, { onOutput: () => sawOutput() });
+  await Promise.race([begun, running]);
   const agents = processesOf(redis);
   for (const pid of agents) process.kill(pid, 'SIGKILL');
   const result = await running;
@@ -271,7 +269,7 @@ function title(text: string): void {
 function kaon(
   redis: string,
   args: readonly string[],
-  options: { quiet?: boolean } = {},
+  options: { quiet?: boolean; onOutput?: () => void } = {},
 ): Promise<Result> {
   const startedAtMs = performance.now();
   const show = options.quiet !== true;
@@ -283,6 +281,7 @@ function kaon(
   let stderr = '';
   child.stdout.on('data', (chunk: Buffer) => {
     stdout += chunk.toString();
+    options.onOutput?.();
     if (show) process.stdout.write(indent(chunk.toString()));
   });
   child.stderr.on('data', (chunk: Buffer) => {

@@ -19,9 +19,6 @@ export type Resources = Readonly<z.infer<typeof Resources>>;
 /** Nothing of anything. */
 export const NO_RESOURCES: Resources = Object.freeze({ cpuMillis: 0, memMib: 0 });
 
-/** Names of the resources, in the order in which people read them. */
-export const RESOURCE_NAMES = ['cpuMillis', 'memMib'] as const;
-
 /** @returns a + b */
 export function addResources(a: Resources, b: Resources): Resources {
   return { cpuMillis: a.cpuMillis + b.cpuMillis, memMib: a.memMib + b.memMib };

@@ -106,7 +106,10 @@ class SystemdManager implements Systemd {
     try {
       this.sliceOf.set(spec.name, taskSliceName(spec.slice, spec.name));
       const job = await this.queueStart(transientUnit(spec, this.cgroupVersion));
-      if (typeof job === 'object') return { ok: false, kind: 'refused', message: job.refused };
+      if (typeof job === 'object') {
+        this.sliceOf.delete(spec.name);
+        return { ok: false, kind: 'refused', message: job.refused };
+      }
       return job === 'done' ? { ok: true } : await this.concludeStart(spec.name, job);
     } finally {
       leave();

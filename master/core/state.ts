@@ -5,14 +5,7 @@
  * rebuilt on load. A changed record is marked in `dirty`, and `takeChanges` turns the marks into one write each,
  * however often a batch touched it.
  */
-import type {
-  AgentId,
-  FrameworkId,
-  OfferId,
-  SessionId,
-  TaskId,
-  TaskKey,
-} from '../../protocol/ids.ts';
+import type { AgentId, FrameworkId, OfferId, TaskId, TaskKey } from '../../protocol/ids.ts';
 import { taskKey } from '../../protocol/ids.ts';
 import type { Resources } from '../../protocol/resources.ts';
 import { addResources, NO_RESOURCES, subtractResources } from '../../protocol/resources.ts';
@@ -281,11 +274,6 @@ export function findTask(
   taskId: TaskId,
 ): TaskRecord | undefined {
   return state.tasks.get(taskKey(frameworkId, taskId));
-}
-
-/** The session of an agent or framework that may be written to, if there is one. */
-export function sessionOf(holder: Agent | Framework | undefined): SessionId | undefined {
-  return holder?.record.session;
 }
 
 /** One write to the registry. */

@@ -42,6 +42,7 @@ export class RunScheduler implements Scheduler {
   readonly #listener: RunListener;
   /** Not placed, in order. */
   #waiting: TaskId[];
+  readonly #launched = new Set<TaskId>();
   readonly #ended = new Map<TaskId, TaskStatus>();
   #cancelled = false;
 
@@ -88,14 +89,14 @@ export class RunScheduler implements Scheduler {
     this.#ask(driver);
   }
 
-  statusUpdate(_driver: SchedulerDriver, status: TaskStatus): void {
+  statusUpdate(driver: SchedulerDriver, status: TaskStatus): void {
     // Of an unknown task nobody can say whether it has run: launching it again might run it twice.
     const isOver = isTerminal(status.state) || status.state === 'TASK_UNKNOWN';
     if (!isOver || this.#ended.has(status.taskId)) return;
     if (status.reason === 'REASON_INVALID_OFFERS' && !this.#cancelled) {
       // The offer had gone before the launch arrived: nothing has run, so it waits again.
       this.#waiting.push(status.taskId);
-      this.#ask(_driver);
+      this.#ask(driver);
       return;
     }
     this.#ended.set(status.taskId, status);
@@ -115,8 +116,6 @@ export class RunScheduler implements Scheduler {
   #allLiveEnded(): boolean {
     return this.#request.taskIds.every((id) => this.#ended.has(id) || !this.#launched.has(id));
   }
-
-  readonly #launched = new Set<TaskId>();
 
   #use(driver: SchedulerDriver, offer: Offer): void {
     const { task } = this.#request;
