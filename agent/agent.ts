@@ -4,24 +4,32 @@
  */
 import { join } from 'node:path';
 import type { Clock } from '../io/clock.ts';
-import { randomName } from '../io/clock.ts';
 import type { Log } from '../io/log.ts';
 import { Mailbox } from '../io/mailbox.ts';
 import type { Store } from '../io/store.ts';
-import { messageOf } from '../protocol/errors.ts';
-import type { AgentId, FrameworkId, TaskId, TaskKey } from '../protocol/ids.ts';
+import { KaonError, messageOf } from '../protocol/errors.ts';
+import type { FrameworkId, TaskId, TaskKey } from '../protocol/ids.ts';
 import { taskKey } from '../protocol/ids.ts';
 import { agentName } from '../protocol/keys.ts';
 import type { Message } from '../protocol/messages.ts';
 import { isTerminal } from '../protocol/task-state.ts';
-import type { AgentInfo } from '../protocol/task.ts';
+import type { AgentInfo, LeaderInfo } from '../protocol/task.ts';
 import type { Systemd, UnitStatus } from '../systemd/port.ts';
+import { Adopter } from './adopt.ts';
 import type { Checkpoints } from './checkpoint.ts';
 import type { AgentState, AgentTaskEntry } from './core/state.ts';
-import { agentTasks, createAgentState } from './core/state.ts';
+import { createAgentState, registrationOf } from './core/state.ts';
 import type { AgentEffect, AgentEvent } from './core/step.ts';
 import { step } from './core/step.ts';
-import { agentUnitPattern, frameworkSlice, keeperUnit, ROOT_SLICE } from './core/unit-names.ts';
+import {
+  agentSlicePatterns,
+  agentUnitPattern,
+  frameworkSlice,
+  keeperUnit,
+  ROOT_SLICE,
+} from './core/unit-names.ts';
+import { Fences } from './fences.ts';
+import { agentTagOf, type Identity, nodeOf } from './identity.ts';
 import { recover } from './recovery.ts';
 import { collectSandboxes, findSandbox, sandboxPath } from './sandbox.ts';
 import { serveOutput } from './output.ts';
@@ -41,6 +49,8 @@ export interface AgentDependencies {
   readonly clock: Clock;
   readonly log: Log;
   readonly checkpoints: Checkpoints;
+  readonly identity: Identity;
+  readonly cluster: string;
   /** State directory, absolute. */
   readonly directory: string;
   readonly info: AgentInfo;
@@ -52,6 +62,7 @@ export interface AgentDependencies {
  * Runs until `signal` is aborted. Stopping touches no task.
  *
  * @returns `moved` if another agent has registered with this id, else `stopped`
+ * @throws KaonError with the master's own code if it refuses this agent; its tasks go on all the same
  */
 export async function runAgent(
   dependencies: AgentDependencies,
@@ -65,29 +76,51 @@ class Agent {
   readonly #state: AgentState;
   readonly #mailbox: Mailbox;
   readonly #runner: TaskRunner;
+  readonly #fences: Fences;
+  readonly #adopter: Adopter;
   readonly #stop = new AbortController();
   /** Of each unit, whose it is. */
   readonly #keys = new Map<string, TaskKey>();
   /** Units that changed before their start was answered. */
   readonly #hinted = new Map<string, UnitStatus | undefined>();
   #end: 'stopped' | 'moved' = 'stopped';
+  #refusal: KaonError | undefined;
 
   constructor(dependencies: AgentDependencies) {
     this.#dependencies = dependencies;
-    const { store, clock, log, info } = dependencies;
-    this.#state = createAgentState({
-      agentId: info.agentId,
-      agentTag: tagOf(info.agentId),
-      hostname: info.hostname,
-      launchPrefix: randomName(4),
+    const { clock, log, info, identity, cluster, systemd } = dependencies;
+    const { agentId, hostname } = info;
+    const agentTag = agentTagOf(cluster, agentId);
+    this.#state = createAgentState({ agentId, agentTag, hostname });
+    if (identity.leaderSeen) this.#state.leaderSeen = identity.leaderSeen;
+    const inUse = (): ReadonlySet<number> => this.#fencesInUse();
+    this.#fences = new Fences({ systemd, clock, log, agentTag, inUse });
+    this.#mailbox = this.#openMailbox();
+    const onEvent = (event: AgentEvent): void => {
+      this.#step(event);
+    };
+    this.#runner = new TaskRunner({
+      ...dependencies,
+      agentId,
+      agentTag,
+      fences: this.#fences,
+      signal: this.#stop.signal,
+      onEvent,
     });
-    this.#mailbox = new Mailbox({
+    const adopting = { state: this.#state, runner: this.#runner, tell: onEvent };
+    this.#adopter = new Adopter({ ...dependencies, ...adopting });
+  }
+
+  #openMailbox(): Mailbox {
+    const { store, clock, log, info, directory } = this.#dependencies;
+    const node = nodeOf(directory);
+    return new Mailbox({
       store,
       clock,
       log,
       client: agentName(info.agentId),
       register: (session) => [
-        { type: 'RegisterAgent', agent: info, session, tasks: agentTasks(this.#state) },
+        { type: 'RegisterAgent', agent: info, session, node, ...registrationOf(this.#state) },
       ],
       onMessages: (messages) => {
         this.#receive(messages);
@@ -96,12 +129,8 @@ class Agent {
         this.#end = 'moved';
         this.#stop.abort();
       },
-    });
-    this.#runner = new TaskRunner({
-      ...dependencies,
-      signal: this.#stop.signal,
-      onEvent: (event) => {
-        this.#step(event);
+      onHeartbeat: (isOk, tookMs) => {
+        this.#fences.onHeartbeat(isOk, tookMs);
       },
     });
   }
@@ -119,8 +148,11 @@ class Agent {
       log.info('systemd.connection', { state: connection });
       if (connection === 'up') this.#relist();
     });
-    await recover({ ...this.#dependencies, state: this.#state, runner: this.#runner });
+    const recovering = { state: this.#state, runner: this.#runner, adopter: this.#adopter };
+    await recover({ ...this.#dependencies, ...recovering });
     for (const { unit, key } of this.#state.tasks.values()) this.#keys.set(unit, key);
+    systemd.sweepSlices(agentSlicePatterns(this.#state.agentTag));
+    await this.#ensureFences();
     this.#mailbox.start();
     const { agentId, resources } = info;
     log.info('agent.started', { agentId, ...resources, recovered: this.#state.tasks.size });
@@ -131,6 +163,7 @@ class Agent {
         agentId,
         findSandbox: (frameworkId, taskId) => this.#findSandbox(frameworkId, taskId),
         isLive: (frameworkId, taskId) => this.#isLive(frameworkId, taskId),
+        session: () => this.#mailbox.session,
       },
       this.#stop.signal,
     );
@@ -139,6 +172,7 @@ class Agent {
     await this.#dependencies.store.close();
     await Promise.all([this.#mailbox.stopped(), serving]);
     log.info('agent.stopped', { agentId, tasks: this.#state.tasks.size });
+    if (this.#refusal) throw this.#refusal;
     return this.#end;
   }
 
@@ -191,20 +225,78 @@ class Agent {
       case 'message.send':
         this.#mailbox.send(effect.message);
         return;
-      case 'checkpoint.remove':
+      case 'checkpoint.update':
+        this.#runner.update(effect.entry);
+        return;
+      case 'checkpoint.retire':
         this.#keys.delete(effect.entry.unit);
         this.#runner.forget(effect.entry);
+        return;
+      case 'ended.forget':
+        this.#tryFile('ended.forget', () => {
+          this.#dependencies.checkpoints.forgetEnded(effect.launchId);
+        });
+        return;
+      case 'leader.remember':
+        this.#rememberLeader(effect.leader);
+        return;
+      case 'agent.stop':
+        this.#refuse(effect);
         return;
       default:
         effect satisfies never;
     }
   }
 
+  #rememberLeader(leader: LeaderInfo): void {
+    this.#tryFile('leader.remember', () => {
+      this.#dependencies.identity.rememberLeader(leader);
+    });
+  }
+
+  /** What fails here is remembered in memory all the same. */
+  #tryFile(what: string, change: () => void): void {
+    try {
+      change();
+    } catch (error) {
+      this.#dependencies.log.warn(`${what}-failed`, { error: messageOf(error) });
+    }
+  }
+
+  #refuse({ code, message }: { readonly code: string; readonly message: string }): void {
+    const { info } = this.#dependencies;
+    this.#refusal = new KaonError(code, `agent ${info.agentId} was refused: ${message}`);
+    this.#stop.abort();
+  }
+
+  /** They outlive the agent, unless somebody has removed them. */
+  async #ensureFences(): Promise<void> {
+    for (const stopAfterMs of this.#fencesInUse()) {
+      try {
+        await this.#fences.ensure(stopAfterMs);
+      } catch (error) {
+        // The first heartbeat tries again; its tasks run meanwhile, and must not stay without an agent for this.
+        const { log } = this.#dependencies;
+        log.error('fence.set-failed', { stopAfterMs, error: messageOf(error) });
+      }
+    }
+  }
+
+  /** Of tasks that may have a process: also of one that is being started. */
+  #fencesInUse(): ReadonlySet<number> {
+    const times = new Set<number>();
+    for (const { task, state } of this.#state.tasks.values()) {
+      const { whenUnreachable } = task;
+      if (whenUnreachable !== 'keep' && !isTerminal(state)) times.add(whenUnreachable.stopAfterMs);
+    }
+    return times;
+  }
+
   /** A hint that a unit may have ended. For a short command it can come before the answer to its start. */
   #look(unit: string, ended?: UnitStatus): void {
     const key = this.#keys.get(unit);
     const entry = key === undefined ? undefined : this.#state.tasks.get(key);
-    if (!entry || isTerminal(entry.state)) return;
+    if (!entry || entry.unit !== unit || isTerminal(entry.state)) return;
     if (entry.started) this.#runner.look(entry, ended);
     else this.#hinted.set(unit, ended);
   }
@@ -214,28 +306,29 @@ class Agent {
     const { systemd } = this.#dependencies;
     for (const entry of this.#state.tasks.values()) {
       if (!entry.started || isTerminal(entry.state)) continue;
-      const kills = systemd.countOomKills(frameworkSlice(entry.frameworkId), entry.unit);
-      if (kills > 0) this.#step({ type: 'unit.out-of-memory', key: entry.key });
+      const { framework, unit, key, launchId } = entry;
+      const slice = frameworkSlice(this.#state.agentTag, framework.frameworkId);
+      const kills = systemd.countOomKills(slice, unit);
+      if (kills > 0) this.#step({ type: 'unit.out-of-memory', key, launchId });
     }
   }
 
   #relist(): void {
-    const { systemd, log } = this.#dependencies;
-    systemd
-      .listUnits(agentUnitPattern(this.#state.agentTag))
-      .then((rows) => {
-        const listed = new Map(rows.map((row) => [row.name, row]));
-        for (const entry of this.#state.tasks.values()) {
-          if (!entry.started || isTerminal(entry.state)) continue;
-          if (listed.get(entry.unit)?.subState !== 'running') this.#runner.look(entry);
-        }
-        for (const unit of listed.keys()) {
-          if (!this.#keys.has(unit)) log.warn('unit.unknown', { unit, action: 'left alone' });
-        }
-      })
-      .catch((error: unknown) => {
-        log.warn('systemd.list-failed', { error: messageOf(error) });
-      });
+    this.#lookAtAll().catch((error: unknown) => {
+      this.#dependencies.log.warn('systemd.list-failed', { error: messageOf(error) });
+    });
+  }
+
+  async #lookAtAll(): Promise<void> {
+    const rows = await this.#dependencies.systemd.listUnits(agentUnitPattern(this.#state.agentTag));
+    const listed = new Map(rows.map((row) => [row.name, row]));
+    for (const entry of this.#state.tasks.values()) {
+      if (!entry.started || isTerminal(entry.state)) continue;
+      if (listed.get(entry.unit)?.subState !== 'running') this.#runner.look(entry);
+    }
+    await this.#adopter.adopt(rows);
+    for (const { unit, key } of this.#state.tasks.values()) this.#keys.set(unit, key);
+    await this.#fences.tidy();
   }
 
   #collect(): void {
@@ -258,14 +351,9 @@ class Agent {
     return entry !== undefined && !isTerminal(entry.state);
   }
 
-  #sandboxOf({ frameworkId, task: { taskId }, launchId }: AgentTaskEntry): string {
+  #sandboxOf({ framework: { frameworkId }, task: { taskId }, launchId }: AgentTaskEntry): string {
     return sandboxPath(this.#dependencies.directory, { frameworkId, taskId, launchId });
   }
-}
-
-/** The part of the id that names units; ids of agents are made as `HOST.TAG`, or are the operator's own. */
-function tagOf(agentId: AgentId): string {
-  return agentId.slice(agentId.lastIndexOf('.') + 1).replaceAll(/[^A-Za-z0-9]/g, '_');
 }
 
 /** The directory that holds the agent's state below `stateDir`. */

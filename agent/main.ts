@@ -12,9 +12,13 @@ import type { AgentId } from '../protocol/ids.ts';
 import type { Resources } from '../protocol/resources.ts';
 import { formatResources } from '../protocol/resources.ts';
 import { createSystemd } from '../systemd/manager.ts';
+import { isSafeRoot } from '../systemd/reread.ts';
 import { agentDirectory, runAgent } from './agent.ts';
+import { findTraces } from './adopt.ts';
 import { openCheckpoints } from './checkpoint.ts';
 import { detectNode, resourcesToOffer } from './detect.ts';
+import { lockDirectory } from './directory-lock.ts';
+import { openIdentity } from './identity.ts';
 
 /** What an agent is started with; everything but the address and the state directory has a default. */
 export interface AgentProcessOptions {
@@ -38,13 +42,17 @@ export interface AgentProcessOptions {
 /**
  * Resolves when the agent has stopped; its tasks go on.
  *
- * @throws KaonError `agent-moved` if another agent took over its id, `no-resources`, `agent-state`, `systemd-unreachable`
+ * @throws KaonError `agent-moved` if another agent took over its id, `agent-running`, `no-resources`, `agent-state`,
+ *   `systemd-unreachable`, and the master's own codes if it refuses the agent
  */
 export async function runAgentProcess(options: AgentProcessOptions): Promise<void> {
   const { redis, cluster, stateDir, logLevel = 'info' } = options;
   const log = createLog({ level: logLevel, journal: process.env['JOURNAL_STREAM'] !== undefined });
   const directory = agentDirectory(stateDir);
+  refuseUnsafe(directory);
   await mkdir(directory, { recursive: true, mode: 0o711 });
+  // Held until this process is gone, however that comes about.
+  await lockDirectory(directory);
   const systemd = createSystemd({
     log,
     ...(options.busAddress !== undefined && { busAddress: options.busAddress }),
@@ -52,18 +60,14 @@ export async function runAgentProcess(options: AgentProcessOptions): Promise<voi
   const node = await detectNode(await systemd.describe());
   const resources = resourcesToOffer(node.total, options.resources ?? {}, options.reserve ?? {});
   const checkpoints = await openCheckpoints(directory, log);
-  const agentId = await checkpoints.agentId(
-    () => (options.agentId ?? `${idPart(node.hostname)}.${randomName(6)}`) as AgentId,
-  );
-  if (options.agentId !== undefined && options.agentId !== agentId) {
-    throw new KaonError(
-      'agent-state',
-      `${stateDir} belongs to agent ${agentId}, not to ${options.agentId}`,
-      {
-        hint: 'give each agent a state directory of its own',
-      },
-    );
-  }
+  const identity = await openIdentity({
+    directory,
+    cluster,
+    wanted: options.agentId as AgentId | undefined,
+    traces: () => findTraces({ directory, cluster, systemd, checkpoints }),
+    make: () => `${idPart(node.hostname)}.${randomName(6)}` as AgentId,
+  });
+  const { agentId } = identity;
   log.info('node.detected', {
     total: formatResources(node.total),
     offers: formatResources(resources),
@@ -88,6 +92,8 @@ export async function runAgentProcess(options: AgentProcessOptions): Promise<voi
       clock: systemClock,
       log,
       checkpoints,
+      identity,
+      cluster,
       directory,
       info: { agentId, hostname, resources, attributes },
       bootId: await readBootId(),
@@ -104,6 +110,15 @@ export async function runAgentProcess(options: AgentProcessOptions): Promise<voi
       },
     );
   }
+}
+
+/** Paths below it are in the units of all tasks, and systemd must read them there as they were meant. */
+function refuseUnsafe(directory: string): void {
+  if (isSafeRoot(directory)) return;
+  const found = `state directory ${JSON.stringify(directory)} has a character that systemd does not keep in a unit`;
+  throw new KaonError('agent-state', found, {
+    hint: 'choose a --state-dir without control characters, quotes, backslashes, dollars, semicolons and percent signs',
+  });
 }
 
 /** The kernel's boot and the start of process 1: a systemd in a namespace of its own may end while the kernel goes on. */

@@ -8,11 +8,11 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../io/clock.ts';
 import type { Log } from '../io/log.ts';
-import type { OutputChunk, Store, StreamId } from '../io/store.ts';
+import type { OutputChunk, Store, StreamEntry, StreamId } from '../io/store.ts';
 import { START } from '../io/store.ts';
 import { decodeEntry } from '../protocol/codec.ts';
-import { codeOf, messageOf } from '../protocol/errors.ts';
-import type { AgentId, FrameworkId, TaskId } from '../protocol/ids.ts';
+import { codeOf, KaonError, messageOf } from '../protocol/errors.ts';
+import type { AgentId, FrameworkId, SessionId, TaskId } from '../protocol/ids.ts';
 import type { MessageOf } from '../protocol/messages.ts';
 
 const CHUNK_BYTES = 64 * 1024;
@@ -24,8 +24,9 @@ const FOLLOW_LOOK_MS = 500;
 /** How long a request to follow a task may be ahead of the task, and how often that is looked at, milliseconds. */
 const LAUNCH_WAIT_MS = 10_000;
 const LAUNCH_LOOK_MS = 5;
-/** A reader that takes nothing for so long has gone, milliseconds. */
+/** A reader that takes nothing of what waits for it for so long has gone, milliseconds; how often that is looked at. */
 const READER_GONE_MS = 60_000;
+const READER_LOOK_MS = 5000;
 const READ_BLOCK_MS = 2000;
 const RETRY_MS = 500;
 
@@ -39,33 +40,34 @@ export interface OutputServerOptions {
   readonly findSandbox: (frameworkId: FrameworkId, taskId: TaskId) => Promise<string | undefined>;
   /** True while more output may come. */
   readonly isLive: (frameworkId: FrameworkId, taskId: TaskId) => boolean;
+  /** The agent's session, which is a new one when Redis is not the one that it was. */
+  readonly session: () => SessionId;
 }
 
 /**
  * Serves until `signal` is aborted and the store is closed. A request stays in the stream until it has been answered
- * whole, so an agent that was restarted answers it again, and the reader drops the bytes that it has.
+ * whole, so an agent that was restarted answers it again, and the reader drops the bytes that it has. With each session
+ * the stream is read from its start: another Redis may have given later requests earlier ids.
  */
 export async function serveOutput(
   options: OutputServerOptions,
   signal: AbortSignal,
 ): Promise<void> {
   const { store, clock, log, agentId } = options;
+  const serving: Serving = { answering: new Map(), fromStart: false };
   let cursor: StreamId = START;
+  let session = options.session();
   while (!signal.aborted) {
     try {
       const entries = await store.readAgentRequests(agentId, cursor, READ_BLOCK_MS);
       for (const entry of entries) {
         cursor = entry.id;
-        for (const decoded of decodeEntry(entry.messages)) {
-          if (decoded.ok && decoded.value.type === 'ReadOutput') {
-            answer(options, decoded.value, entry.id, signal);
-          } else {
-            log.warn('request.bad', {
-              entry: entry.id,
-              error: decoded.ok ? decoded.value.type : decoded.message,
-            });
-          }
-        }
+        takeRequests(options, serving, entry, signal);
+      }
+      if (options.session() !== session || serving.fromStart) {
+        session = options.session();
+        serving.fromStart = false;
+        cursor = START;
       }
     } catch (error) {
       if (signal.aborted) return;
@@ -75,23 +77,57 @@ export async function serveOutput(
   }
 }
 
-function answer(
+interface Serving {
+  /** Readers that are being answered, with the id of the request where it was found last: it is not answered twice. */
+  readonly answering: Map<SessionId, StreamId>;
+  /** An answer could not be brought to its end: its request is to be found again. */
+  fromStart: boolean;
+}
+
+function takeRequests(
   options: OutputServerOptions,
-  request: MessageOf<'ReadOutput'>,
-  id: StreamId,
+  serving: Serving,
+  { id, messages }: StreamEntry,
   signal: AbortSignal,
 ): void {
-  const { store, log, agentId } = options;
-  void copyOutput(options, request, signal)
-    .catch((error: unknown) => messageOf(error))
-    .then(async (problem) => {
-      if (signal.aborted) return; // Cut short by us: the next agent answers it whole.
-      await store.writeOutput(request.readId, [{ kind: 'end', error: problem ?? '' }]);
-      await store.removeAgentRequest(agentId, id);
-    })
-    .catch((error: unknown) => {
-      log.warn('output.failed', { taskId: request.taskId, error: messageOf(error) });
+  for (const decoded of decodeEntry(messages)) {
+    if (!decoded.ok || decoded.value.type !== 'ReadOutput') {
+      const error = decoded.ok ? decoded.value.type : decoded.message;
+      options.log.warn('request.bad', { entry: id, error });
+      continue;
+    }
+    const { readId } = decoded.value;
+    const { answering } = serving;
+    const isFollowed = answering.has(readId);
+    answering.set(readId, id);
+    if (isFollowed) continue;
+    const currentId = (): StreamId => answering.get(readId) ?? id;
+    void answer(options, decoded.value, currentId, signal).then((isAnswered) => {
+      answering.delete(readId);
+      serving.fromStart ||= !isAnswered;
     });
+  }
+}
+
+/** @returns false if the reader has not been told the end, so that it still waits */
+async function answer(
+  options: OutputServerOptions,
+  request: MessageOf<'ReadOutput'>,
+  currentId: () => StreamId,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const { store, log, agentId } = options;
+  const { readId, taskId } = request;
+  const problem = await copyOutput(options, request, signal).catch(messageOf);
+  if (signal.aborted) return false; // Cut short by us: the next agent answers it whole.
+  try {
+    await store.writeOutput(readId, [{ kind: 'end', error: problem ?? '' }]);
+    await store.removeAgentRequest(agentId, currentId());
+    return true;
+  } catch (error) {
+    log.warn('output.failed', { taskId, error: messageOf(error) });
+    return false;
+  }
 }
 
 /** @returns what went wrong, for the reader */
@@ -105,8 +141,11 @@ async function copyOutput(
   if (sandbox === undefined)
     return `no output of task ${taskId} here: its sandbox has been removed, or it never ran`;
   const kinds = (['stdout', 'stderr'] as const).filter((kind) => request[kind]);
+  const reader = new Reader(options, request.readId, signal);
   await Promise.all(
-    kinds.map((kind) => copyFile(options, request, { kind, path: join(sandbox, kind) }, signal)),
+    kinds.map((kind) =>
+      copyFile(options, request, { kind, path: join(sandbox, kind), reader }, signal),
+    ),
   );
   return undefined;
 }
@@ -129,12 +168,13 @@ async function findWhenThere(
 interface OutputFile {
   readonly kind: 'stdout' | 'stderr';
   readonly path: string;
+  readonly reader: Reader;
 }
 
 async function copyFile(
   options: OutputServerOptions,
   request: MessageOf<'ReadOutput'>,
-  { kind, path }: OutputFile,
+  { kind, path, reader }: OutputFile,
   signal: AbortSignal,
 ): Promise<void> {
   const { clock, isLive } = options;
@@ -150,10 +190,13 @@ async function copyFile(
       const done = isDone();
       const bytes = await readFrom(file, offset);
       if (bytes.length > 0) {
-        if (!(await writePaced(options, request, { kind, offset, bytes }, signal))) return;
+        await reader.write({ kind, offset, bytes });
         offset += bytes.length;
       } else if (done) return;
-      else await changes.next();
+      else {
+        await changes.next();
+        await reader.look();
+      }
     }
   } finally {
     changes.close();
@@ -184,21 +227,59 @@ async function readFrom(file: FileHandle, offset: number): Promise<Buffer> {
   return buffer.subarray(0, bytesRead);
 }
 
-/** @returns false if the reader has gone */
-async function writePaced(
-  { store, clock }: OutputServerOptions,
-  { readId }: MessageOf<'ReadOutput'>,
-  chunk: OutputChunk,
-  signal: AbortSignal,
-): Promise<boolean> {
-  let waiting = await store.writeOutput(readId, [chunk]);
-  const sinceMs = clock.monotonicMs();
-  while (waiting >= WAITING_CHUNKS_MAX) {
-    if (signal.aborted || clock.monotonicMs() - sinceMs > READER_GONE_MS) return false;
-    await clock.sleep(LOOK_MS, signal);
-    waiting = await store.writeOutput(readId, []);
+/**
+ * The other end of one answer. What it has taken is what was written less what waits in the stream; nobody says goodbye,
+ * so a reader is gone when it takes nothing for a while. (Its stream going counts as taking: it does not happen twice.)
+ */
+class Reader {
+  readonly #options: OutputServerOptions;
+  readonly #readId: SessionId;
+  readonly #signal: AbortSignal;
+  #written = 0;
+  #taken = 0;
+  #waiting = 0;
+  #tookAtMs: number;
+  #lookedAtMs: number;
+
+  constructor(options: OutputServerOptions, readId: SessionId, signal: AbortSignal) {
+    this.#options = options;
+    this.#readId = readId;
+    this.#signal = signal;
+    this.#tookAtMs = this.#lookedAtMs = options.clock.monotonicMs();
   }
-  return true;
+
+  /** Waits until there is room for more. @throws KaonError `reader-gone` */
+  async write(chunk: OutputChunk): Promise<void> {
+    // What comes after a quiet time can only be taken from now on.
+    if (this.#waiting === 0) this.#tookAtMs = this.#options.clock.monotonicMs();
+    this.#written += 1;
+    await this.#exchange([chunk]);
+    while (this.#waiting >= WAITING_CHUNKS_MAX && !this.#signal.aborted) {
+      await this.#options.clock.sleep(LOOK_MS, this.#signal);
+      await this.#exchange([]);
+    }
+  }
+
+  /** Now and then, while something waits that may never be taken. @throws KaonError `reader-gone` */
+  async look(): Promise<void> {
+    const nowMs = this.#options.clock.monotonicMs();
+    if (this.#waiting > 0 && nowMs - this.#lookedAtMs >= READER_LOOK_MS) await this.#exchange([]);
+  }
+
+  async #exchange(chunks: readonly OutputChunk[]): Promise<void> {
+    const { store, clock } = this.#options;
+    this.#waiting = await store.writeOutput(this.#readId, chunks);
+    const nowMs = clock.monotonicMs();
+    this.#lookedAtMs = nowMs;
+    const taken = this.#written - this.#waiting;
+    if (taken > this.#taken) {
+      this.#taken = taken;
+      this.#tookAtMs = nowMs;
+    } else if (this.#waiting > 0 && nowMs - this.#tookAtMs > READER_GONE_MS) {
+      const words = `its reader took nothing for ${String(READER_GONE_MS / 1000)} s`;
+      throw new KaonError('reader-gone', words);
+    }
+  }
 }
 
 /** Waits for a change of the file; a look now and then catches what inotify may drop, and the end of the task. */

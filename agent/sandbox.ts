@@ -1,10 +1,19 @@
 /**
  * Sandboxes: one directory a launch, `DIR/sandboxes/FRAMEWORK/TASK/LAUNCH/`, with the output files (owned by the
- * agent, so that a task cannot swap them for links) and `work/` (owned by the task's user, its working directory).
+ * agent, so that a task cannot swap them for links), the script of its command where it has one, and `work/` (owned by the
+ * task's user, its working directory).
  * They stay after the task for `kaon logs`, and are removed by age and number.
  */
 import { execFile } from 'node:child_process';
-import { closeSync, fstatSync, mkdirSync, openSync, readSync } from 'node:fs';
+import {
+  chownSync,
+  closeSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  writeFileSync,
+} from 'node:fs';
 import { chown, readdir, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
@@ -29,19 +38,35 @@ export function sandboxPath(directory: string, name: SandboxName): string {
   return join(directory, 'sandboxes', name.frameworkId, name.taskId, name.launchId);
 }
 
+/** A sandbox that is there. */
+export interface Sandbox {
+  /** The working directory of the task. */
+  readonly work: string;
+  /** Writes a file into it that the task can read and nobody else. @throws the operating system's error */
+  readonly write: (path: string, text: string) => void;
+}
+
 /**
- * @returns the working directory of the task
  * @throws KaonError `user-unknown`, or the operating system's error (`ENOSPC`, ...)
  */
-export async function prepareSandbox(sandbox: string, user: string | undefined): Promise<string> {
+export async function prepareSandbox(sandbox: string, user: string | undefined): Promise<Sandbox> {
   const work = join(sandbox, 'work');
   makeDirectory(sandbox);
   makeDirectory(work);
-  if (user !== undefined) {
-    const { uid, gid } = await lookUpUser(user);
-    await chown(work, uid, gid);
-  }
-  return work;
+  const ids = user === undefined ? undefined : await lookUpUser(user);
+  if (ids) await chown(work, ids.uid, ids.gid);
+  return {
+    work,
+    write: (path, text) => {
+      writeReadable(path, text, ids);
+    },
+  };
+}
+
+/** It may have the task's secrets: of other users only the group of the task's own may read it. */
+function writeReadable(path: string, text: string, ids: UserIds | undefined): void {
+  writeFileSync(path, text, { mode: ids ? 0o640 : 0o600 });
+  if (ids) chownSync(path, -1, ids.gid);
 }
 
 /** Level by level, because Node's recursive mkdir says ENOENT where the disk has no inode left. */

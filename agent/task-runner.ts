@@ -1,25 +1,27 @@
 /**
- * One launch from its sandbox to its death certificate, in steps that can be cut off after any of them:
- * checkpoint, unit, process; then end read, end checkpointed, unit released, core told.
+ * One launch from its checkpoint to its death certificate, in steps that can be cut off after any of them:
+ * checkpoint, sandbox, fence, unit, process; then end read, end stored, unit released, core told. A full disk stops none
+ * of it: the unit itself says whose it is, and keeps its end until the framework knows it.
  */
-import { isAbsolute, join } from 'node:path';
 import type { Clock } from '../io/clock.ts';
 import type { Log } from '../io/log.ts';
-import { messageOf } from '../protocol/errors.ts';
-import { formatResources } from '../protocol/resources.ts';
+import { KaonError, messageOf } from '../protocol/errors.ts';
+import type { AgentId } from '../protocol/ids.ts';
 import { isTerminal } from '../protocol/task-state.ts';
 import type { DeathCertificate, TaskInfo } from '../protocol/task.ts';
 import type { StartResult, Systemd, UnitStatus } from '../systemd/port.ts';
 import type { UnitSpec } from '../systemd/properties.ts';
 import type { Checkpoints, TaskCheckpoint } from './checkpoint.ts';
+import { CHECKPOINT_VERSION } from './checkpoint.ts';
 import type { AgentTaskEntry } from './core/state.ts';
-import type { AgentEvent } from './core/step.ts';
-import { frameworkSlice } from './core/unit-names.ts';
+import type { AgentEvent, LaunchRef } from './core/step.ts';
+import { SIGKILL } from './core/step.ts';
+import type { Fences } from './fences.ts';
 import { prepareSandbox, readOutputEnd, sandboxPath } from './sandbox.ts';
+import { taskUnit } from './task-unit.ts';
+import { encodeUnitRecord } from './unit-record.ts';
 
 const MIB = 1024 * 1024;
-/** Processes and threads of one task; far above what a program needs, far below what a fork bomb makes. */
-const TASKS_MAX = 4096;
 /** Pause before a start is looked for again, milliseconds. */
 const START_RETRY_MS = 1000;
 
@@ -27,8 +29,12 @@ const START_RETRY_MS = 1000;
 export interface TaskRunnerOptions {
   readonly systemd: Systemd;
   readonly checkpoints: Checkpoints;
+  readonly fences: Fences;
   readonly clock: Clock;
   readonly log: Log;
+  readonly cluster: string;
+  readonly agentId: AgentId;
+  readonly agentTag: string;
   /** The agent's own directory; sandboxes are below it. */
   readonly directory: string;
   readonly bootId: string;
@@ -42,6 +48,8 @@ export class TaskRunner {
   readonly #options: TaskRunnerOptions;
   /** Looks under way, by unit; `again` if the unit changed meanwhile. */
   readonly #looking = new Map<string, { again: boolean }>();
+  /** Ended units that hold the only record of their end. */
+  readonly #unreleased = new Set<string>();
 
   constructor(options: TaskRunnerOptions) {
     this.#options = options;
@@ -86,35 +94,78 @@ export class TaskRunner {
     this.#attempt('unit.signal', entry, () => this.#options.systemd.killUnit(entry.unit, signal));
   }
 
-  /** The framework knows the end: nothing needs to outlive the agent any more. */
+  /** What is known of the framework of a task, or of its end, has changed. */
+  update(entry: AgentTaskEntry): void {
+    const { launchId, unit, framework, detached } = entry;
+    this.#tryFile('checkpoint.update', unit, () => {
+      const change = { framework, detached, ...this.#killOf(entry) };
+      this.#options.checkpoints.update(launchId, change);
+    });
+  }
+
+  /** Stores an end that nobody saw: it is to be told the same way if it has to be told again. */
+  lose(entry: AgentTaskEntry, message: string): void {
+    this.#write({ ...this.#checkpointOf(entry), lost: message });
+  }
+
+  /** Stores that a unit was found without a checkpoint, and what it says of itself. */
+  adopt(entry: AgentTaskEntry): void {
+    this.#write({ ...this.#checkpointOf(entry), rebuilt: true });
+  }
+
+  /** The framework knows the end: nothing but the memory of it needs to outlive the agent any more. */
   forget(entry: AgentTaskEntry): void {
-    try {
-      this.#options.checkpoints.remove(entry.launchId);
-    } catch (error) {
-      const { unit } = entry;
-      this.#options.log.warn('checkpoint.remove-failed', { unit, error: messageOf(error) });
-    }
+    const { checkpoints } = this.#options;
+    const { unit, launchId } = entry;
+    const isRetired = this.#tryFile('checkpoint.retire', unit, () => {
+      checkpoints.retire(launchId);
+    });
+    if (!isRetired) this.#discard(entry);
+    if (this.#unreleased.delete(unit)) this.release(entry);
   }
 
   async #start(entry: AgentTaskEntry): Promise<void> {
-    const { checkpoints, log } = this.#options;
-    const sandbox = this.#sandboxOf(entry);
-    let workingDirectory: string;
+    const { log } = this.#options;
+    this.#write(this.#checkpointOf(entry));
+    let spec: UnitSpec;
     try {
-      checkpoints.write(this.#checkpointOf(entry));
-      workingDirectory = await prepareSandbox(sandbox, entry.task.command.user);
+      spec = await this.#prepare(entry);
     } catch (error) {
-      this.#fail(entry, { message: `its sandbox could not be made: ${messageOf(error)}` });
+      this.#fail(entry, { message: messageOf(error) });
       return;
     }
-    const result = await this.#startUnit(unitSpec(entry, sandbox, workingDirectory));
+    const result = await this.#startUnit(spec);
     if (!result) return;
     if (result.ok) {
       log.debug('unit.started', { unit: entry.unit });
-      this.#options.onEvent({ type: 'unit.started', key: entry.key });
+      this.#options.onEvent({ type: 'unit.started', ...launchOf(entry) });
     } else {
       this.#fail(entry, { exitStatus: result.status?.exitStatus, message: result.message });
     }
+  }
+
+  async #prepare(entry: AgentTaskEntry): Promise<UnitSpec> {
+    const { cluster, agentId, agentTag, bootId, fences } = this.#options;
+    const { framework, detached, task, launchId } = entry;
+    const sandbox = this.#sandboxOf(entry);
+    const { work, write } = await explained('its sandbox could not be made', () =>
+      prepareSandbox(sandbox, task.command.user),
+    );
+    const { whenUnreachable } = task;
+    if (whenUnreachable !== 'keep') {
+      await explained('its stop when unreachable could not be set up', () =>
+        fences.ensure(whenUnreachable.stopAfterMs),
+      );
+    }
+    const record = { cluster, agentId, framework, detached, task, launchId, bootId, sandbox };
+    const place = { agentTag, sandbox, work, record: encodeUnitRecord(record) };
+    const { spec, script } = taskUnit(entry, place);
+    if (script) {
+      await explained('its command could not be written down', async () => {
+        write(script.path, script.text);
+      });
+    }
+    return spec;
   }
 
   /**
@@ -141,42 +192,63 @@ export class TaskRunner {
   #fail(entry: AgentTaskEntry, failed: { exitStatus?: number | undefined; message: string }): void {
     const { log, onEvent } = this.#options;
     log.info('unit.not-started', { unit: entry.unit, ...failed });
-    this.#write({ ...this.#checkpointOf(entry), failed });
-    onEvent({ type: 'unit.failed', key: entry.key, ...failed });
+    // Without a word of the failure the next agent would take it for one that is still to be started.
+    if (!this.#write({ ...this.#checkpointOf(entry), failed })) this.#discard(entry);
+    onEvent({ type: 'unit.failed', ...launchOf(entry), ...failed });
   }
 
   async #look(entry: AgentTaskEntry, ended?: UnitStatus): Promise<void> {
-    const { systemd, onEvent } = this.#options;
-    const { key, unit, task } = entry;
-    const status = ended ?? (await systemd.readUnit(unit));
+    const { systemd, fences, onEvent } = this.#options;
+    const { unit, task } = entry;
+    const isFenced = task.whenUnreachable !== 'keep';
+    // Only the unit itself tells whether it was stopped.
+    const status = (isFenced ? undefined : ended) ?? (await systemd.readUnit(unit));
     if (!status) {
       const message = 'its unit vanished: somebody else stopped it';
       // Stored, or the next agent would find no unit and no end, and take the task for one that was never started.
       this.#write({ ...this.#checkpointOf(entry), lost: message });
-      onEvent({ type: 'unit.lost', key, message });
+      onEvent({ type: 'unit.lost', ...launchOf(entry), message });
       return;
     }
     if (!hasEnded(status)) return;
     const { result } = status;
+    const fenced = isFenced && (await fences.hasStopped(task.whenUnreachable, status));
     const first = certificateOf(status, task);
+    const end = { result, certificate: first, fenced };
     // Stored before the unit goes: from then on systemd does not know how the command ended.
-    this.#write({ ...this.#checkpointOf(entry), ended: { result, certificate: first } });
-    await systemd.releaseUnit(unit);
+    if (this.#write({ ...this.#checkpointOf(entry), ended: end })) await systemd.releaseUnit(unit);
+    else await this.#keepUnit(unit);
     // What was left in the cgroup may have written until just now, so the output is measured last.
     const certificate = { ...first, ...readOutputEnd(this.#sandboxOf(entry)) };
-    onEvent({ type: 'unit.ended', key, ended: { result, certificate } });
+    onEvent({ type: 'unit.ended', ...launchOf(entry), ended: { ...end, certificate } });
   }
 
-  /**
-   * A full disk must not keep a task from ending: without its checkpoint the end is still told now, and only an agent
-   * that dies before the acknowledgement would not know it.
-   */
-  #write(checkpoint: TaskCheckpoint): void {
-    try {
+  /** The disk is full: systemd goes on keeping the end, and what else is in the cgroup ends all the same. */
+  async #keepUnit(unit: string): Promise<void> {
+    this.#unreleased.add(unit);
+    await this.#options.systemd.killUnit(unit, SIGKILL);
+  }
+
+  /** @returns false if it could not be stored, which keeps no task from running or ending */
+  #write(checkpoint: TaskCheckpoint): boolean {
+    return this.#tryFile('checkpoint.write', checkpoint.unit, () => {
       this.#options.checkpoints.write(checkpoint);
+    });
+  }
+
+  #discard({ unit, launchId }: AgentTaskEntry): void {
+    this.#tryFile('checkpoint.discard', unit, () => {
+      this.#options.checkpoints.discard(launchId);
+    });
+  }
+
+  #tryFile(what: string, unit: string, change: () => void): boolean {
+    try {
+      change();
+      return true;
     } catch (error) {
-      const { unit } = checkpoint;
-      this.#options.log.warn('checkpoint.write-failed', { unit, error: messageOf(error) });
+      this.#options.log.warn(`${what}-failed`, { unit, error: messageOf(error) });
+      return false;
     }
   }
 
@@ -186,23 +258,47 @@ export class TaskRunner {
     });
   }
 
-  #sandboxOf({ frameworkId, task, launchId }: AgentTaskEntry): string {
-    return sandboxPath(this.#options.directory, { frameworkId, taskId: task.taskId, launchId });
+  #sandboxOf({ framework: { frameworkId }, task: { taskId }, launchId }: AgentTaskEntry): string {
+    return sandboxPath(this.#options.directory, { frameworkId, taskId, launchId });
   }
 
   #checkpointOf(entry: AgentTaskEntry): TaskCheckpoint {
-    const { frameworkId, frameworkName, task, launchId, unit, kill } = entry;
+    const { framework, detached, task, launchId, unit } = entry;
+    const { agentId, bootId } = this.#options;
     return {
-      version: 1,
-      frameworkId,
-      frameworkName,
+      version: CHECKPOINT_VERSION,
+      agentId,
+      framework,
+      detached,
       task,
       launchId,
       unit,
       sandbox: this.#sandboxOf(entry),
-      bootId: this.#options.bootId,
-      kill: kill?.by,
+      bootId,
+      rebuilt: false,
+      ...this.#killOf(entry),
     };
+  }
+
+  /** By the wall clock: the monotonic one begins anew with each agent. */
+  #killOf({ kill }: AgentTaskEntry): Pick<TaskCheckpoint, 'kill' | 'killAtMs'> {
+    if (!kill) return {};
+    const { clock } = this.#options;
+    const leftMs = Math.max(0, kill.deadlineMs - clock.monotonicMs());
+    return { kill: kill.by, killAtMs: clock.wallMs() + leftMs };
+  }
+}
+
+function launchOf({ key, launchId }: AgentTaskEntry): LaunchRef {
+  return { key, launchId };
+}
+
+/** @throws Error that says in front of the cause what it prevented */
+async function explained<T>(what: string, attempt: () => Promise<T>): Promise<T> {
+  try {
+    return await attempt();
+  } catch (cause) {
+    throw new KaonError('not-prepared', `${what}: ${messageOf(cause)}`, { cause });
   }
 }
 
@@ -224,41 +320,4 @@ function certificateOf(status: UnitStatus, task: TaskInfo): DeathCertificate {
     ...(status.startedAtMs > 0 && { startedAtMs: status.startedAtMs }),
     ...(status.exitedAtMs > 0 && { endedAtMs: status.exitedAtMs }),
   };
-}
-
-function unitSpec(entry: AgentTaskEntry, sandbox: string, work: string): UnitSpec {
-  const { frameworkId, frameworkName, task, unit } = entry;
-  const { command, resources } = task;
-  const workingDirectory = command.workingDirectory ?? work;
-  return {
-    name: unit,
-    slice: frameworkSlice(frameworkId),
-    description: `kaon task ${task.name} of ${frameworkName} (${formatResources(resources)})`,
-    argv: absoluteProgram(command.argv, workingDirectory),
-    workingDirectory,
-    stdoutPath: join(sandbox, 'stdout'),
-    stderrPath: join(sandbox, 'stderr'),
-    environment: {
-      KAON_TASK_ID: task.taskId,
-      KAON_FRAMEWORK_ID: frameworkId,
-      KAON_SANDBOX: work,
-      // systemd sets it for a unit with a user; programs that find none behave oddly.
-      ...(command.user === undefined && { HOME: work }),
-      ...command.environment,
-    },
-    ...(command.user !== undefined && { user: command.user }),
-    cpuMillis: resources.cpuMillis,
-    memoryMib: resources.memMib,
-    tasksMax: TASKS_MAX,
-    stopTimeoutMs: task.killGracePeriodMs,
-    ...(task.maxCompletionTimeMs !== undefined && { runtimeMaxMs: task.maxCompletionTimeMs }),
-    journalFields: { KAON_TASK_ID: task.taskId, KAON_FRAMEWORK_ID: frameworkId },
-  };
-}
-
-/** systemd takes a bare name or an absolute path; `./run.sh` is meant from the working directory. */
-function absoluteProgram(argv: readonly string[], workingDirectory: string): string[] {
-  const [program = '', ...rest] = argv;
-  const relative = program.includes('/') && !isAbsolute(program);
-  return [relative ? join(workingDirectory, program) : program, ...rest];
 }

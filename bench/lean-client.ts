@@ -2,12 +2,18 @@
  * Clients of the master for load generators: registration, one append under way for each client as in production, and
  * streams. Several clients share one connection for commands; each has its own for its stream, as in production.
  */
-import { APPEND, HEARTBEAT } from '../io/scripts.ts';
+import { APPEND, HEARTBEAT, OPEN_SESSION } from '../io/scripts.ts';
 import type { ClientSession } from '../io/session.ts';
-import { appendAnswered, createSession, nextAppend, openSession } from '../io/session.ts';
-import type { AppendResult } from '../io/store.ts';
-import { randomName } from '../io/clock.ts';
+import {
+  appendAnswered,
+  createSession,
+  heartbeatAnswered,
+  nextAppend,
+  openSession,
+} from '../io/session.ts';
+import type { AppendResult, HeartbeatResult } from '../io/store.ts';
 import type { SessionId } from '../protocol/ids.ts';
+import { numberedSession } from '../protocol/ids.ts';
 import type { ClientName, Keys } from '../protocol/keys.ts';
 import { keysOf } from '../protocol/keys.ts';
 import { INBOX_MAX_ENTRIES } from '../protocol/limits.ts';
@@ -42,6 +48,11 @@ export class LeanHub {
     return new LeanHub(path, cluster, commands, [await load(APPEND), await load(HEARTBEAT)]);
   }
 
+  async openSession(): Promise<SessionId> {
+    const key = this.keys.sessionNumber;
+    return numberedSession(Number(await this.#commands.call('EVAL', OPEN_SESSION, 1, key)));
+  }
+
   async append(
     client: ClientName,
     session: SessionId,
@@ -59,7 +70,11 @@ export class LeanHub {
     )) as AppendResult;
   }
 
-  async heartbeat(client: ClientName, session: SessionId, cursor: string): Promise<void> {
+  async heartbeat(
+    client: ClientName,
+    session: SessionId,
+    cursor: string,
+  ): Promise<HeartbeatResult> {
     const { liveness, sessions } = this.keys;
     const keys = [
       liveness,
@@ -67,7 +82,8 @@ export class LeanHub {
       this.keys.client(client, session),
       this.keys.sequence(session),
     ];
-    await this.#commands.call('EVALSHA', this.#heartbeat, 4, ...keys, client, session, cursor);
+    const args = [...keys, client, session, cursor];
+    return (await this.#commands.call('EVALSHA', this.#heartbeat, 4, ...args)) as HeartbeatResult;
   }
 
   reader(): Promise<LeanRedis> {
@@ -85,25 +101,33 @@ export class LeanClient {
   constructor(hub: LeanHub, client: ClientName, onMessage: (message: Message) => void) {
     this.#hub = hub;
     this.#client = client;
-    this.#session = createSession('none' as SessionId);
+    this.#session = createSession();
     this.#onMessage = onMessage;
   }
 
   /** Registers and begins to read. Failures end the process: a benchmark has no use for a client that is half there. */
   async start(register: (session: SessionId) => Message): Promise<void> {
-    const id = `s${randomName(9)}` as SessionId;
-    openSession(this.#session, { id, registration: [register(id)] }, 0);
+    const id = await this.#hub.openSession();
+    openSession(this.#session, { id, registration: [register(id)] }, performance.now());
     void this.#flush();
     const reader = await this.#hub.reader();
     void this.#readForEver(reader);
     setInterval(() => {
-      void this.#hub.heartbeat(this.#client, this.#session.id, this.#session.cursor);
+      void this.#beat();
     }, HEARTBEAT_MS);
   }
 
   send(message: Message): void {
     this.#session.outbox.push(message);
     if (!this.#session.isAppending) void this.#flush();
+  }
+
+  /** Nothing here makes a master forget a client. */
+  async #beat(): Promise<void> {
+    const { id, cursor } = this.#session;
+    const result = await this.#hub.heartbeat(this.#client, id, cursor);
+    const then = heartbeatAnswered(this.#session, { id, cursor }, result, performance.now());
+    if (then !== 'ok') throw new Error(`heartbeat of ${this.#client}: ${result}`);
   }
 
   async #flush(): Promise<void> {

@@ -10,12 +10,15 @@ const BENCHES: Readonly<Record<string, () => Promise<{ run: () => Promise<BenchR
   throughput: () => import('./throughput.ts'),
   launch: () => import('./launch.ts'),
   footprint: () => import('./footprint.ts'),
+  failover: () => import('./failover.ts'),
 };
 
 /** Parts of a benchmark that run in processes of their own: `bench.js --part NAME JSON`. They end by a signal. */
 const PARTS: Readonly<Record<string, (part: never) => Promise<void>>> = {
   agents: async (part) => (await import('./throughput-agents.ts')).runAgents(part),
   frameworks: async (part) => (await import('./throughput-frameworks.ts')).runFrameworks(part),
+  'failover-load': async (part) => (await import('./failover-load.ts')).runLoad(part),
+  'failover-crowd': async (part) => (await import('./failover-crowd.ts')).runCrowd(part),
 };
 
 async function main(names: readonly string[]): Promise<number> {
@@ -74,6 +77,7 @@ ${notes.join('\n\n')}
 
 function show({ value, unit }: Figure): string {
   const digits = Math.abs(value) >= 100 ? 0 : Math.abs(value) >= 10 ? 1 : 2;
+  if (unit === '') return String(value);
   return unit === 'x' ? `${value.toFixed(2)}` : `${value.toFixed(digits)} ${unit}`;
 }
 

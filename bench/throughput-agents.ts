@@ -20,25 +20,26 @@ async function startAgent(hub: LeanHub, name: string, part: AgentsPart): Promise
     if (message.type === 'RunTask') runTask(client, agentId, message, part.runMs);
   });
   const agent = { agentId, hostname: name, resources: part.resources, attributes: {} };
-  await client.start((session) => ({ type: 'RegisterAgent', agent, session, tasks: [] }));
+  const none = { tasks: [], frameworks: [], ended: [] };
+  await client.start((session) => ({ type: 'RegisterAgent', agent, session, node: name, ...none }));
 }
 
 /** Two updates a task, with what a real one carries. */
-function runTask(
+export function runTask(
   client: LeanClient,
   agentId: AgentId,
-  { frameworkId, task }: MessageOf<'RunTask'>,
+  { framework: { frameworkId }, launchId, task: { taskId } }: MessageOf<'RunTask'>,
   runMs: number,
 ): void {
-  const { taskId } = task;
-  const unit = `kaon-${agentId}-${taskId}-abcd1.service`;
+  const unit = `kaon-0123abcd-${taskId}-${launchId}.service`;
   const update = (state: TaskStatus['state'], more: Partial<TaskStatus> = {}): void => {
-    const updateId = `${taskId}.${state}` as NonNullable<TaskStatus['updateId']>;
+    const updateId = `${launchId}.${state}` as NonNullable<TaskStatus['updateId']>;
     const source = 'SOURCE_AGENT';
     const status = {
       frameworkId,
       taskId,
       agentId,
+      launchId,
       updateId,
       state,
       source,

@@ -60,6 +60,12 @@ const RUN: Definition = {
     flag('--kill-grace <duration>', 'time between SIGTERM and SIGKILL (default: 5s)'),
     flag('--instances <count>', 'run it so many times, on whatever nodes have room', '1'),
     repeated('--attribute <key=value>', 'only on nodes that have this attribute; may be repeated'),
+    flag(
+      '--when-unreachable <what>',
+      'if its node is cut off: keep it running, or stop:DURATION',
+      'keep',
+    ),
+    flag('--exclusive', 'not while another task of its name and framework may run'),
     flag('-d, --detach', 'return when it is placed, and print its id'),
   ],
   action: async (raw, connection, args) => {
@@ -130,8 +136,9 @@ const EVENTS: Definition = {
   summary: 'what has happened, and why; -f follows',
   options: [
     flag('-f, --follow', 'go on with what happens'),
-    flag('--since <when>', 'begin so long ago (10m), or after this id (from --json)'),
-    flag('--limit <count>', 'without --since: the newest so many', '50'),
+    flag('--since <when>', 'begin so long ago: 10m, 2h'),
+    flag('--from <id>', 'go on after this event: no gap, nothing twice'),
+    flag('--limit <count>', 'without --since and --from: the newest so many', '50'),
     flag('--task <id>', 'only what is about this task'),
     flag('--json', 'one JSON object a line'),
   ],
@@ -186,6 +193,32 @@ const OFFERS: Definition = {
     const { parseListOptions } = await import('./parse-options.ts');
     const { offers } = await import('./commands/offers.ts');
     return offers(parseListOptions(raw, connection));
+  },
+};
+
+const GONE: Definition = {
+  usage: 'gone <agent>',
+  summary: 'say that a node will not come back: its tasks have ended',
+  options: [flag('--force', 'also if the agent is active')],
+  action: async (raw, connection, [agent = '']) => {
+    const { parseGoneOptions } = await import('./parse-options.ts');
+    const { gone } = await import('./commands/gone.ts');
+    return gone(parseGoneOptions(raw, connection), agent);
+  },
+};
+
+const REPLAY: Definition = {
+  usage: 'replay',
+  summary: 'the cluster as it was at some moment, from the event log',
+  options: [
+    flag('--at <moment>', '10m (ago), a time, or an id of an event (default: now, and check)'),
+    flag('-w, --wide', 'nothing cut to fit the terminal'),
+    json(),
+  ],
+  action: async (raw, connection) => {
+    const { parseReplayOptions } = await import('./parse-options.ts');
+    const { replay } = await import('./commands/replay.ts');
+    return replay(parseReplayOptions(raw, connection));
   },
 };
 
@@ -261,9 +294,21 @@ const AGENT: Definition = {
   },
 };
 
+const STEP_DOWN: Definition = {
+  usage: 'step-down [masterid]',
+  summary: 'give up the lease of a master: another leads at once',
+  options: [flag('--current', 'of whichever master leads')],
+  action: async (raw, connection, [masterId]) => {
+    const { parseStepDownOptions } = await import('./parse-options.ts');
+    const options = parseStepDownOptions(raw, connection, masterId, process.env);
+    const { stepDown } = await import('./commands/step-down.ts');
+    return stepDown(options);
+  },
+};
+
 /** In the order of the help: what people do every day first. */
 export const GROUPS: readonly (readonly [string, readonly Definition[]])[] = [
   ['Tasks:', [RUN, TASKS, TASK, LOGS, KILL]],
-  ['The cluster:', [STATUS, AGENTS, FRAMEWORKS, OFFERS, EVENTS]],
-  ['Daemons:', [DEV, MASTER, AGENT]],
+  ['The cluster:', [STATUS, AGENTS, FRAMEWORKS, OFFERS, EVENTS, REPLAY, GONE]],
+  ['Daemons:', [DEV, MASTER, AGENT, STEP_DOWN]],
 ];

@@ -11,6 +11,8 @@ export const EXIT_FAILED = 1;
 export const EXIT_USAGE = 2;
 export const EXIT_NOT_FOUND = 3;
 export const EXIT_UNREACHABLE = 4;
+/** EX_CONFIG of sysexits.h: starting again cannot help, as the daemons' units say with `RestartPreventExitStatus=`. */
+export const EXIT_CONFIG = 78;
 export const EXIT_INTERRUPTED = 130;
 
 const EXIT_CODES: Readonly<Record<string, number>> = {
@@ -20,6 +22,13 @@ const EXIT_CODES: Readonly<Record<string, number>> = {
   'not-found': EXIT_NOT_FOUND,
   'redis-unreachable': EXIT_UNREACHABLE,
   'agent-unreachable': EXIT_UNREACHABLE,
+  'agent-moved': EXIT_CONFIG,
+  'agent-id-taken': EXIT_CONFIG,
+  'agent-running': EXIT_CONFIG,
+  'agent-state': EXIT_CONFIG,
+  'registry-too-new': EXIT_CONFIG,
+  'redis-evicts': EXIT_CONFIG,
+  'redis-too-old': EXIT_CONFIG,
 };
 
 /** A command line that asks for something that does not exist or makes no sense. */

@@ -15,7 +15,10 @@ import {
 } from '../protocol/quantities.ts';
 import { CPU_MILLIS_MAX, MEM_MIB_MAX } from '../protocol/resources.ts';
 import type { Resources } from '../protocol/resources.ts';
+import { parsePosition } from './event-position.ts';
+import type { EventPosition } from './event-position.ts';
 import { usageError } from './failure.ts';
+import type { Moment } from './options.ts';
 
 /** A flag and its value as they were written. */
 export interface Flag {
@@ -83,6 +86,35 @@ export function durationOf(flag: Flag, { minMs, maxMs }: DurationRange): number 
   }
   if (ms > maxMs) throw flagError(flag, `too long; the maximum is ${formatDuration(maxMs)}`);
   return ms;
+}
+
+/** @returns the place in the event log */
+export function placeOf(flag: Flag): EventPosition {
+  const place = parsePosition(flag.value);
+  if (place) return place;
+  throw flagError(flag, 'not an id of an event; kaon events shows them, 1795200792000-0.1');
+}
+
+/** A day, and perhaps a time of it, and perhaps a zone; without one it is local time, as all times that are shown. */
+const ISO_TIME = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:\.\d+)?)?)(Z|[+-]\d\d:?\d\d)?)?$/;
+/** Milliseconds since 1970, from 2001 on: fewer digits are seconds. */
+const EPOCH_MS = /^\d{13}$/;
+
+/** @returns the moment: a time, a duration ago, or an id of an event */
+export function momentOf(flag: Flag): Moment {
+  const value = flag.value.trim();
+  const after = parsePosition(value);
+  if (after) return { after };
+  if (EPOCH_MS.test(value)) return { atMs: Number(value) };
+  const agoMs = parseDuration(value);
+  if (agoMs !== undefined) return { agoMs };
+  const [, day, time = '00:00', zone = ''] = ISO_TIME.exec(value) ?? [];
+  const atMs = day === undefined ? Number.NaN : Date.parse(`${day}T${time}${zone}`);
+  if (!Number.isNaN(atMs)) return { atMs };
+  throw flagError(
+    flag,
+    'not a moment; write 10m (ago), 2026-11-20T18:53:12 (local time, or with Z), or an id from kaon events',
+  );
 }
 
 /** @returns bytes, at least 1 */

@@ -23,6 +23,7 @@ Environment:
 Exit codes:
   0  done    1  failed    2  wrong usage    3  no such task
   4  Redis or the agent cannot be reached
+  78 starting again cannot help: a setting or another process is in the way
   kaon run has the exit code of what it ran: see kaon run --help
 `;
 
@@ -56,6 +57,13 @@ Examples:
   kaon run --instances 3 --name probe -- ping -c 3 10.0.0.1
   kaon run --attribute rack=a1 --user www-data --workdir /srv/www -- ./deploy
   kaon run --detach --name web -- python3 -m http.server
+  kaon run --when-unreachable stop:5m -- ./only-one-may-run
+
+When the node is cut off, nobody can tell whether the task runs. It is
+TASK_UNREACHABLE, and goes on if the node lives (keep); or systemd stops it on
+the node after DURATION without contact, 15s at least, and after that time it
+has ended for everybody (stop:DURATION). --exclusive: the master refuses the
+task while another exclusive one of its name and framework may be running.
 
 Exit code:
   that of COMMAND (the highest, of several instances); 128+N if signal N ended
@@ -128,7 +136,9 @@ Exit code: 0 a master leads; 1 none does; 4 Redis cannot be reached.
   },
   agents: {
     description: `The nodes. USED is what tasks hold, OFFERED what frameworks may take at this
-moment, TOTAL what the agent gives to tasks.`,
+moment, TOTAL what the agent gives to tasks. An agent that is not heard of is
+unreachable: its tasks may be running, and it gets no new ones. One that is gone
+has left, or an operator said so; it is forgotten after 30 days.`,
     syntax: '[options]',
     after: `
 Examples:
@@ -137,9 +147,9 @@ Examples:
 `,
   },
   frameworks: {
-    description: `Who schedules. CPUS and MEM are what its tasks hold; SHARE is its dominant share,
-the larger of its parts of all CPU and of all memory: who has the least is
-offered resources first. WANTS is what it would be offered.`,
+    description: `Who schedules. CPUS and MEM are what its tasks hold; SHARE is its dominant
+share, the larger of its parts of all CPU and of all memory: who has the least
+is offered resources first. WANTS is what it would be offered.`,
     syntax: '[options]',
     after: '',
   },
@@ -150,14 +160,55 @@ else's until it is used, declined or expired.`,
     after: '',
   },
   events: {
-    description: `What the masters have decided and learnt, oldest first, each with its reason. The
-log is kept in Redis, the last fifty thousand commits of it.`,
+    description: `What the masters have decided and learnt, oldest first, each with its reason.
+The log is kept in Redis, the last fifty thousand commits of it. Each event has
+an id: the commit's, and the number of the event in it. --from an id that is
+too old, so that something after it is not kept, is an error.`,
     syntax: '[options]',
     after: `
 Examples:
   kaon events -f
   kaon events --since 1h --task web.k3x9a
+  kaon events -f --json --from 1795200792000-0.1     go on where it was left
   kaon events -f --json | jq 'select(.type == "agent.unreachable")'
+`,
+  },
+  replay: {
+    description: `The cluster as it was: agents, frameworks, offers and tasks, put together from
+a snapshot that a master has stored and the events after it. Without --at: as
+it is, and whether the event log and the registry say the same.`,
+    syntax: '[options]',
+    after: `
+A moment is a time ago (10m), a time (2026-11-20T18:53:12 is local, with a Z it
+is UTC; or milliseconds since 1970), or the id of an event as kaon events shows
+it: then that event is the last that has happened.
+
+Examples:
+  kaon replay                                is the log complete?
+  kaon replay --at 10m
+  kaon replay --at 1795200792000-0.1 --json | jq '.tasks[].key'
+
+Exit code: 0 done, and the log agrees with the registry; 1 it does not;
+2 not a moment, or one that is still to come; 3 nothing is kept of that moment.
+`,
+  },
+  gone: {
+    description: `Says that a node will not come back: it has burnt down, or was given away.
+Its tasks have ended from then on, as TASK_GONE_BY_OPERATOR, and their
+frameworks may replace them. If the node comes back all the same, they are
+ended there. Waits until it is done, and says what became of how many tasks.`,
+    syntax: '[options] AGENT',
+    after: `
+AGENT is the id of an agent, its host name, or the beginning of either.
+
+An agent that is active is refused: its tasks run, and would be called ended.
+
+Examples:
+  kaon gone node7
+  kaon gone --force node7      it looks alive for a while yet, but is not
+
+Exit code: 0 it is gone, or was already; 1 refused, or no master has taken it;
+2 several agents are meant; 3 no such agent.
 `,
   },
   dev: {
@@ -183,9 +234,25 @@ Examples:
   kaon master --lease 5s --agent-timeout 3m
 `,
   },
+  'step-down': {
+    description: `Gives up the lease of a master if it leads, and says whether it did. Another
+master then leads at once, without waiting for the end of the lease; offers and
+tasks are as before. kaon-master.service runs it after every end of the master.`,
+    syntax: '[options] [MASTERID]',
+    after: `
+Without MASTERID: the master of the systemd unit that runs this
+(INVOCATION_ID). kaon status names the leader.
+
+Examples:
+  kaon step-down --current            another master takes over, for maintenance
+  kaon step-down node1.k3x9ab
+
+Exit code: 0 it does not lead any more, or never did; 4 Redis cannot be reached.
+`,
+  },
   agent: {
-    description: `The agent of this node: finds out what the node has, offers it, and runs tasks as
-systemd units with limits. Tasks outlive it: it may be restarted or upgraded at
+    description: `The agent of this node: finds out what the node has, offers it, and runs tasks
+as systemd units with limits. Tasks outlive it: it may be restarted or upgraded at
 any time. Needs root (or rights on the bus of systemd). Logs to standard error.`,
     syntax: '[options]',
     after: `

@@ -1,7 +1,9 @@
 /** What each command is asked to do, checked and with units: what the commands' modules get. Types only. */
 import type { LogLevel } from '../io/log.ts';
-import type { AgentId } from '../protocol/ids.ts';
+import type { AgentId, MasterId } from '../protocol/ids.ts';
 import type { Resources } from '../protocol/resources.ts';
+import type { WhenUnreachable } from '../protocol/task.ts';
+import type { EventPosition } from './event-position.ts';
 
 /** Where the cluster is. */
 export interface ConnectionOptions {
@@ -27,6 +29,8 @@ export interface RunOptions extends ConnectionOptions {
   /** Only agents that have all of these. */
   readonly attributes: Readonly<Record<string, string>>;
   readonly detach: boolean;
+  readonly whenUnreachable: WhenUnreachable;
+  readonly exclusive: boolean;
 }
 
 /** `kaon master`. */
@@ -92,12 +96,34 @@ export interface KillOptions extends ConnectionOptions {
   readonly graceMs?: number;
 }
 
+/** `kaon step-down`. */
+export interface StepDownOptions extends ConnectionOptions {
+  /** Absent: whoever leads. */
+  readonly masterId?: MasterId;
+}
+
 /** `kaon events`. */
 export interface EventsOptions extends ConnectionOptions {
   readonly json: boolean;
   readonly follow: boolean;
-  /** Begin so long ago, or after this entry of the stream; absent: the newest `limit` events. */
-  readonly since?: { readonly agoMs: number } | { readonly after: string };
+  /** Begin so long ago, or after this place in the log; absent: the newest `limit` events. */
+  readonly since?: { readonly agoMs: number } | { readonly after: EventPosition };
   readonly limit: number;
   readonly task?: string;
+}
+
+/** `kaon gone`. */
+export interface GoneOptions extends ConnectionOptions {
+  /** Also an agent that is active. */
+  readonly force: boolean;
+}
+
+/** A moment: so long ago, a time, or after an event. */
+export type Moment =
+  { readonly agoMs: number } | { readonly atMs: number } | { readonly after: EventPosition };
+
+/** `kaon replay`. */
+export interface ReplayOptions extends ListOptions {
+  /** Absent: now. */
+  readonly at?: Moment;
 }

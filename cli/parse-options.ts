@@ -1,7 +1,8 @@
 /** From what was typed to the options of a command; everything is checked here, once. */
+import { hostname } from 'node:os';
 import type { LogLevel } from '../io/log.ts';
 import { REDIS_URL_DEFAULT } from '../io/redis-connection.ts';
-import { AgentId } from '../protocol/ids.ts';
+import { AgentId, MasterId, masterIdOfInvocation } from '../protocol/ids.ts';
 import {
   ENVIRONMENT_MAX_ITEMS,
   EVENTS_MAX_ENTRIES,
@@ -10,10 +11,14 @@ import {
   TASK_CPU_MILLIS_MIN,
   TASK_MEM_MIB_MIN,
   TASKS_PER_LAUNCH_MAX,
+  UNREACHABLE_STOP_MIN_MS,
 } from '../protocol/limits.ts';
 import { NO_RESOURCES } from '../protocol/resources.ts';
+import type { WhenUnreachable } from '../protocol/task.ts';
+import { usageError } from './failure.ts';
+import { parsePosition } from './event-position.ts';
 import { choiceOf, countFlagOf, cpusOf, DURATION_MAX_MS, durationOf } from './flags.ts';
-import { flagError, memOf, pairsOf, resourcesOf, sizeOf } from './flags.ts';
+import { flagError, memOf, momentOf, pairsOf, placeOf, resourcesOf, sizeOf } from './flags.ts';
 import type { DurationRange, PairRule } from './flags.ts';
 import type {
   AgentCommandOptions,
@@ -21,11 +26,14 @@ import type {
   ConnectionOptions,
   DevCommandOptions,
   EventsOptions,
+  GoneOptions,
   KillOptions,
   ListOptions,
   LogsOptions,
   MasterCommandOptions,
+  ReplayOptions,
   RunOptions,
+  StepDownOptions,
   TasksOptions,
 } from './options.ts';
 
@@ -80,6 +88,10 @@ export function parseConnection(
 
 /** @throws KaonError `usage` naming the flag, its value and what would be right */
 export function parseRunOptions(raw: RawOptions, connection: ConnectionOptions): RunOptions {
+  const exclusive = raw['exclusive'] === true;
+  if (exclusive && (text(raw, 'instances') ?? '1') !== '1') {
+    throw usageError('--exclusive and --instances do not go together: at most one may run');
+  }
   return {
     ...connection,
     cpuMillis: cpusOf({ flag: '--cpus', value: text(raw, 'cpus') ?? '0.5' }),
@@ -91,6 +103,8 @@ export function parseRunOptions(raw: RawOptions, connection: ConnectionOptions):
       TASKS_PER_LAUNCH_MAX,
     ),
     detach: raw['detach'] === true,
+    whenUnreachable: whenUnreachableOf(text(raw, 'whenUnreachable') ?? 'keep'),
+    exclusive,
     ...optional('name', text(raw, 'name'), checkName),
     ...optional('user', text(raw, 'user'), checkUser),
     ...optional('workingDirectory', text(raw, 'workdir'), checkDirectory),
@@ -101,6 +115,15 @@ export function parseRunOptions(raw: RawOptions, connection: ConnectionOptions):
       durationOf({ flag: '--kill-grace', value }, GRACE),
     ),
   };
+}
+
+function whenUnreachableOf(value: string): WhenUnreachable {
+  if (value === 'keep') return 'keep';
+  const flag = { flag: '--when-unreachable', value };
+  const [, duration] = /^stop:(.*)$/.exec(value) ?? [];
+  if (duration === undefined) throw flagError(flag, 'not keep, or stop:DURATION as in stop:5m');
+  const inner = { flag: flag.flag, value: duration, typed: value };
+  return { stopAfterMs: durationOf(inner, { ...POSITIVE, minMs: UNREACHABLE_STOP_MIN_MS }) };
 }
 
 /** @throws KaonError `usage` */
@@ -191,21 +214,62 @@ export function parseKillOptions(raw: RawOptions, connection: ConnectionOptions)
   return { ...connection, ...optional('graceMs', text(raw, 'grace'), grace) };
 }
 
+/**
+ * @param asked the id on the command line; without it, and without `--current`, that of the start of the unit that runs this
+ * @throws KaonError `usage`
+ */
+export function parseStepDownOptions(
+  raw: RawOptions,
+  connection: ConnectionOptions,
+  asked: string | undefined,
+  environment: Readonly<Record<string, string | undefined>>,
+): StepDownOptions {
+  if (raw['current'] === true) {
+    if (asked === undefined) return connection;
+    throw usageError('a master id and --current exclude each other');
+  }
+  if (asked !== undefined) return { ...connection, masterId: checkMasterId(asked) };
+  const invocationId = nonEmpty(environment['INVOCATION_ID']);
+  if (invocationId !== undefined)
+    return { ...connection, masterId: masterIdOfInvocation(hostname(), invocationId) };
+  throw usageError(
+    'no master named, and this is no unit of systemd whose master could be meant',
+    'kaon status names the leader; kaon step-down --current means it, whoever it is',
+  );
+}
+
 /** @throws KaonError `usage` */
 export function parseEventsOptions(raw: RawOptions, connection: ConnectionOptions): EventsOptions {
   const limit = { flag: '--limit', value: text(raw, 'limit') ?? '50' };
+  const [since, from] = [text(raw, 'since'), text(raw, 'from')];
+  if (since !== undefined && from !== undefined) {
+    throw usageError('--since and --from do not go together: both say where to begin');
+  }
   return {
     ...connection,
     json: raw['json'] === true,
     follow: raw['follow'] === true,
     limit: countFlagOf(limit, EVENTS_MAX_ENTRIES),
-    ...optional('since', text(raw, 'since'), (value) =>
-      /^\d{10,}-\d+$/.test(value)
-        ? { after: value }
-        : { agoMs: durationOf({ flag: '--since', value }, POSITIVE) },
-    ),
+    ...optional('since', since, (value) => {
+      const after = parsePosition(value);
+      return after ? { after } : { agoMs: durationOf({ flag: '--since', value }, POSITIVE) };
+    }),
+    ...optional('since', from, (value) => ({ after: placeOf({ flag: '--from', value }) })),
     ...optional('task', text(raw, 'task'), (value) => value),
   };
+}
+
+/** @throws KaonError `usage` */
+export function parseReplayOptions(raw: RawOptions, connection: ConnectionOptions): ReplayOptions {
+  return {
+    ...parseListOptions(raw, connection),
+    ...optional('at', text(raw, 'at'), (value) => momentOf({ flag: '--at', value })),
+  };
+}
+
+/** Nothing of it can be wrong. */
+export function parseGoneOptions(raw: RawOptions, connection: ConnectionOptions): GoneOptions {
+  return { ...connection, force: raw['force'] === true };
 }
 
 function checkName(value: string): string {
@@ -229,6 +293,12 @@ function checkDirectory(value: string): string {
 function checkStateDirectory(value: string): string {
   if (value !== '') return value;
   throw flagError({ flag: '--state-dir', value }, 'not a directory');
+}
+
+function checkMasterId(value: string): MasterId {
+  const id = MasterId.safeParse(value);
+  if (id.success) return id.data;
+  throw usageError(`not the id of a master: ${value}`, 'kaon status names the leader');
 }
 
 function checkAgentId(value: string): AgentId {

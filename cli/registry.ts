@@ -7,8 +7,10 @@ import type { Redis } from 'ioredis';
 import type { z } from 'zod';
 import { decodeWith } from '../protocol/codec.ts';
 import type { Keys, RegistryName } from '../protocol/keys.ts';
+import { REGISTRY_NAMES } from '../protocol/keys.ts';
 import {
   AgentRecord,
+  ClusterRecord,
   EndedTask,
   FrameworkRecord,
   OfferRecord,
@@ -39,6 +41,8 @@ export interface Unreadable {
 export interface Cluster {
   /** By the clock of Redis, as all times in the records. */
   readonly nowMs: number;
+  /** At most one. */
+  readonly cluster: readonly ClusterRecord[];
   readonly agents: readonly AgentRecord[];
   readonly frameworks: readonly FrameworkRecord[];
   readonly offers: readonly OfferRecord[];
@@ -46,19 +50,20 @@ export interface Cluster {
   readonly unreadable: readonly Unreadable[];
 }
 
-/** @returns all four registries; cost: one pass over each */
+/** @returns all registries; cost: one pass over each */
 export async function readCluster(source: RegistrySource): Promise<Cluster> {
   const unreadable: Unreadable[] = [];
   const read = <T>(name: RegistryName, schema: z.ZodType<T>): Promise<T[]> =>
     readHash(source, name, schema, unreadable);
-  const [nowMs, agents, frameworks, offers, tasks] = await Promise.all([
+  const [nowMs, cluster, agents, frameworks, offers, tasks] = await Promise.all([
     source.nowMs(),
+    read('cluster', ClusterRecord),
     read('agents', AgentRecord),
     read('frameworks', FrameworkRecord),
     read('offers', OfferRecord),
     read('tasks', TaskRecord),
   ]);
-  return { nowMs, agents, frameworks, offers, tasks, unreadable };
+  return { nowMs, cluster, agents, frameworks, offers, tasks, unreadable };
 }
 
 async function readHash<T>(
@@ -68,19 +73,75 @@ async function readHash<T>(
   unreadable: Unreadable[],
 ): Promise<T[]> {
   // HSCAN may return a field twice while the hash changes.
-  const records = new Map<string, T>();
+  const records = new Map<string, string>();
   let cursor = '0';
   do {
     const [next, fields] = await redis.hscan(keys.registry[name], cursor, 'COUNT', PAGE);
     cursor = next;
     for (let index = 0; index + 1 < fields.length; index += 2) {
-      const key = fields[index] ?? '';
-      const decoded = decodeWith(schema, fields[index + 1] ?? '');
-      if (decoded.ok) records.set(key, decoded.value);
-      else unreadable.push({ where: `registry:${name} ${key}`, problem: decoded.message });
+      records.set(fields[index] ?? '', fields[index + 1] ?? '');
     }
   } while (cursor !== '0');
-  return [...records.values()];
+  return decodeRecords(name, records, schema, unreadable);
+}
+
+function decodeRecords<T>(
+  name: RegistryName,
+  records: Iterable<readonly [string, string]>,
+  schema: z.ZodType<T>,
+  unreadable: Unreadable[],
+): T[] {
+  const readable: T[] = [];
+  for (const [key, text] of records) {
+    const decoded = decodeWith(schema, text);
+    if (decoded.ok) readable.push(decoded.value);
+    else unreadable.push({ where: `registry:${name} ${key}`, problem: decoded.message });
+  }
+  return readable;
+}
+
+/**
+ * All registries and the newest entry of the event log, as of one moment. Redis does nothing else meanwhile: for a busy
+ * cluster only, whose registry cannot be read in pages between two commits.
+ */
+export async function readClusterAtOnce(
+  source: RegistrySource,
+): Promise<{ readonly cluster: Cluster; readonly entry: string }> {
+  const { redis, keys } = source;
+  const nowMs = await source.nowMs();
+  const transaction = redis.multi();
+  for (const name of REGISTRY_NAMES) transaction.hgetall(keys.registry[name]);
+  const replies = await transaction.xrevrange(keys.events, '+', '-', 'COUNT', 1).exec();
+  const values = (replies ?? []).map(([error, value]) => {
+    if (error) throw error;
+    return value;
+  });
+  const [newest] = (values.at(-1) ?? []) as readonly (readonly [string, unknown])[];
+  const unreadable: Unreadable[] = [];
+  const read = <T>(name: RegistryName, schema: z.ZodType<T>): T[] => {
+    const records = (values[REGISTRY_NAMES.indexOf(name)] ?? {}) as Record<string, string>;
+    return decodeRecords(name, Object.entries(records), schema, unreadable);
+  };
+  const cluster = {
+    nowMs,
+    cluster: read('cluster', ClusterRecord),
+    agents: read('agents', AgentRecord),
+    frameworks: read('frameworks', FrameworkRecord),
+    offers: read('offers', OfferRecord),
+    tasks: read('tasks', TaskRecord),
+    unreadable,
+  };
+  return { cluster, entry: newest?.[0] ?? '0-0' };
+}
+
+/** @returns the record of one agent, or undefined if there is none (or it cannot be read) */
+export async function readAgent(
+  source: RegistrySource,
+  agentId: string,
+): Promise<AgentRecord | undefined> {
+  const text = await source.redis.hget(source.keys.registry.agents, agentId);
+  const decoded = text === null ? undefined : decodeWith(AgentRecord, text);
+  return decoded?.ok === true ? decoded.value : undefined;
 }
 
 /** @returns the record of one live task, or undefined if there is none (or it cannot be read) */

@@ -2,7 +2,8 @@
 import { formatBytes, formatDuration } from '../protocol/quantities.ts';
 import type { AgentRecord } from '../protocol/records.ts';
 import { formatResources } from '../protocol/resources.ts';
-import type { DeathCertificate } from '../protocol/task.ts';
+import type { DeathCertificate, WhenUnreachable } from '../protocol/task.ts';
+import { describeAgentState } from './agent-view.ts';
 import type { LoggedEvent } from './event-log.ts';
 import { paintState } from './style.ts';
 import type { Paint } from './style.ts';
@@ -24,8 +25,8 @@ export interface TaskFacts {
 type Line = readonly [label: string, text: string | undefined];
 
 const LABEL_WIDTH = 12;
-/** `kill-requested` is the longest. */
-const EVENT_WIDTH = 14;
+/** `gone by operator` is the longest. */
+const EVENT_WIDTH = 16;
 /** Lines of each of stdout and stderr that are shown. */
 const TAIL_LINES = 10;
 
@@ -35,6 +36,7 @@ export function describeTask(facts: TaskFacts, paint: Paint): string {
     ...identity(facts),
     ...state(facts, paint),
     ...command(facts.view),
+    ...promises(facts.view),
     ...times(facts),
     ...certificateLines(facts.view.status?.certificate),
     ...history(facts.events, paint),
@@ -52,10 +54,11 @@ function formatLine(label: string, text: string, paint: Paint): string {
   return `${paint('bold', label.padEnd(LABEL_WIDTH))}${first}\n${more}`;
 }
 
-function identity({ view, agent }: TaskFacts): Line[] {
+function identity({ view, agent, nowMs }: TaskFacts): Line[] {
   const { taskId, name, frameworkId, frameworkName, agentId, labels } = view;
   const host = agent === undefined ? 'not registered any more' : agent.info.hostname;
-  const reach = agent?.state === 'unreachable' ? ', unreachable' : '';
+  const isThere = agent === undefined || agent.state === 'active';
+  const reach = isThere ? '' : `, ${describeAgentState(agent, nowMs)}`;
   return [
     ['task', taskId],
     ['name', escapeControls(name)],
@@ -79,17 +82,32 @@ function state({ view, nowMs }: TaskFacts, paint: Paint): Line[] {
     ['state', `${paintState(paint, view.state)}${when}`],
     ['message', shown(status?.message, escapeControls)],
     ['reason', shown(status?.reason, (reason) => `${reason}${source}`)],
-    ...notes(view).map((note): Line => ['note', note]),
+    ...notes(view, nowMs).map((note): Line => ['note', note]),
   ];
 }
 
-function notes(view: TaskView): string[] {
+function notes(view: TaskView, nowMs: number): string[] {
   const found: string[] = [];
+  if (view.unreachable) found.push(fateOf(view, view.unreachable, nowMs));
   if (view.isUnacknowledged) found.push('its framework has not acknowledged the end');
   if (view.endedAtMs !== undefined) return found;
   if (view.isUnheard) found.push('sent to its agent, which has not said anything of it yet');
   if (view.killRequested) found.push(`kill requested by ${view.killRequested}`);
   return found;
+}
+
+/** What its node does with it, and what ends the uncertainty. */
+function fateOf(
+  { agentId }: TaskView,
+  { sinceMs, stoppedByMs }: NonNullable<TaskView['unreachable']>,
+  nowMs: number,
+): string {
+  const since = `unreachable since ${formatTime(sinceMs)}, for ${formatSpan(sinceMs, nowMs)}`;
+  const until =
+    stoppedByMs === undefined
+      ? 'it goes on if its node lives, and is running again when the agent is back'
+      : `its node has stopped it by ${formatTime(stoppedByMs)}, in ${formatSpan(nowMs, stoppedByMs)}; then it has ended as TASK_GONE`;
+  return `${since}\n${until}\nif the node will not come back: kaon gone ${agentId}`;
 }
 
 function command({ argv, info, resources, status, endedAtMs }: TaskView): Line[] {
@@ -108,8 +126,26 @@ function command({ argv, info, resources, status, endedAtMs }: TaskView): Line[]
   ];
 }
 
+/** What is promised of it when nobody can say whether it runs. */
+function promises({ rules }: TaskView): Line[] {
+  const isExclusive = rules?.exclusive === true;
+  return [
+    ['if cut off', shown(rules?.whenUnreachable, describeWhenUnreachable)],
+    ['exclusive', isExclusive ? 'not while another of its name may run' : undefined],
+  ];
+}
+
+/** Nothing is said of the default. */
+function describeWhenUnreachable(when: WhenUnreachable): string | undefined {
+  if (when === 'keep') return undefined;
+  return `its node stops it after ${formatDuration(when.stopAfterMs)} without contact`;
+}
+
 /** @returns the text for a value, or undefined if there is none */
-function shown<T>(value: T | undefined, text: (value: T) => string): string | undefined {
+function shown<T>(
+  value: T | undefined,
+  text: (value: T) => string | undefined,
+): string | undefined {
   return value === undefined ? undefined : text(value);
 }
 

@@ -29,7 +29,15 @@ export interface TaskView {
   readonly labels?: Readonly<Record<string, string>>;
   /** Only of tasks in the registry, and not of those that their agent brought back. */
   readonly info?: TaskInfo;
+  /** What was promised of its end, of a task that its agent brought back too. */
+  readonly rules?: Pick<TaskInfo, 'whenUnreachable' | 'exclusive'>;
   readonly killRequested?: 'framework' | 'operator';
+  /** Its agent is not heard of. */
+  readonly unreachable?: {
+    readonly sinceMs: number;
+    /** When its node has stopped it at the latest; absent: it goes on if its node lives. */
+    readonly stoppedByMs?: number;
+  };
   /** Its agent has not said anything of it yet. */
   readonly isUnheard: boolean;
   /** It has ended, but its framework has not acknowledged that. */
@@ -43,6 +51,7 @@ export function viewOfLive(record: TaskRecord, frameworks: readonly FrameworkRec
   const { frameworkId, taskId, agentId, name, resources, state, launchedAtMs, info } = record;
   const framework = frameworks.find((one) => one.info.frameworkId === frameworkId);
   const hasEnded = isTerminal(state);
+  const rules = info ?? record.rules;
   return {
     ...{ frameworkId, taskId, agentId, name, resources, state, launchedAtMs },
     frameworkName: framework?.info.name ?? '',
@@ -52,8 +61,17 @@ export function viewOfLive(record: TaskRecord, frameworks: readonly FrameworkRec
     ...(hasEnded && { endedAtMs: record.updatedAtMs }),
     ...(record.status && { status: record.status }),
     ...(info && { info, argv: info.command.argv, labels: info.labels }),
+    ...(rules && { rules }),
     ...(record.killRequested && { killRequested: record.killRequested }),
+    ...(state === 'TASK_UNREACHABLE' && { unreachable: unreachableOf(record) }),
   };
+}
+
+function unreachableOf({
+  updatedAtMs: sinceMs,
+  stoppedByMs,
+}: TaskRecord): NonNullable<TaskView['unreachable']> {
+  return stoppedByMs === undefined ? { sinceMs } : { sinceMs, stoppedByMs };
 }
 
 /** @returns the view of an entry of the history */

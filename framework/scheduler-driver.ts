@@ -32,12 +32,15 @@ export type FrameworkDescription = Partial<Omit<FrameworkInfo, 'frameworkId'>> &
   readonly frameworkId?: FrameworkId;
 };
 
-/** A task to launch; the kill grace period (5 s), labels and the environment have defaults. */
+/**
+ * A task to launch; the kill grace period (5 s), `whenUnreachable` (`keep`), `exclusive` (false), labels and the
+ * environment have defaults.
+ */
 export type TaskDescription = Omit<
   TaskInfo,
-  'taskId' | 'killGracePeriodMs' | 'labels' | 'command'
+  'taskId' | 'killGracePeriodMs' | 'whenUnreachable' | 'exclusive' | 'labels' | 'command'
 > &
-  Partial<Pick<TaskInfo, 'killGracePeriodMs' | 'labels'>> & {
+  Partial<Pick<TaskInfo, 'killGracePeriodMs' | 'whenUnreachable' | 'exclusive' | 'labels'>> & {
     /** Letters, digits, `_.:-`, at most 100; unique among the framework's tasks. */
     readonly taskId: string;
     readonly command: Omit<TaskInfo['command'], 'environment'> &
@@ -79,6 +82,8 @@ export class SchedulerDriver {
   #mailbox: Mailbox | undefined;
   #detector: MasterDetector | undefined;
   #connected = false;
+  /** The master has answered a registration of this driver. */
+  #hasRegistered = false;
   /** Callbacks, one after the other. */
   #callbacks: Promise<void> = Promise.resolve();
   #ended: Promise<DriverStatus>;
@@ -250,9 +255,10 @@ export class SchedulerDriver {
 
   /**
    * Asks for the newest status of tasks; each answer is a `statusUpdate` with the reason REASON_RECONCILIATION. A task that
-   * the master does not know is TASK_UNKNOWN. To be called in `reregistered` for what was launched before it.
+   * the master does not know is TASK_UNKNOWN, and that answer is given only when every agent has had the time to come
+   * back. To be called in `reregistered` for what was launched before it. Without ids: of all tasks that have not ended.
    */
-  reconcileTasks(taskIds: readonly string[]): void {
+  reconcileTasks(taskIds: readonly string[] = []): void {
     this.#send({
       type: 'ReconcileTasks',
       frameworkId: this.frameworkId,
@@ -292,8 +298,12 @@ export class SchedulerDriver {
     switch (message.type) {
       case 'FrameworkRegistered': {
         const { known, frameworkId, master } = message;
+        // A cluster that does not know a framework that it had registered has lost its memory: what was launched before is
+        // to be reconciled, as after any other return.
+        const isReturn = known || this.#hasRegistered;
+        this.#hasRegistered = true;
         this.#call(() =>
-          known
+          isReturn
             ? scheduler.reregistered?.(this, master)
             : scheduler.registered?.(this, frameworkId, master),
         );

@@ -31,6 +31,12 @@ export const systemClock: Clock = {
     }),
 };
 
+/** A number in [0, 1), another one each time. */
+export type Random = () => number;
+
+/** Chance for what need not be secret. */
+export const systemRandom: Random = () => Math.random();
+
 const ALPHABET = 'abcdefghijkmnpqrstuvwxyz23456789';
 
 /** @returns a random name part of `length` characters that people can read aloud (no l, o, 0, 1) */

@@ -1,7 +1,13 @@
 /** A commit as the keys and arguments of the `COMMIT` script. Pure; the format is described with the script. */
 import type { ClientName, Keys } from '../protocol/keys.ts';
-import { EVENTS_MAX_ENTRIES, HISTORY_MAX_ENTRIES } from '../protocol/limits.ts';
+import {
+  EVENTS_MAX_ENTRIES,
+  HISTORY_MAX_ENTRIES,
+  QUARANTINE_MAX_ENTRIES,
+  SNAPSHOTS_MAX_ENTRIES,
+} from '../protocol/limits.ts';
 import type { Commit } from './store.ts';
+import { FAREWELL_MS } from './store.ts';
 
 /** Lua's `unpack` takes some 8,000 values; this many fit with room to spare. */
 const VALUES_PER_OPERATION = 2000;
@@ -38,8 +44,10 @@ export function encodeCommit(commit: Commit, names: Keys): EncodedCommit {
     operation('S', names.client(client, session), [messages]);
     sendTo.set(keys.length, client);
   }
-  for (const { client, session } of commit.endedStreams) {
-    operation('K', names.client(client, session), []);
+  for (const { client, session, farewell } of commit.endedStreams) {
+    const key = names.client(client, session);
+    if (farewell === undefined) operation('K', key, []);
+    else operation('F', key, [farewell, FAREWELL_MS / 1000]);
   }
   // All events of a commit are one entry: they happened together, and one append costs less than many.
   if (commit.events.length > 0) {
@@ -47,6 +55,14 @@ export function encodeCommit(commit: Commit, names: Keys): EncodedCommit {
   }
   for (const task of commit.history) {
     operation('X', names.history, [HISTORY_MAX_ENTRIES, 'task', task]);
+  }
+  for (const record of commit.quarantine) {
+    operation('X', names.quarantine, [QUARANTINE_MAX_ENTRIES, 'record', record]);
+  }
+  if (commit.snapshot !== undefined) {
+    // After the events: a reader continues there.
+    operation('E', names.events, []);
+    operation('P', names.snapshots, [SNAPSHOTS_MAX_ENTRIES, commit.snapshot]);
   }
   return { keys, args, sendTo };
 }

@@ -4,6 +4,7 @@
  * every wait has a limit.
  */
 import type { Redis } from 'ioredis';
+import { endConnection } from './end-connection.ts';
 import type { ConnectOptions } from './redis-connection.ts';
 import { connectRedis } from './redis-connection.ts';
 
@@ -23,27 +24,36 @@ export class LeaderChanges {
     this.#channel = channel;
   }
 
-  /** Resolves when there may have been a change since the last wait, after `timeoutMs`, or when this is closed. */
-  async wait(timeoutMs: number): Promise<void> {
+  /**
+   * Resolves when there may have been a change since the last wait, after `timeoutMs`, or when this is closed or
+   * `signal` aborted.
+   *
+   * @returns false if only the time is over
+   */
+  async wait(timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
     this.#subscribe();
-    if (!this.#changed && !this.#closed) {
+    if (!this.#changed && !this.#closed && signal?.aborted !== true) {
       await new Promise<void>((resolve) => {
         const done = (): void => {
           clearTimeout(timer);
           this.#waiting.delete(done);
+          signal?.removeEventListener('abort', done);
           resolve();
         };
         const timer = setTimeout(done, timeoutMs);
         this.#waiting.add(done);
+        signal?.addEventListener('abort', done);
       });
     }
+    const changed = this.#changed;
     this.#changed = false;
+    return changed;
   }
 
   close(): void {
     this.#closed = true;
-    this.#subscriber?.disconnect();
-    this.#note();
+    if (this.#subscriber) endConnection(this.#subscriber);
+    this.note();
   }
 
   #subscribe(): void {
@@ -51,16 +61,16 @@ export class LeaderChanges {
     if (!this.#subscriber) {
       this.#subscriber = connectRedis(this.#options);
       this.#subscriber.on('message', () => {
-        this.#note();
+        this.note();
       });
       // After a reconnection: what was announced meanwhile was not heard.
       this.#subscriber.on('ready', () => {
-        this.#note();
+        this.note();
       });
     }
     this.#subscribed ??= this.#subscriber.subscribe(this.#channel).then(
       () => {
-        this.#note(); // What was announced before it was not heard either.
+        this.note(); // What was announced before it was not heard either.
       },
       () => {
         this.#subscribed = undefined; // The next wait tries again; until then its timeout is the limit.
@@ -68,7 +78,8 @@ export class LeaderChanges {
     );
   }
 
-  #note(): void {
+  /** Wakes whoever waits: something else says that the leadership should be looked at. */
+  note(): void {
     this.#changed = true;
     for (const wake of [...this.#waiting]) wake();
   }

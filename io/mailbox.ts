@@ -7,9 +7,11 @@ import { messageOf } from '../protocol/errors.ts';
 import type { SessionId } from '../protocol/ids.ts';
 import type { ClientName } from '../protocol/keys.ts';
 import type { Message } from '../protocol/messages.ts';
-import type { Clock } from './clock.ts';
-import { randomName } from './clock.ts';
+import { Backoff, spreadInterval } from './backoff.ts';
+import type { Clock, Random } from './clock.ts';
+import { systemRandom } from './clock.ts';
 import type { Log } from './log.ts';
+import { isRedisFault } from './redis-errors.ts';
 import type { ClientSession, Heartbeat } from './session.ts';
 import {
   appendAnswered,
@@ -21,10 +23,9 @@ import {
 } from './session.ts';
 import type { HeartbeatResult, Store } from './store.ts';
 
-/** How often a client says that it lives, milliseconds. */
+/** How often a client says that it lives, milliseconds; each time up to 20 % sooner or later. */
 export const HEARTBEAT_MS = 5000;
 const READ_BLOCK_MS = 2000;
-const RETRY_MS = 250;
 
 /** Whose mailbox it is, and what it does with what arrives. */
 export interface MailboxOptions {
@@ -38,8 +39,12 @@ export interface MailboxOptions {
   readonly onMessages: (messages: readonly Message[]) => void | Promise<void>;
   /** Another process has registered under this client's name; the mailbox has stopped. */
   readonly onMoved: () => void;
+  /** Told of each heartbeat that was answered: whether the session is known, and how long the answer took. */
+  readonly onHeartbeat?: (isOk: boolean, tookMs: number) => void;
   /** Default 5 s. */
   readonly heartbeatMs?: number;
+  /** What spreads heartbeats and retries. Default that of the process. */
+  readonly random?: Random;
 }
 
 /**
@@ -48,25 +53,32 @@ export interface MailboxOptions {
 export class Mailbox {
   readonly #options: MailboxOptions;
   readonly #stop = new AbortController();
-  readonly #session: ClientSession;
+  readonly #session: ClientSession = createSession();
+  readonly #random: Random;
+  readonly #appendBackoff: Backoff;
+  readonly #readBackoff: Backoff;
   #started = false;
   #leaving = false;
+  #opening: Promise<void> | undefined;
   #flushing: Promise<void> | undefined;
   #loops: Promise<unknown> = Promise.resolve();
 
   constructor(options: MailboxOptions) {
     this.#options = options;
-    this.#session = createSession(newSession());
+    this.#random = options.random ?? systemRandom;
+    this.#appendBackoff = new Backoff(this.#random);
+    this.#readBackoff = new Backoff(this.#random);
   }
 
+  /** The session that was opened last; one that is no session before the first. */
   get session(): SessionId {
     return this.#session.id;
   }
 
-  /** Registers, and begins to read and to send heartbeats. */
+  /** Opens a session, registers, and begins to read and to send heartbeats. */
   start(): void {
     this.#started = true;
-    this.#open();
+    this.#flushing ??= this.#flush();
     this.#loops = Promise.all([this.#readLoop(), this.#heartbeatLoop()]);
   }
 
@@ -103,18 +115,40 @@ export class Mailbox {
     await this.#loops;
   }
 
-  #open(): void {
-    const id = newSession();
-    const registration = this.#options.register(id);
-    openSession(this.#session, { id, registration }, this.#options.clock.monotonicMs());
-    this.#flushing ??= this.#flush();
+  /** @returns false if the mailbox was stopped before there was a session */
+  async #isOpen(): Promise<boolean> {
+    while (!this.#session.isOpen && !this.#stop.signal.aborted) {
+      this.#opening ??= this.#open().finally(() => {
+        this.#opening = undefined;
+      });
+      await this.#opening;
+    }
+    return this.#session.isOpen;
+  }
+
+  /** Tries once; after a failure it waits. */
+  async #open(): Promise<void> {
+    const { store, client, clock, log, register } = this.#options;
+    try {
+      const id = await store.openSession();
+      if (this.#stop.signal.aborted) return;
+      openSession(this.#session, { id, registration: register(id) }, clock.monotonicMs());
+      this.#appendBackoff.reset();
+    } catch (error) {
+      if (this.#stop.signal.aborted) return;
+      const retryMs = this.#appendBackoff.next();
+      log.warn('session.open-failed', { client, error: messageOf(error), retryMs });
+      await clock.sleep(retryMs, this.#stop.signal);
+    }
   }
 
   async #flush(): Promise<void> {
     try {
       await Promise.resolve(); // The rest of this turn's messages join the entry.
-      for (let next = nextAppend(this.#session); next; next = nextAppend(this.#session)) {
-        await this.#append(next);
+      while (await this.#isOpen()) {
+        const next = nextAppend(this.#session);
+        if (next) await this.#append(next);
+        else if (this.#session.isOpen) return;
       }
     } finally {
       this.#flushing = undefined;
@@ -127,23 +161,28 @@ export class Mailbox {
     try {
       const result = await store.append({ client, session, ...next });
       const then = appendAnswered(this.#session, result);
-      if (then === 'next') return;
+      if (then === 'next') {
+        this.#appendBackoff.reset();
+        return;
+      }
       log.warn('inbox.append-refused', { client, session, reason: result, action: then });
-      if (then === 'reopen') this.#open();
-      else await clock.sleep(RETRY_MS, this.#stop.signal);
+      if (then === 'wait') await clock.sleep(this.#appendBackoff.next(), this.#stop.signal);
     } catch (error) {
       if (this.#stop.signal.aborted) {
         this.#session.entries = [];
         this.#session.outbox = [];
         return;
       }
-      log.warn('inbox.append-failed', { client, error: messageOf(error), retryMs: RETRY_MS });
-      await clock.sleep(RETRY_MS, this.#stop.signal);
+      const retryMs = this.#appendBackoff.next();
+      const level = isRedisFault(error) ? 'debug' : 'warn';
+      log[level]('inbox.append-failed', { client, error: messageOf(error), retryMs });
+      await clock.sleep(retryMs, this.#stop.signal);
     }
   }
 
   async #readLoop(): Promise<void> {
-    while (!this.#stop.signal.aborted) {
+    while (await this.#isOpen()) {
+      if (this.#stop.signal.aborted) return;
       const messages = await this.#read();
       // Outside the guard of `#read`: what a handler throws is a broken assumption, and must not be retried over.
       if (messages.length > 0 && !this.#stop.signal.aborted)
@@ -156,6 +195,7 @@ export class Mailbox {
     const { id, cursor } = this.#session;
     try {
       const entries = await store.readClient(client, id, cursor, READ_BLOCK_MS);
+      this.#readBackoff.reset();
       const { messages, bad } = entriesRead(this.#session, id, entries);
       for (const { entry, code, message: error } of bad) {
         log.warn('message.bad', { client, entry, code, error });
@@ -163,8 +203,10 @@ export class Mailbox {
       return messages;
     } catch (error) {
       if (this.#stop.signal.aborted) return [];
-      log.warn('stream.read-failed', { client, error: messageOf(error), retryMs: RETRY_MS });
-      await clock.sleep(RETRY_MS, this.#stop.signal);
+      const retryMs = this.#readBackoff.next();
+      const level = isRedisFault(error) ? 'debug' : 'warn';
+      log[level]('stream.read-failed', { client, error: messageOf(error), retryMs });
+      await clock.sleep(retryMs, this.#stop.signal);
       return [];
     }
   }
@@ -172,32 +214,33 @@ export class Mailbox {
   async #heartbeatLoop(): Promise<void> {
     const { store, client, clock, log, heartbeatMs = HEARTBEAT_MS } = this.#options;
     while (!this.#stop.signal.aborted) {
-      await clock.sleep(heartbeatMs, this.#stop.signal);
+      await clock.sleep(spreadInterval(heartbeatMs, this.#random), this.#stop.signal);
       if (this.#stop.signal.aborted) return;
-      const { id, cursor } = this.#session;
+      const { id, cursor, isOpen } = this.#session;
+      if (!isOpen) continue;
       try {
+        const sentMs = clock.monotonicMs();
         const result = await store.heartbeat(client, id, cursor);
+        this.#options.onHeartbeat?.(result === 'ok', clock.monotonicMs() - sentMs);
         this.#onHeartbeat({ id, cursor }, result);
       } catch (error) {
-        if (!this.#stop.signal.aborted)
-          log.warn('heartbeat.failed', { client, error: messageOf(error) });
+        if (this.#stop.signal.aborted) return;
+        const level = isRedisFault(error) ? 'debug' : 'warn';
+        log[level]('heartbeat.failed', { client, error: messageOf(error) });
       }
     }
   }
 
   #onHeartbeat(sent: Heartbeat, result: HeartbeatResult): void {
     const { client, clock, log, onMoved } = this.#options;
+    if (this.#leaving) return;
     const then = heartbeatAnswered(this.#session, sent, result, clock.monotonicMs());
-    if (then === 'ok' || this.#leaving) return;
+    if (then === 'ok') return;
     log.warn('session.ended', { client, session: sent.id, reason: result, action: then });
-    if (then === 'reopen') this.#open();
+    if (then === 'reopen') this.#flushing ??= this.#flush();
     else {
       this.stop();
       onMoved();
     }
   }
-}
-
-function newSession(): SessionId {
-  return `s${randomName(9)}` as SessionId;
 }

@@ -1,86 +1,39 @@
 /**
- * Where Redis is, and connections to it. Accepts `redis://`, `rediss://`, and `unix:///path/to/socket`
- * (each with an optional user, password and database). Never prints a password.
+ * Connections to Redis that come back by themselves: to one server, to the master that Sentinels name, or to the node
+ * of a Redis Cluster that has the keys of this Kaon cluster. All of them are one type, `Redis` of ioredis, and calls
+ * wait while a connection is down. What goes wrong is said to a `RedisFaults`.
  */
+import type { Command, RedisOptions } from 'ioredis';
 import { Redis } from 'ioredis';
-import { KaonError, messageOf } from '../protocol/errors.ts';
+import { KaonError } from '../protocol/errors.ts';
 import type { Log } from './log.ts';
+import { slotConnector } from './redis-cluster-slot.ts';
+import { endConnection } from './end-connection.ts';
+import { explainRedisError, isElsewhere } from './redis-errors.ts';
+import { RedisFaults } from './redis-faults.ts';
+import type { RedisAddress } from './redis-url.ts';
+import { hidePassword, parseRedisUrl } from './redis-url.ts';
 
-/** Where Redis is if nobody says otherwise. */
-export const REDIS_URL_DEFAULT = 'redis://127.0.0.1:6379';
+export type { RedisAddress } from './redis-url.ts';
+export { hidePassword, parseRedisUrl, REDIS_URL_DEFAULT } from './redis-url.ts';
 
 /** First and longest pause between attempts to reconnect, milliseconds. */
 const RETRY_MIN_MS = 50;
 const RETRY_MAX_MS = 2000;
+/** A server that has not finished loading is asked so often, milliseconds. */
+const LOADING_RETRY_MAX_MS = 1000;
+/** How long Redis may owe an answer before the connection is taken for dead, milliseconds; blocking reads wait less. */
+const SILENCE_MS = 15_000;
+/** The same where another server may have taken over from one that hangs. */
+const SILENCE_WITH_FAILOVER_MS = 8000;
+const FAILOVER_CONNECT_TIMEOUT_MS = 3000;
+/** A command that always meets the wrong server is sent so often before its caller hears of it. */
+const SENDS_MAX = 8;
+/** After so long without one, such meetings are counted anew, milliseconds. */
+const SENDS_FORGOTTEN_MS = 5000;
 
-/** What an address says, as ioredis wants it: a `path` (unix socket) or `host` and `port`. */
-export interface RedisAddress {
-  host?: string;
-  port?: number;
-  path?: string;
-  username?: string;
-  password?: string;
-  db?: number;
-  tls?: object;
-}
-
-/**
- * @param url see above
- * @throws KaonError `redis-url` if it is not understood
- */
-export function parseRedisUrl(url: string): RedisAddress {
-  try {
-    const parsed = new URL(url);
-    if (parsed.protocol === 'unix:') return { ...credentialsOf(parsed), ...socketOf(parsed) };
-    if (parsed.protocol === 'redis:' || parsed.protocol === 'rediss:') {
-      return { ...credentialsOf(parsed), ...hostOf(parsed) };
-    }
-  } catch (cause) {
-    throw badUrl(url, cause);
-  }
-  throw badUrl(url);
-}
-
-/** @throws URIError if a percent sign is not followed by two hexadecimal digits */
-function credentialsOf({ username, password }: URL): RedisAddress {
-  return {
-    ...(username !== '' && { username: decodeURIComponent(username) }),
-    ...(password !== '' && { password: decodeURIComponent(password) }),
-  };
-}
-
-function socketOf({ pathname, searchParams }: URL): RedisAddress {
-  if (pathname.length < 2) throw new Error('a unix address needs the path of a socket');
-  return { path: decodeURIComponent(pathname), ...databaseOf(searchParams.get('db')) };
-}
-
-function hostOf({ protocol, hostname, port, pathname }: URL): RedisAddress {
-  return {
-    host: hostname.replace(/^\[|\]$/g, '') || '127.0.0.1',
-    port: port === '' ? 6379 : Number(port),
-    ...(protocol === 'rediss:' && { tls: {} }),
-    ...databaseOf(pathname.slice(1)),
-  };
-}
-
-function databaseOf(text: string | null): RedisAddress {
-  if (text === null || text === '') return {};
-  if (!/^\d+$/.test(text)) throw new Error('a database is a number');
-  return { db: Number(text) };
-}
-
-function badUrl(url: string, cause?: unknown): KaonError {
-  return new KaonError('redis-url', `not a Redis address: ${hidePassword(url)}`, {
-    cause,
-    hint: 'use redis://HOST:PORT, rediss://HOST:PORT or unix:///PATH/TO/SOCKET',
-  });
-}
-
-/** The address with any password replaced by `***`, for logs and messages. */
-export function hidePassword(url: string): string {
-  // Up to the last `@`: a password that should have been percent-encoded may hold one, or a slash.
-  return url.replace(/(\/\/[^:@/]*):.*@/, '$1:***@');
-}
+/** ioredis asks INFO until a server has loaded its data; nobody gets an error meanwhile. */
+const STILL_LOADING = 'LOADING, says INFO of Redis';
 
 /** Where to connect to, and as whom. */
 export interface ConnectOptions {
@@ -88,29 +41,49 @@ export interface ConnectOptions {
   readonly log: Log;
   /** Shown in `CLIENT LIST`. */
   readonly name: string;
+  /** The Kaon cluster whose keys are wanted: says which node of a Redis Cluster. */
+  readonly cluster?: string;
+  /** Shared by connections whose faults are the same. Default: its own. */
+  readonly faults?: RedisFaults;
 }
 
 /**
  * A connection that comes back by itself for as long as it takes; calls wait meanwhile. Which is safe,
  * because every write of Kaon may be sent twice.
+ *
+ * @throws KaonError `redis-url`, `redis-tls-file`
  */
-export function connectRedis({ url, log, name }: ConnectOptions): Redis {
-  const redis = new Redis({
-    ...parseRedisUrl(url),
-    protocol: 2,
-    connectionName: `kaon-${name}`,
-    maxRetriesPerRequest: null,
-    lazyConnect: true,
-    retryStrategy: (attempt) => Math.min(RETRY_MIN_MS * 2 ** Math.min(attempt, 10), RETRY_MAX_MS),
-  });
-  let down = false;
-  redis.on('error', (error) => {
-    if (!down) log.warn('redis.unreachable', { url: hidePassword(url), error: messageOf(error) });
-    down = true;
+export function connectRedis(options: ConnectOptions): Redis {
+  const { url, log, name, cluster = '' } = options;
+  const { nodes, ...address } = parseRedisUrl(url);
+  const faults = options.faults ?? new RedisFaults({ log, url: hidePassword(url) });
+  const hasFailover = nodes !== undefined || address.sentinels !== undefined;
+  const redis = new WatchedRedis(
+    {
+      ...addressOptions(address),
+      ...(nodes && { Connector: slotConnector({ ...address, nodes }, cluster) }),
+      protocol: 2,
+      connectionName: `kaon-${name}`,
+      maxRetriesPerRequest: null,
+      maxLoadingRetryTime: LOADING_RETRY_MAX_MS,
+      socketTimeout: hasFailover ? SILENCE_WITH_FAILOVER_MS : SILENCE_MS,
+      ...(hasFailover && { connectTimeout: FAILOVER_CONNECT_TIMEOUT_MS }),
+      lazyConnect: true,
+      ...retries(),
+    },
+    faults,
+  );
+  let sentinelError: Error | undefined;
+  redis.on('sentinelError', (error: Error) => (sentinelError = error));
+  redis.on('error', (error: Error) => {
+    const isRoundOver = error.message.startsWith('All sentinels are unreachable');
+    // ioredis says so also when it has merely come to the end of its list: then none of them has failed.
+    if (!isRoundOver) faults.connectionFailed(name, error);
+    else if (sentinelError) faults.connectionFailed(name, sentinelError);
+    if (isRoundOver) sentinelError = undefined;
   });
   redis.on('ready', () => {
-    if (down) log.info('redis.reachable', { url: hidePassword(url) });
-    down = false;
+    faults.connectionReady(name);
   });
   return redis;
 }
@@ -125,16 +98,22 @@ export async function connectOrFail(redis: Redis, url: string): Promise<void> {
     await firstConnection(redis);
     await redis.ping();
   } catch (cause) {
-    redis.disconnect();
-    throw new KaonError(
-      'redis-unreachable',
-      `cannot use Redis at ${hidePassword(url)}: ${messageOf(cause)}`,
-      {
-        cause,
-        hint: 'is it running? Set KAON_REDIS or --redis to its address; `kaon dev` prints the one it started',
-      },
-    );
+    endConnection(redis);
+    throw cannotUse(url, cause);
   }
+}
+
+function cannotUse(url: string, cause: unknown): KaonError {
+  const { code, text, hint } = explainRedisError(cause);
+  const { message } = cause as Error;
+  const what = message.includes(text) ? text : `${text} (${message})`;
+  const isAddress = code === 'unreachable' || code === 'other';
+  return new KaonError('redis-unreachable', `cannot use Redis at ${hidePassword(url)}: ${what}`, {
+    cause,
+    hint: isAddress
+      ? 'is it running? Set KAON_REDIS or --redis to its address; `kaon dev` prints the one it started'
+      : hint,
+  });
 }
 
 /** ioredis reports why a first connection failed only by its `error` event; `connect()` says "closed". */
@@ -150,4 +129,110 @@ async function firstConnection(redis: Redis): Promise<void> {
     if (onError) redis.off('error', onError);
     failed.catch(() => undefined); // The race has it already; this only marks it as handled.
   }
+}
+
+function addressOptions(address: RedisAddress): RedisOptions {
+  const { tls, sentinels } = address;
+  if (!sentinels) return address;
+  const sentinelTls = tls && { sentinelTLS: tls, enableTLSForSentinelMode: true };
+  return {
+    ...address,
+    role: 'master',
+    ...sentinelTls,
+    sentinelCommandTimeout: FAILOVER_CONNECT_TIMEOUT_MS,
+    sentinelRetryStrategy: retryDelayMs,
+  };
+}
+
+/**
+ * A command that met a replica, or a node that has not its keys, goes back into the queue and the connection is made
+ * anew: by then it may lead to the right server. Where it does not, the pauses grow, and the callers are told.
+ */
+function retries(): Pick<RedisOptions, 'retryStrategy' | 'reconnectOnError'> {
+  let sends = 0;
+  let lastAtMs = -Infinity;
+  let isCounted = false;
+  return {
+    reconnectOnError: (error) => {
+      if (!isElsewhere(error)) return false;
+      const nowMs = performance.now();
+      if (nowMs - lastAtMs > SENDS_FORGOTTEN_MS) sends = 0;
+      lastAtMs = nowMs;
+      // Once for a connection, however many of its commands come back.
+      if (!isCounted) sends += 1;
+      isCounted = true;
+      return sends < SENDS_MAX ? 2 : 1;
+    },
+    retryStrategy: (attempt) => {
+      const wasSent = isCounted;
+      isCounted = false;
+      return retryDelayMs(wasSent ? Math.max(attempt, sends) : attempt);
+    },
+  };
+}
+
+/** Doubles from `RETRY_MIN_MS` to `RETRY_MAX_MS`; a random half of it, so that a cluster does not come back at one moment. */
+function retryDelayMs(attempt: number): number {
+  const longest = Math.min(2 * RETRY_MIN_MS * 2 ** Math.min(attempt - 1, 10), RETRY_MAX_MS);
+  return (longest * (1 + Math.random())) / 2;
+}
+
+/** Tells how each command of Kaon's ended, and how long it took. */
+class WatchedRedis extends Redis {
+  readonly #faults: RedisFaults;
+  readonly #seen = new WeakSet<Command>();
+  #closings = 0;
+
+  constructor(options: RedisOptions, faults: RedisFaults) {
+    super({ ...options, replyMapping: 'legacy' });
+    this.#faults = faults;
+    this.on('close', () => {
+      this.#closings += 1;
+    });
+  }
+
+  /** Each command comes by here, also those of scripts and pipelines; once more for each time that it is sent again. */
+  override sendCommand(...args: Parameters<Redis['sendCommand']>): unknown {
+    const [command] = args;
+    if (!this.#seen.has(command)) {
+      this.#seen.add(command);
+      this.#watch(command);
+    }
+    return super.sendCommand(...args);
+  }
+
+  #watch(command: Command): void {
+    const call = callOf(command);
+    const sentAtMs = performance.now();
+    const closings = this.#closings;
+    const wasReady = this.status === 'ready';
+    (command.promise as Promise<unknown>).then(
+      (reply) => {
+        if (isLoading(command, reply)) this.#faults.callFailed(call, new Error(STILL_LOADING));
+        else this.#faults.callAnswered(call);
+        // A call that waited for a connection was not slow: that it was away has been said.
+        if (!wasReady || closings !== this.#closings) return;
+        this.#faults.callTook(command.name, performance.now() - sentAtMs - blockMsOf(command));
+      },
+      (error: unknown) => {
+        this.#faults.callFailed(call, error);
+      },
+    );
+  }
+}
+
+/** Calls that need the same of Redis: commands by name, scripts by their digest. */
+function callOf({ name, args }: Command): string {
+  return name === 'evalsha' ? `evalsha ${String(args[0])}` : name;
+}
+
+function isLoading({ name }: Command, reply: unknown): boolean {
+  return name === 'info' && /^loading:1/m.test(String(reply));
+}
+
+/** How long a command has asked Redis to wait, milliseconds. */
+function blockMsOf({ name, args }: Command): number {
+  if (name.toLowerCase() !== 'xread') return 0;
+  const at = args.slice(0, 4).findIndex((arg) => String(arg).toUpperCase() === 'BLOCK');
+  return at < 0 ? 0 : Number(args[at + 1]);
 }

@@ -4,27 +4,37 @@
  */
 import type { Redis } from 'ioredis';
 import type { AgentId, MasterId, SessionId } from '../protocol/ids.ts';
+import { numberedSession } from '../protocol/ids.ts';
 import type { ClientName, Keys } from '../protocol/keys.ts';
 import { keysOf, REGISTRY_NAMES } from '../protocol/keys.ts';
 import { CLIENT_STREAM_MAX_ENTRIES, INBOX_MAX_ENTRIES } from '../protocol/limits.ts';
 import { encodeCommit } from './commit-encoding.ts';
+import type { Script } from './define-script.ts';
+import { defineScript } from './define-script.ts';
+import { endConnection } from './end-connection.ts';
 import { LeaderChanges } from './leader-changes.ts';
 import type { Log } from './log.ts';
-import { connectOrFail, connectRedis } from './redis-connection.ts';
-import { ACQUIRE, APPEND, COMMIT, HEARTBEAT, RELEASE, RENEW } from './scripts.ts';
+import { connectOrFail, connectRedis, hidePassword } from './redis-connection.ts';
+import { RedisFaults } from './redis-faults.ts';
+import { readHash } from './redis-hash.ts';
+import { RedisLease, tokenOf } from './redis-lease.ts';
+import { APPEND, COMMIT, HEARTBEAT, OPEN_SESSION } from './scripts.ts';
 import type {
   Append,
   AppendResult,
   Commit,
+  CommitRefusal,
   CommitResult,
   HeartbeatResult,
   InboxEntry,
   Lease,
   OutputChunk,
+  SilentClient,
   Snapshot,
   Store,
   StreamEntry,
   StreamId,
+  TermBegin,
 } from './store.ts';
 
 /** Entries that one read brings at most. */
@@ -32,8 +42,6 @@ const READ_COUNT = 1000;
 /** An answer that nobody reads is dropped after this time, seconds. */
 const OUTPUT_EXPIRE_S = 60;
 const REQUESTS_MAX_ENTRIES = 1000;
-
-type Script = (args: (string | number)[]) => Promise<unknown>;
 
 /** Where the store is, which cluster of it, and who asks. */
 export interface RedisStoreOptions {
@@ -60,26 +68,28 @@ export class RedisStore implements Store {
   readonly keys: Keys;
   /** The command connection, for read-only tools. */
   readonly redis: Redis;
-  readonly #options: RedisStoreOptions;
-  readonly #scripts: Readonly<
-    Record<'append' | 'heartbeat' | 'acquire' | 'renew' | 'release' | 'commit', Script>
-  >;
+  readonly #options: RedisStoreOptions & { readonly faults: RedisFaults };
+  readonly #scripts: Readonly<Record<'openSession' | 'append' | 'heartbeat' | 'commit', Script>>;
+  readonly #lease: RedisLease;
   readonly #readers = new Map<string, Redis>();
   readonly #leaderChanges: LeaderChanges;
   #closed = false;
 
   constructor(options: RedisStoreOptions) {
-    this.#options = options;
+    // One record of faults for all connections: a Redis that is gone is one line of the log, not five.
+    const faults = new RedisFaults({ log: options.log, url: hidePassword(options.url) });
+    this.#options = { ...options, faults };
     this.keys = keysOf(options.cluster);
-    this.redis = connectRedis(options);
-    const subscriber = { ...options, name: `${options.name}-leader` };
+    this.redis = connectRedis(this.#options);
+    const subscriber = { ...this.#options, name: `${options.name}-leader` };
     this.#leaderChanges = new LeaderChanges(subscriber, this.keys.leaderChannel);
+    this.#lease = new RedisLease(this.redis, this.keys, () => {
+      this.#leaderChanges.note();
+    });
     this.#scripts = {
+      openSession: defineScript(this.redis, 'kaonOpenSession', OPEN_SESSION, 1),
       append: defineScript(this.redis, 'kaonAppend', APPEND, 2),
       heartbeat: defineScript(this.redis, 'kaonHeartbeat', HEARTBEAT, 4),
-      acquire: defineScript(this.redis, 'kaonAcquire', ACQUIRE, 2),
-      renew: defineScript(this.redis, 'kaonRenew', RENEW, 1),
-      release: defineScript(this.redis, 'kaonRelease', RELEASE, 1),
       commit: defineScript(this.redis, 'kaonCommit', COMMIT, undefined),
     };
   }
@@ -91,6 +101,10 @@ export class RedisStore implements Store {
   async nowMs(): Promise<number> {
     const [seconds, micros] = await this.redis.time();
     return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
+  }
+
+  async openSession(): Promise<SessionId> {
+    return numberedSession(Number(await this.#scripts.openSession([this.keys.sessionNumber])));
   }
 
   async append(append: Append): Promise<AppendResult> {
@@ -125,59 +139,66 @@ export class RedisStore implements Store {
     return this.#readMessages('client', this.keys.client(client, session), cursor, blockMs);
   }
 
-  async acquireLease(masterId: MasterId, leaseMs: number): Promise<Lease | undefined> {
-    const epoch = await this.#scripts.acquire([
-      this.keys.leader,
-      this.keys.epoch,
-      masterId,
-      leaseMs,
-    ]);
-    return epoch === null ? undefined : { masterId, epoch: Number(epoch) };
+  acquireLease(masterId: MasterId, leaseMs: number, instead?: Lease): Promise<Lease | undefined> {
+    return this.#lease.acquire(masterId, leaseMs, instead);
   }
 
-  async renewLease(lease: Lease, leaseMs: number): Promise<number | undefined> {
-    const time = await this.#scripts.renew([this.keys.leader, tokenOf(lease), leaseMs]);
-    return time === null ? undefined : Number(time);
+  beginTerm(lease: Lease): Promise<TermBegin> {
+    return this.#lease.begin(lease);
   }
 
-  async releaseLease(lease: Lease): Promise<void> {
-    await this.#scripts.release([this.keys.leader, tokenOf(lease), this.keys.leaderChannel]);
+  renewLease(lease: Lease, leaseMs: number): Promise<number | 'server-changed' | undefined> {
+    return this.#lease.renew(lease, leaseMs);
   }
 
-  async leader(): Promise<(Lease & { readonly remainingMs: number }) | undefined> {
-    // Both on one connection without waiting: an expiry in between only makes the rest of the lease negative.
-    const [token, remainingMs] = await Promise.all([
-      this.redis.get(this.keys.leader),
-      this.redis.pttl(this.keys.leader),
-    ]);
-    const match = /^(\d+) (.*)$/.exec(token ?? '');
-    if (!match) return undefined;
-    return { epoch: Number(match[1]), masterId: match[2] as MasterId, remainingMs };
+  raiseEpoch(lease: Lease, epoch: number): Promise<Lease | undefined> {
+    return this.#lease.raise(lease, epoch);
   }
 
-  async waitForLeaderChange(timeoutMs: number): Promise<void> {
-    await this.#leaderChanges.wait(timeoutMs);
+  releaseLease(lease: Lease): Promise<void> {
+    return this.#lease.release(lease);
+  }
+
+  releaseLeaseOf(masterId: MasterId): Promise<boolean> {
+    return this.#lease.releaseOf(masterId);
+  }
+
+  leader(): Promise<(Lease & { readonly remainingMs: number }) | undefined> {
+    return this.#lease.holder();
+  }
+
+  isLeaderGone(lease: Lease): Promise<boolean> {
+    return this.#lease.isHolderGone(lease);
+  }
+
+  waitForLeaderChange(timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
+    return this.#leaderChanges.wait(timeoutMs, signal);
   }
 
   async loadSnapshot(): Promise<Snapshot> {
     const at = (await this.redis.get(this.keys.cursor)) ?? '0 0-0';
     const [commits = '0', cursor = '0-0'] = at.split(' ');
     const entries = await Promise.all(
-      REGISTRY_NAMES.map(async (name) => {
-        const records = await this.redis.hgetall(this.keys.registry[name]);
-        return [name, new Map(Object.entries(records))] as const;
-      }),
+      REGISTRY_NAMES.map(
+        async (name) => [name, await readHash(this.redis, this.keys.registry[name])] as const,
+      ),
     );
     const registry = Object.fromEntries(entries) as unknown as Snapshot['registry'];
     return { commitNumber: Number(commits), cursor, registry };
   }
 
-  async readInbox(cursor: StreamId, count: number, blockMs: number): Promise<InboxEntry[]> {
-    const reader = this.#reader('inbox');
-    const reply =
+  async readInbox(
+    cursor: StreamId,
+    count: number,
+    blockMs: number,
+    signal?: AbortSignal,
+  ): Promise<InboxEntry[]> {
+    const stream = ['STREAMS', this.keys.inbox, cursor] as const;
+    const reply = await this.#interruptible('inbox', signal, async (reader) =>
       blockMs > 0
-        ? await reader.xread('COUNT', count, 'BLOCK', blockMs, 'STREAMS', this.keys.inbox, cursor)
-        : await reader.xread('COUNT', count, 'STREAMS', this.keys.inbox, cursor);
+        ? reader.xread('COUNT', count, 'BLOCK', blockMs, ...stream)
+        : reader.xread('COUNT', count, ...stream),
+    );
     return entriesOf(reply).map(([id, fields]) => {
       const field = fieldsOf(fields);
       return {
@@ -191,7 +212,7 @@ export class RedisStore implements Store {
 
   async commit(commit: Commit): Promise<CommitResult> {
     const { keys, args, sendTo } = encodeCommit(commit, this.keys);
-    const fixed = [this.keys.leader, this.keys.cursor, this.keys.inbox];
+    const fixed = [this.keys.leader, this.keys.cursor, this.keys.inbox, this.keys.server];
     const head = [tokenOf(commit.lease), commit.number, commit.cursor, CLIENT_STREAM_MAX_ENTRIES];
     const reply = (await this.#scripts.commit([
       fixed.length + keys.length,
@@ -205,16 +226,16 @@ export class RedisStore implements Store {
       const overflowing = rest.flatMap((position) => sendTo.get(Number(position)) ?? []);
       return { ok: true, overflowing: [...new Set(overflowing)] };
     }
-    return { ok: false, code: code as 'fenced' | 'out-of-order', found: String(rest[0]) };
+    return { ok: false, code: code as CommitRefusal, found: String(rest[0]) };
   }
 
-  async silentClients(beforeMs: number): Promise<ClientName[]> {
-    const names = await this.redis.zrangebyscore(
-      this.keys.liveness,
-      '-inf',
-      `(${String(beforeMs)}`,
-    );
-    return names as ClientName[];
+  async silentClients(beforeMs: number): Promise<SilentClient[]> {
+    const range = ['-inf', `(${String(beforeMs)}`, 'WITHSCORES'] as const;
+    const found = await this.redis.zrangebyscore(this.keys.liveness, ...range);
+    return pairsOf(found).map(([client, seenMs]) => ({
+      client: client as ClientName,
+      seenMs: Number(seenMs),
+    }));
   }
 
   async requestAgent(agentId: AgentId, messages: string): Promise<void> {
@@ -281,9 +302,10 @@ export class RedisStore implements Store {
     // A second `disconnect` of ioredis would keep the process alive for two seconds.
     if (this.#closed) return Promise.resolve();
     this.#closed = true;
-    for (const reader of this.#readers.values()) reader.disconnect();
+    for (const reader of this.#readers.values()) endConnection(reader);
+    this.#readers.clear();
     this.#leaderChanges.close();
-    this.redis.disconnect();
+    endConnection(this.redis);
     return Promise.resolve();
   }
 
@@ -292,10 +314,35 @@ export class RedisStore implements Store {
     let reader = this.#readers.get(kind);
     if (!reader) {
       reader = connectRedis({ ...this.#options, name: `${this.#options.name}-${kind}` });
-      if (this.#closed) reader.disconnect();
+      if (this.#closed) endConnection(reader);
       this.#readers.set(kind, reader);
     }
     return reader;
+  }
+
+  /** A read that ends when `signal` does: with the connection that it blocks. @returns null if it has */
+  async #interruptible<T>(
+    kind: string,
+    signal: AbortSignal | undefined,
+    read: (reader: Redis) => Promise<T>,
+  ): Promise<T | null> {
+    const isOver = (): boolean => signal?.aborted === true;
+    if (isOver()) return null;
+    const reader = this.#reader(kind);
+    const drop = (): void => {
+      if (this.#readers.get(kind) !== reader) return;
+      this.#readers.delete(kind);
+      endConnection(reader);
+    };
+    signal?.addEventListener('abort', drop);
+    try {
+      return await read(reader);
+    } catch (error) {
+      if (isOver()) return null;
+      throw error;
+    } finally {
+      signal?.removeEventListener('abort', drop);
+    }
   }
 
   async #readMessages(
@@ -316,24 +363,6 @@ export class RedisStore implements Store {
   }
 }
 
-function defineScript(
-  redis: Redis,
-  name: string,
-  lua: string,
-  keyCount: number | undefined,
-): Script {
-  redis.defineCommand(name, keyCount === undefined ? { lua } : { lua, numberOfKeys: keyCount });
-  const commands = redis as unknown as Record<string, Script>;
-  const script = commands[name];
-  if (!script) throw new Error(`ioredis did not define ${name}`);
-  // As one array, which ioredis takes apart itself: tens of thousands of arguments of a call overflow the stack.
-  return (args) => script.call(redis, args);
-}
-
-function tokenOf(lease: Lease): string {
-  return `${String(lease.epoch)} ${lease.masterId}`;
-}
-
 /** The entries of the only stream of an XREAD reply; null means that the wait ended without any. */
 function entriesOf<T>(reply: [T, [T, T[]][]][] | null): [T, T[]][] {
   return reply?.[0]?.[1] ?? [];
@@ -341,10 +370,16 @@ function entriesOf<T>(reply: [T, [T, T[]][]][] | null): [T, T[]][] {
 
 function fieldsOf(pairs: readonly string[]): Record<string, string> {
   const fields: Record<string, string> = {};
-  for (let index = 0; index + 1 < pairs.length; index += 2) {
-    fields[pairs[index] ?? ''] = pairs[index + 1] ?? '';
-  }
+  for (const [name, value] of pairsOf(pairs)) fields[name] = value;
   return fields;
+}
+
+function pairsOf(list: readonly string[]): [string, string][] {
+  const pairs: [string, string][] = [];
+  for (let index = 0; index + 1 < list.length; index += 2) {
+    pairs.push([list[index] ?? '', list[index + 1] ?? '']);
+  }
+  return pairs;
 }
 
 function chunkOf(pairs: readonly Buffer[]): OutputChunk {

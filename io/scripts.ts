@@ -2,7 +2,19 @@
  * The atomic scripts (Lua, inside Redis). Each is one decision that must not be torn apart: is the lease still
  * mine *and* write; have I seen this entry *and* append. All are safe to run twice with the same arguments.
  * `fake/model.ts` says the same in TypeScript; the contract suite holds the two together.
+ *
+ * Numbers above 14 digits are formatted by hand: Lua's `tostring` would round them.
  */
+
+/** Milliseconds since 1970, and the id of this Redis process (4 microseconds); each restart and failover changes it. */
+const HELPERS = `
+local function now()
+  local time = redis.call('TIME')
+  return string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+end
+local function server() return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') end
+local function isOf(known, id) return known == id or known == id .. '?' end
+`;
 
 /**
  * KEYS sequence, inbox. ARGV sequence, inbox limit, from, session, messages.
@@ -19,59 +31,117 @@ redis.call('SET', KEYS[1], ARGV[1], 'EX', 86400)
 return 'appended'
 `;
 
-/** KEYS liveness, sessions, client stream, sequence. ARGV client, session, cursor. */
-export const HEARTBEAT = `
+/**
+ * KEYS session number. Returns the next number: one more than the last, or the time in microseconds, whichever is
+ * greater, so that numbers go on growing when the key was lost.
+ */
+export const OPEN_SESSION = `
+local time = redis.call('TIME')
+local last = tonumber(redis.call('GET', KEYS[1]) or '0')
+local number = string.format('%.0f', math.max(last + 1, time[1] * 1000000 + time[2]))
+redis.call('SET', KEYS[1], number)
+return number
+`;
+
+/**
+ * KEYS liveness, sessions, client stream, sequence. ARGV client, session, cursor. An older session that is registered (names
+ * sort as they were opened) comes from a replica that lacks the newer one: nobody has taken the client's place.
+ */
+export const HEARTBEAT = `${HELPERS}
 local known = redis.call('HGET', KEYS[2], ARGV[1])
 if not known then return 'unknown' end
+if known < ARGV[2] then return 'unknown' end
 if known ~= ARGV[2] then return 'moved' end
-local time = redis.call('TIME')
-redis.call('ZADD', KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000), ARGV[1])
+redis.call('ZADD', KEYS[1], now(), ARGV[1])
 redis.call('EXPIRE', KEYS[4], 86400)
 if ARGV[3] ~= '0-0' then redis.call('XTRIM', KEYS[3], 'MINID', '~', ARGV[3]) end
 return 'ok'
 `;
 
-/** KEYS leader, epoch. ARGV master id, lease ms. Returns the epoch, or false if another master leads. */
+/**
+ * KEYS leader, epoch, leader's connection. ARGV master id, lease ms, token to replace or '', connection or '', channel.
+ * Takes the lease if it is free, if it is this master's already, or if it is the one to replace; each time with a new
+ * epoch, so that of two terms of one master only the later one can write. Returns the epoch, or false.
+ */
 export const ACQUIRE = `
 local held = redis.call('GET', KEYS[1])
-if held then
-  local epoch, owner = string.match(held, '^(%d+) (.*)$')
-  if owner ~= ARGV[1] then return false end
-  redis.call('PEXPIRE', KEYS[1], ARGV[2])
-  return epoch
-end
-local epoch = redis.call('INCR', KEYS[2])
-redis.call('SET', KEYS[1], epoch .. ' ' .. ARGV[1], 'PX', ARGV[2])
-return tostring(epoch)
+if held and held ~= ARGV[3] and string.match(held, '^%d+ (.*)$') ~= ARGV[1] then return false end
+local epoch = string.format('%.0f', redis.call('INCR', KEYS[2]))
+local token = epoch .. ' ' .. ARGV[1]
+redis.call('SET', KEYS[1], token, 'PX', ARGV[2])
+if ARGV[4] == '' then redis.call('DEL', KEYS[3])
+else redis.call('SET', KEYS[3], ARGV[4] .. ' ' .. token, 'PX', ARGV[2]) end
+if held then redis.call('PUBLISH', ARGV[5], 'taken') end
+return epoch
 `;
 
-/** KEYS leader. ARGV token, lease ms. Returns the time in ms, or false. */
-export const RENEW = `
+/**
+ * KEYS leader, server, leader's connection. ARGV token, lease ms, connection or ''.
+ * Returns the time in ms, 'server-changed', or false.
+ */
+export const RENEW = `${HELPERS}
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return false end
+if not isOf(redis.call('GET', KEYS[2]), server()) then return 'server-changed' end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
-local time = redis.call('TIME')
-return tostring(time[1] * 1000 + math.floor(time[2] / 1000))
+if ARGV[3] == '' then redis.call('DEL', KEYS[3])
+else redis.call('SET', KEYS[3], ARGV[3] .. ' ' .. ARGV[1], 'PX', ARGV[2]) end
+return now()
 `;
 
-/** KEYS leader. ARGV token, channel. */
+/**
+ * KEYS leader, server, sessions. ARGV token. The leader is about to load: if the data was last verified on another
+ * Redis process (or never), some of it may be missing, and no session is known any more; so every client finds out with
+ * its next heartbeat, and registers again with all that it has. The question mark goes with the first commit: a leader that
+ * dies before it has acted on the loss leaves that to the next one. Returns the time in ms and whether that was so, or false.
+ */
+export const BEGIN_TERM = `${HELPERS}
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return false end
+local id = server()
+if redis.call('GET', KEYS[2]) == id then return {now(), 0} end
+redis.call('DEL', KEYS[3])
+redis.call('SET', KEYS[2], id .. '?')
+return {now(), 1}
+`;
+
+/** KEYS leader, epoch, leader's connection. ARGV token, new epoch, new token. Returns 1, or 0 if the lease is not ours. */
+export const RAISE_EPOCH = `
+local held = redis.call('GET', KEYS[1])
+if held == ARGV[3] then return 1 end
+if held ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[3], 'KEEPTTL')
+if tonumber(redis.call('GET', KEYS[2]) or '0') < tonumber(ARGV[2]) then redis.call('SET', KEYS[2], ARGV[2]) end
+local connection = string.match(redis.call('GET', KEYS[3]) or '', '^%d+')
+if connection then redis.call('SET', KEYS[3], connection .. ' ' .. ARGV[3], 'KEEPTTL') end
+return 1
+`;
+
+/** KEYS leader, leader's connection. ARGV token, or '' and a master id, whatever its epoch; channel. */
 export const RELEASE = `
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('DEL', KEYS[1])
-redis.call('PUBLISH', ARGV[2], 'released')
+local held = redis.call('GET', KEYS[1])
+if not held then return 0 end
+if held ~= ARGV[1] and (ARGV[1] ~= '' or string.match(held, '^%d+ (.*)$') ~= ARGV[2]) then return 0 end
+redis.call('DEL', KEYS[1], KEYS[2])
+redis.call('PUBLISH', ARGV[3], 'released')
 return 1
 `;
 
 /**
- * The fenced commit. KEYS leader, cursor, inbox, then one for each operation. ARGV token, commit number, cursor,
+ * The fenced commit. KEYS leader, cursor, inbox, server, then one for each operation. ARGV token, commit number, cursor,
  * stream limit, then the operations: a letter, a count n, and n values.
  *   H field value ...   write records       D field ...        delete records
  *   S messages          send to a client    X field value ... (approximate length limit first)  append, capped
  *   L member ...        begin liveness      Z member ...       forget liveness     K   delete a stream
+ *   F messages seconds  delete a stream but for a last word, which expires
+ *   E                   the newest entry of this stream of events, for the next P
+ *   P state             (length limit first) append a state and the events that are in it
  * Returns 'ok' and the positions (from 1) of operations whose client stream is over the limit.
  */
-export const COMMIT = `
+export const COMMIT = `${HELPERS}
 local held = redis.call('GET', KEYS[1])
 if held ~= ARGV[1] then return {'fenced', held or 'nobody'} end
+local id = server()
+local known = redis.call('GET', KEYS[4])
+if not isOf(known, id) then return {'server-changed', id} end
 local at = redis.call('GET', KEYS[2]) or '0 0-0'
 local last = tonumber(string.match(at, '^(%d+) '))
 local number = tonumber(ARGV[2])
@@ -79,7 +149,8 @@ if last == number then return {'ok'} end
 if last ~= number - 1 then return {'out-of-order', at} end
 local reply = {'ok'}
 local limit = tonumber(ARGV[4])
-local k, a = 4, 5
+local event = '0-0'
+local k, a = 5, 5
 while a <= #ARGV do
   local op, n = ARGV[a], tonumber(ARGV[a + 1])
   local key, first, final = KEYS[k], a + 2, a + 1 + n
@@ -87,17 +158,27 @@ while a <= #ARGV do
   elseif op == 'D' then redis.call('HDEL', key, unpack(ARGV, first, final))
   elseif op == 'S' then
     redis.call('XADD', key, '*', 'messages', ARGV[first])
-    if redis.call('XLEN', key) > limit then reply[#reply + 1] = k - 3 end
+    if redis.call('XLEN', key) > limit then reply[#reply + 1] = k - 4 end
   elseif op == 'X' then redis.call('XADD', key, 'MAXLEN', '~', ARGV[first], '*', unpack(ARGV, first + 1, final))
   elseif op == 'L' then
-    local time = redis.call('TIME')
-    for i = first, final do redis.call('ZADD', key, time[1] * 1000 + math.floor(time[2] / 1000), ARGV[i]) end
+    local time = now()
+    for i = first, final do redis.call('ZADD', key, time, ARGV[i]) end
   elseif op == 'Z' then redis.call('ZREM', key, unpack(ARGV, first, final))
   elseif op == 'K' then redis.call('UNLINK', key)
+  elseif op == 'F' then
+    -- Emptied and not deleted: ids must go on growing within this millisecond too.
+    redis.call('XTRIM', key, 'MAXLEN', 0)
+    redis.call('XADD', key, '*', 'messages', ARGV[first])
+    redis.call('EXPIRE', key, ARGV[first + 1])
+  elseif op == 'E' then
+    local newest = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)
+    if newest[1] then event = newest[1][1] end
+  elseif op == 'P' then redis.call('XADD', key, 'MAXLEN', ARGV[first], '*', 'state', ARGV[first + 1], 'event', event)
   end
   k = k + 1
   a = final + 1
 end
+if known ~= id then redis.call('SET', KEYS[4], id) end
 redis.call('SET', KEYS[2], ARGV[2] .. ' ' .. ARGV[3])
 redis.call('XTRIM', KEYS[3], 'MINID', '~', ARGV[3])
 return reply

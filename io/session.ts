@@ -2,7 +2,8 @@
  * A client's session as data and rules: what is sent next, what an answer of the store means, when a new session must
  * begin. No I/O and no clock, so that the mailbox and the simulator follow one and the same text.
  *
- * A session is one registration. Its entries are numbered from 1; the store drops a repeated one and reports a gap.
+ * A session is one registration. Its entries are numbered from 1; the store drops a repeated one and reports a gap. Its
+ * number comes from the store; until there is one, the old session is over and the new one has not begun.
  */
 import { decodeEntry, encodeEntries } from '../protocol/codec.ts';
 import type { BadMessage } from '../protocol/codec.ts';
@@ -14,9 +15,17 @@ import { START } from './store.ts';
 /** A registration that has not been answered for so long is sent again, milliseconds. */
 export const REGISTER_RETRY_MS = 5000;
 
+/** Before the first session. */
+const NO_SESSION = 'none' as SessionId;
+
 /** One client's side of its streams. */
 export interface ClientSession {
   id: SessionId;
+  /**
+   * False before the first session, and while the next one waits for its number: nothing is sent, and nothing is heard.
+   * What was sent in a session that is over would be ignored, and lost.
+   */
+  isOpen: boolean;
   openedAtMs: number;
   /** Number of the last entry that is known to be in the inbox. */
   sequence: number;
@@ -33,9 +42,10 @@ export interface ClientSession {
 }
 
 /** @returns a session that has not been opened: it has nothing to send */
-export function createSession(id: SessionId): ClientSession {
+export function createSession(): ClientSession {
   return {
-    id,
+    id: NO_SESSION,
+    isOpen: false,
     openedAtMs: 0,
     sequence: 0,
     cursor: START,
@@ -57,6 +67,7 @@ export function openSession(
 ): void {
   const waiting = session.entries.flatMap((entry) => JSON.parse(entry) as Message[]);
   session.id = next.id;
+  session.isOpen = true;
   session.openedAtMs = nowMs;
   session.sequence = 0;
   session.cursor = START;
@@ -69,6 +80,7 @@ export function openSession(
 export function nextAppend(
   session: ClientSession,
 ): { readonly sequence: number; readonly messages: string } | undefined {
+  if (!session.isOpen) return undefined;
   if (session.entries.length === 0) {
     session.entries = encodeEntries(session.outbox);
     session.outbox = [];
@@ -92,7 +104,7 @@ export function appendAnswered(
     session.sequence += 1;
     session.entries.shift();
   }
-  if (result === 'gap' || session.isReopenDue) return 'reopen';
+  if (result === 'gap' || session.isReopenDue) return endSession(session);
   return result === 'full' ? 'wait' : 'next';
 }
 
@@ -110,7 +122,7 @@ export function entriesRead(
 ): Received {
   const messages: Message[] = [];
   const bad: (BadMessage & { entry: StreamId })[] = [];
-  if (id !== session.id) return { messages, bad };
+  if (id !== session.id || !session.isOpen) return { messages, bad };
   for (const entry of entries) {
     session.cursor = entry.id;
     for (const decoded of decodeEntry(entry.messages)) {
@@ -139,7 +151,7 @@ export function heartbeatAnswered(
   result: HeartbeatResult,
   nowMs: number,
 ): 'ok' | 'reopen' | 'moved' {
-  if (sent.id !== session.id || result === 'ok') return 'ok';
+  if (sent.id !== session.id || !session.isOpen || result === 'ok') return 'ok';
   const wasRegistered = sent.cursor !== START;
   const isRegistered = session.cursor !== START;
   // An answer from before the registration, which has arrived after it.
@@ -147,7 +159,13 @@ export function heartbeatAnswered(
   // A registration that is still on its way looks the same: first there is nothing, or the session before this one.
   if (nowMs - session.openedAtMs < REGISTER_RETRY_MS) return 'ok';
   if (result === 'moved' && wasRegistered) return 'moved';
-  if (!session.isAppending) return 'reopen';
+  if (!session.isAppending) return endSession(session);
   session.isReopenDue = true;
   return 'ok';
+}
+
+/** The session is over; the next one is to be opened as soon as it has a number. */
+function endSession(session: ClientSession): 'reopen' {
+  session.isOpen = false;
+  return 'reopen';
 }

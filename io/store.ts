@@ -3,7 +3,8 @@
  *
  * `redis-store.ts` implements it with scripts on a real server, `fake/store.ts` in memory; one contract suite
  * runs against both. Every write may be sent again by the client library when its reply was lost, so every write
- * here is idempotent: appends carry a sequence number, commits carry theirs, leases belong to one process.
+ * here is idempotent: appends carry a sequence number, commits carry theirs, and of a lease that is taken twice only the
+ * later epoch counts.
  */
 import type { AgentId, MasterId, SessionId } from '../protocol/ids.ts';
 import type { ClientName, RegistryName } from '../protocol/keys.ts';
@@ -47,7 +48,7 @@ export type AppendResult = 'appended' | 'duplicate' | 'full' | 'gap';
 /** What the master has registered under the client's name: this session, nothing, or another session. */
 export type HeartbeatResult = 'ok' | 'unknown' | 'moved';
 
-/** The right to write; `epoch` grows with each new leader. */
+/** The right to write; `epoch` grows each time that it is taken, also when the same master takes it again. */
 export interface Lease {
   readonly masterId: MasterId;
   readonly epoch: number;
@@ -75,7 +76,12 @@ export interface Commit {
     readonly session: SessionId | undefined;
   }[];
   /** Streams of sessions that have ended. */
-  readonly endedStreams: readonly { readonly client: ClientName; readonly session: SessionId }[];
+  readonly endedStreams: readonly {
+    readonly client: ClientName;
+    readonly session: SessionId;
+    /** JSON array of messages: the only thing that is left in the stream, for a minute, for whoever still reads it. */
+    readonly farewell?: string;
+  }[];
   readonly sends: readonly {
     readonly client: ClientName;
     readonly session: SessionId;
@@ -86,6 +92,10 @@ export interface Commit {
   readonly events: readonly string[];
   /** JSON of each task that has ended. */
   readonly history: readonly string[];
+  /** JSON of each thing that could not be taken, for people to look at. */
+  readonly quarantine: readonly string[];
+  /** JSON of the state of the whole cluster after this commit; undefined in most commits. */
+  readonly snapshot: string | undefined;
 }
 
 /** Whether a commit was written: whole, or nothing of it. */
@@ -95,8 +105,27 @@ export type CommitResult =
       /** Clients that do not read: their streams are over the limit. */
       readonly overflowing: readonly ClientName[];
     }
-  /** `fenced`: the lease is not ours any more. `out-of-order`: another commit has this number's place. */
-  | { readonly ok: false; readonly code: 'fenced' | 'out-of-order'; readonly found: string };
+  | { readonly ok: false; readonly code: CommitRefusal; readonly found: string };
+
+/**
+ * `fenced`: the lease is not ours any more. `server-changed`: Redis has restarted or failed over since the term began,
+ * so what the leader has loaded may not be what is stored. `out-of-order`: another commit has this number's place.
+ */
+export type CommitRefusal = 'fenced' | 'server-changed' | 'out-of-order';
+
+/** What the beginning of a term found; `dataLost`: Redis is another one than in the last term, and may lack writes. */
+export type TermBegin =
+  | { readonly ok: false }
+  | { readonly ok: true; readonly storeMs: number; readonly dataLost: boolean };
+
+/** A client and when it was last heard of, in the time of the store. */
+export interface SilentClient {
+  readonly client: ClientName;
+  readonly seenMs: number;
+}
+
+/** How long the last word to a session that has ended can be read, milliseconds. */
+export const FAREWELL_MS = 60_000;
 
 /** What a new leader starts from. */
 export interface Snapshot {
@@ -112,6 +141,8 @@ export interface Store {
   /** Time of the store, milliseconds since 1970. */
   nowMs(): Promise<number>;
 
+  /** Numbers a new session: later than every one before it in this cluster, also if Redis has lost them all. */
+  openSession(): Promise<SessionId>;
   append(append: Append): Promise<AppendResult>;
   /** Notes that the client lives, and drops what it has read of its own stream (entries up to `cursor`). */
   heartbeat(client: ClientName, session: SessionId, cursor: StreamId): Promise<HeartbeatResult>;
@@ -123,21 +154,60 @@ export interface Store {
     blockMs: number,
   ): Promise<StreamEntry[]>;
 
-  /** Takes the lease if it is free, or keeps it if it is this process's already. @returns undefined if another holds it */
-  acquireLease(masterId: MasterId, leaseMs: number): Promise<Lease | undefined>;
-  /** @returns the time of the store, or undefined if the lease is not ours any more */
-  renewLease(lease: Lease, leaseMs: number): Promise<number | undefined>;
+  /**
+   * Takes the lease, with a new epoch, if it is free, this process's already, or exactly `instead`.
+   *
+   * @param instead a lease whose holder seems to have died. That it may live all the same does no harm: every write
+   * of its holder is fenced
+   * @returns undefined if another holds it
+   */
+  acquireLease(masterId: MasterId, leaseMs: number, instead?: Lease): Promise<Lease | undefined>;
+  /**
+   * To be called before anything is loaded. Verifies that Redis is the one that the last term wrote to; if it is not,
+   * all sessions are ended, so that every client registers again with all that it has.
+   *
+   * @returns `ok: false` if the lease is not ours any more
+   */
+  beginTerm(lease: Lease): Promise<TermBegin>;
+  /** @returns the time of the store; undefined if the lease is not ours any more; `server-changed` as in a commit */
+  renewLease(lease: Lease, leaseMs: number): Promise<number | 'server-changed' | undefined>;
+  /**
+   * Changes the epoch of the lease that is ours: after a loss of data it must get above what clients have seen.
+   * From the call on the lease is `{ masterId, epoch }`, for whatever is called after it.
+   *
+   * @param epoch higher than that of the lease
+   * @returns the new lease, or undefined if the lease is not ours any more
+   */
+  raiseEpoch(lease: Lease, epoch: number): Promise<Lease | undefined>;
   /** Gives the lease up if it is ours, and wakes the standbys. */
   releaseLease(lease: Lease): Promise<void>;
+  /** Gives up the lease of that master, whoever asks. @returns false if it does not hold it */
+  releaseLeaseOf(masterId: MasterId): Promise<boolean>;
   leader(): Promise<(Lease & { readonly remainingMs: number }) | undefined>;
-  /** Waits until the leadership may have changed, at most `timeoutMs`. */
-  waitForLeaderChange(timeoutMs: number): Promise<void>;
+  /**
+   * True if the connection is gone by which the holder of that lease writes: the kernel closes it with the process. It
+   * may be back in a moment. False also where it cannot be found out: without the permission for `CLIENT LIST`, before
+   * Redis 6.2, in a Redis Cluster.
+   */
+  isLeaderGone(lease: Lease): Promise<boolean>;
+  /**
+   * Waits until the leadership may have changed, at most `timeoutMs`, and not beyond the abort of `signal`.
+   *
+   * @returns false if only the time is over
+   */
+  waitForLeaderChange(timeoutMs: number, signal?: AbortSignal): Promise<boolean>;
 
   loadSnapshot(): Promise<Snapshot>;
-  readInbox(cursor: StreamId, count: number, blockMs: number): Promise<InboxEntry[]>;
+  /** @param signal ends the wait at once when it is aborted; then there are no entries */
+  readInbox(
+    cursor: StreamId,
+    count: number,
+    blockMs: number,
+    signal?: AbortSignal,
+  ): Promise<InboxEntry[]>;
   commit(commit: Commit): Promise<CommitResult>;
   /** Clients that were last heard of before `beforeMs`. */
-  silentClients(beforeMs: number): Promise<ClientName[]>;
+  silentClients(beforeMs: number): Promise<SilentClient[]>;
 
   /** Past the master: a request to an agent, and the bytes of the answer. */
   requestAgent(agentId: AgentId, messages: string): Promise<void>;

@@ -35,7 +35,7 @@ export function buildCommit(
 ): Commit {
   const recipients = new Map<string, Recipient>();
   const sessions = new Map<ClientName, SessionId | undefined>();
-  const endedStreams = new Map<string, { client: ClientName; session: SessionId }>();
+  const endedStreams = new Map<string, Extract<MasterEffect, { type: 'stream.end' }>>();
   const events: string[] = [];
   const history: string[] = [];
   for (const effect of effects) {
@@ -67,12 +67,18 @@ export function buildCommit(
     ...position,
     changes,
     sessions: [...sessions].map(([client, session]) => ({ client, session })),
-    endedStreams: [...endedStreams.values()].map(({ client, session }) => ({ client, session })),
+    endedStreams: [...endedStreams.values()].map(({ client, session, farewell }) => ({
+      client,
+      session,
+      ...(farewell && { farewell: JSON.stringify([farewell]) }),
+    })),
     sends: [...recipients.values()].flatMap(({ client, session, messages }) =>
       encodeEntries(messages).map((entry) => ({ client, session, messages: entry })),
     ),
     events,
     history,
+    quarantine: [],
+    snapshot: undefined,
   };
 }
 

@@ -4,12 +4,22 @@
  * The fence in the commit script is what makes two leaders harmless; this only makes sure that a leader that has lost
  * its lease notices soon. It gives up at two thirds of the lease, counted on the monotonic clock from *before* a
  * renewal was sent, so that it has stopped acting before another master can begin.
+ *
+ * A standby need not wait for the end of the lease of a leader that has died: the kernel closes the connection of a
+ * process that ends, however it ends, and Redis says whether it is there. A leader that lives and was only reconnecting
+ * loses its lease by this, and nothing else: whatever it writes after that is refused.
  */
 import type { Clock } from '../io/clock.ts';
 import type { Log } from '../io/log.ts';
+import { isRedisFault } from '../io/redis-errors.ts';
 import type { Lease, Store } from '../io/store.ts';
 import { messageOf } from '../protocol/errors.ts';
 import type { MasterId } from '../protocol/ids.ts';
+
+/** How often a standby looks whether the leader is connected, milliseconds. */
+const LOOK_MS = 100;
+/** A leader that is not there on so many looks in a row has died; one look may fall into a reconnection. */
+const GONE_LOOKS = 2;
 
 /** Who wants to lead, and for how long at a time. */
 export interface LeaseOptions {
@@ -22,7 +32,7 @@ export interface LeaseOptions {
 }
 
 /** Why a leadership has ended. */
-export type LeaseEnd = 'lost' | 'stopped';
+export type LeaseEnd = 'lost' | 'server-changed' | 'stopped';
 
 /** Stands by until the lease is ours. @returns undefined if `signal` was aborted first */
 export async function waitForLease(
@@ -31,22 +41,23 @@ export async function waitForLease(
 ): Promise<Lease | undefined> {
   const { store, clock, log, masterId, leaseMs } = options;
   let announced = false;
+  let abandoned: Lease | undefined;
   while (!signal.aborted) {
     try {
-      const lease = await store.acquireLease(masterId, leaseMs);
+      const lease = await store.acquireLease(masterId, leaseMs, abandoned);
       if (lease) return lease;
       const leader = await store.leader();
       if (leader && !announced) {
         log.info('master.standby', { leader: leader.masterId, epoch: leader.epoch });
         announced = true;
       }
-      // Sleeping for what is left of the lease, and not polling: the takeover comes a millisecond after its end.
-      await Promise.race([
-        store.waitForLeaderChange(leader ? Math.max(1, leader.remainingMs + 1) : 1),
-        aborted(signal),
-      ]);
+      abandoned = leader ? await watchLeader(options, leader, signal) : undefined;
+      if (abandoned) {
+        log.warn('master.leader-gone', { leader: abandoned.masterId, epoch: abandoned.epoch });
+      }
     } catch (error) {
-      log.warn('master.standby.failed', { error: messageOf(error) });
+      const level = isRedisFault(error) ? 'debug' : 'warn';
+      log[level]('master.standby.failed', { error: messageOf(error) });
       await clock.sleep(500, signal);
     }
   }
@@ -54,55 +65,87 @@ export async function waitForLease(
 }
 
 /**
- * Renews the lease until it is lost or `signal` is aborted.
+ * Waits until the lease may be free. Sleeping for what is left of it, and not polling for it: the takeover comes a
+ * millisecond after its end.
  *
+ * @returns the lease to replace, if its holder has died before its end
+ */
+async function watchLeader(
+  { store, clock }: LeaseOptions,
+  leader: Lease & { readonly remainingMs: number },
+  signal: AbortSignal,
+): Promise<Lease | undefined> {
+  const endMs = clock.monotonicMs() + Math.max(1, leader.remainingMs + 1);
+  let goneLooks = 0;
+  for (;;) {
+    const leftMs = endMs - clock.monotonicMs();
+    if (leftMs <= 0 || signal.aborted) return undefined;
+    if (await store.waitForLeaderChange(Math.min(LOOK_MS, leftMs), signal)) return undefined;
+    goneLooks = (await store.isLeaderGone(leader)) ? goneLooks + 1 : 0;
+    if (goneLooks >= GONE_LOOKS) return { masterId: leader.masterId, epoch: leader.epoch };
+  }
+}
+
+/**
+ * Renews the lease until it is lost or `signal` is aborted; at once when somebody says that it may have changed hands.
+ *
+ * @param lease the lease as it is now: its epoch may be raised meanwhile
  * @param onRenewed called with the time of the store and the monotonic time at which the renewal was sent
  */
 export async function keepLease(
   options: LeaseOptions,
-  lease: Lease,
+  lease: () => Lease,
   signal: AbortSignal,
   onRenewed: (storeMs: number, sentAtMs: number) => void,
 ): Promise<LeaseEnd> {
-  const { store, clock, log, leaseMs } = options;
+  const { clock, log, leaseMs } = options;
   let renewedAtMs = clock.monotonicMs();
   while (!signal.aborted) {
-    await clock.sleep(leaseMs / 6, signal);
+    await untilRenewal(options, signal);
     if (signal.aborted) break;
     const sentAtMs = clock.monotonicMs();
     const deadlineMs = renewedAtMs + (leaseMs * 2) / 3;
-    const timeout = new AbortController();
     try {
-      const storeMs = await Promise.race([
-        store.renewLease(lease, leaseMs),
-        clock.sleep(deadlineMs - sentAtMs, timeout.signal).then(() => 'late' as const),
-      ]);
-      if (storeMs === undefined || storeMs === 'late') {
-        log.warn('master.lease.lost', { epoch: lease.epoch, late: storeMs === 'late' });
-        return 'lost';
+      const storeMs = await renewBefore(deadlineMs, options, lease());
+      if (typeof storeMs !== 'number') {
+        log.warn('master.lease.lost', { epoch: lease().epoch, reason: storeMs });
+        return storeMs === 'server-changed' ? storeMs : 'lost';
       }
       renewedAtMs = sentAtMs;
       onRenewed(storeMs, sentAtMs);
     } catch (error) {
-      log.warn('master.lease.renewal-failed', { epoch: lease.epoch, error: messageOf(error) });
+      log.warn('master.lease.renewal-failed', { epoch: lease().epoch, error: messageOf(error) });
       if (clock.monotonicMs() >= deadlineMs) return 'lost';
-    } finally {
-      timeout.abort();
     }
   }
   return 'stopped';
 }
 
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else
-      signal.addEventListener(
-        'abort',
-        () => {
-          resolve();
-        },
-        { once: true },
-      );
-  });
+async function untilRenewal(
+  { store, clock, log, leaseMs }: LeaseOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    await store.waitForLeaderChange(leaseMs / 6, signal);
+  } catch (error) {
+    log.debug('master.lease.not-listening', { error: messageOf(error) });
+    await clock.sleep(leaseMs / 6, signal);
+  }
+}
+
+/** @returns the time of the store, or why the lease is not ours any more */
+async function renewBefore(
+  deadlineMs: number,
+  { store, clock, leaseMs }: LeaseOptions,
+  lease: Lease,
+): Promise<number | 'server-changed' | 'taken' | 'late'> {
+  const answered = new AbortController();
+  const late = clock
+    .sleep(deadlineMs - clock.monotonicMs(), answered.signal)
+    .then(() => 'late' as const);
+  try {
+    return (await Promise.race([store.renewLease(lease, leaseMs), late])) ?? 'taken';
+  } finally {
+    answered.abort();
+  }
 }

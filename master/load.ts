@@ -1,33 +1,112 @@
-/** From the registry in Redis to the core's state. A record that cannot be read is named, left where it is, and skipped. */
+/**
+ * From the registry in Redis to the core's state. A record that cannot be read is named, moved into quarantine, and left
+ * out: what it said is rebuilt from the agents and frameworks. A registry of a newer Kaon is left alone altogether.
+ */
 import type { Log } from '../io/log.ts';
 import type { Snapshot } from '../io/store.ts';
-import { decodeWith } from '../protocol/codec.ts';
-import { AgentRecord, FrameworkRecord, OfferRecord, TaskRecord } from '../protocol/records.ts';
-import type { z } from 'zod';
+import type { Decoded } from '../protocol/codec.ts';
+import { decoderOf, decodeWith } from '../protocol/codec.ts';
+import { KaonError } from '../protocol/errors.ts';
+import type { ClientName, RegistryName } from '../protocol/keys.ts';
+import {
+  AgentRecord,
+  ClusterRecord,
+  FrameworkRecord,
+  OfferRecord,
+  REGISTRY_FORMAT,
+  TaskRecord,
+} from '../protocol/records.ts';
+import { z } from 'zod';
 import type { Records } from './core/state.ts';
 
-/** @returns every record that can be read, in the order of the registry */
-export function decodeSnapshot(snapshot: Snapshot, log: Log): Records {
-  const { agents, frameworks, offers, tasks } = snapshot.registry;
+/** What each registry holds; compiled, because a large cluster has tens of thousands of records. */
+const decoders = {
+  cluster: decoderOf(ClusterRecord),
+  agents: decoderOf(AgentRecord),
+  frameworks: decoderOf(FrameworkRecord),
+  offers: decoderOf(OfferRecord),
+  tasks: decoderOf(TaskRecord),
+};
+
+/** A record that cannot be read, as it was found. */
+export interface BadRecord {
+  readonly registry: RegistryName;
+  readonly key: string;
+  readonly value: string;
+  readonly error: string;
+}
+
+/** What could be read, in the order of the registry, and what could not. */
+export interface LoadedRecords extends Records {
+  readonly bad: readonly BadRecord[];
+}
+
+/** So many records are decoded before whoever asked may do something else: some 15 ms. */
+const RECORDS_A_PART = 1000;
+
+/** @throws KaonError `registry-too-new` if a newer Kaon has written it: to go on would destroy what it means */
+export function decodeSnapshot(snapshot: Snapshot, log: Log): LoadedRecords {
+  const parts = decodeInParts(snapshot, log);
+  for (;;) {
+    const part = parts.next();
+    if (part.done === true) return part.value;
+  }
+}
+
+/**
+ * `decodeSnapshot` in steps, of `RECORDS_A_PART` records each: between them a lease can be renewed, which the decoding of
+ * a large registry in one go would keep waiting until it is lost.
+ */
+export function* decodeInParts(
+  { registry }: Snapshot,
+  log: Log,
+): Generator<undefined, LoadedRecords, undefined> {
+  refuseNewer(registry.cluster.get('state'));
+  const bad: BadRecord[] = [];
+  const all = function* <T>(
+    name: RegistryName,
+    decode: (text: string) => Decoded<T>,
+  ): Generator<undefined, T[], undefined> {
+    const decoded: T[] = [];
+    let seen = 0;
+    for (const [key, value] of registry[name]) {
+      if (seen > 0 && seen % RECORDS_A_PART === 0) yield;
+      seen += 1;
+      const result = decode(value);
+      if (result.ok) {
+        decoded.push(result.value);
+        continue;
+      }
+      log.error('registry.bad-record', { registry: name, key, error: result.message });
+      bad.push({ registry: name, key, value, error: result.message });
+    }
+    return decoded;
+  };
   return {
-    agents: decodeAll('agents', agents, AgentRecord, log),
-    frameworks: decodeAll('frameworks', frameworks, FrameworkRecord, log),
-    offers: decodeAll('offers', offers, OfferRecord, log),
-    tasks: decodeAll('tasks', tasks, TaskRecord, log),
+    cluster: yield* all('cluster', decoders.cluster),
+    agents: yield* all('agents', decoders.agents),
+    frameworks: yield* all('frameworks', decoders.frameworks),
+    offers: yield* all('offers', decoders.offers),
+    tasks: yield* all('tasks', decoders.tasks),
+    bad,
   };
 }
 
-function decodeAll<T>(
-  registry: string,
-  records: ReadonlyMap<string, string>,
-  schema: z.ZodType<T>,
-  log: Log,
-): T[] {
-  const decoded: T[] = [];
-  for (const [key, text] of records) {
-    const result = decodeWith(schema, text);
-    if (result.ok) decoded.push(result.value);
-    else log.error('registry.bad-record', { registry, key, error: result.message });
-  }
-  return decoded;
+/** Clients whose own records are bad: their sessions belong to nobody. */
+export function unreadableClients(bad: readonly BadRecord[]): ClientName[] {
+  return bad.flatMap(({ registry, key }): ClientName[] => {
+    if (registry === 'agents') return [`agent:${key}`];
+    return registry === 'frameworks' ? [`framework:${key}`] : [];
+  });
+}
+
+function refuseNewer(cluster: string | undefined): void {
+  if (cluster === undefined) return;
+  const decoded = decodeWith(z.object({ format: z.int() }), cluster);
+  if (!decoded.ok || decoded.value.format <= REGISTRY_FORMAT) return;
+  throw new KaonError(
+    'registry-too-new',
+    `the registry has format ${String(decoded.value.format)}, written by a newer Kaon; this one knows ${String(REGISTRY_FORMAT)} and has changed nothing`,
+    { hint: 'upgrade this master, or stop it and let the newer ones lead' },
+  );
 }

@@ -4,8 +4,9 @@ import { randomName, systemClock } from '../io/clock.ts';
 import type { LogLevel } from '../io/log.ts';
 import { createLog } from '../io/log.ts';
 import { hidePassword } from '../io/redis-connection.ts';
+import { requireHealthyRedis } from '../io/redis-health.ts';
 import { RedisStore } from '../io/redis-store.ts';
-import { idPart } from '../protocol/ids.ts';
+import { idPart, masterIdOfInvocation } from '../protocol/ids.ts';
 import type { MasterId } from '../protocol/ids.ts';
 import type { MasterSettings } from './master.ts';
 import { MASTER_SETTINGS_DEFAULT, runMaster } from './master.ts';
@@ -25,7 +26,7 @@ export async function runMasterProcess(options: MasterProcessOptions): Promise<v
   const { redis, cluster, logLevel = 'info', ...overrides } = options;
   const log = createLog({ level: logLevel, journal: process.env['JOURNAL_STREAM'] !== undefined });
   const settings: MasterSettings = { ...MASTER_SETTINGS_DEFAULT, ...overrides };
-  const masterId = `${idPart(hostname())}.${randomName(6)}` as MasterId;
+  const masterId = ownMasterId(process.env);
   log.info('master.started', { masterId, redis: hidePassword(redis), cluster, ...settings });
   const store = new RedisStore({ url: redis, cluster, log, name: 'master' });
   const stop = new AbortController();
@@ -37,7 +38,19 @@ export async function runMasterProcess(options: MasterProcessOptions): Promise<v
       setTimeout(() => void store.close(), CLOSE_AFTER_MS).unref();
     });
   }
+  await requireHealthyRedis({ redis: store.redis, log, clock: systemClock }, stop.signal);
   await runMaster({ store, clock: systemClock, log, masterId, settings }, stop.signal);
   await store.close();
   log.info('master.stopped', { masterId });
+}
+
+/**
+ * Under systemd the id is made of the start of the unit, so that `kaon step-down` in its `ExecStopPost=` can name this
+ * process when it has died. A process that only inherited the variables of a unit is not the one that systemd started.
+ */
+function ownMasterId(environment: Readonly<Record<string, string | undefined>>): MasterId {
+  const { INVOCATION_ID: invocationId = '', SYSTEMD_EXEC_PID: startedPid } = environment;
+  const isMain = startedPid === String(process.pid);
+  if (invocationId !== '' && isMain) return masterIdOfInvocation(hostname(), invocationId);
+  return `${idPart(hostname())}.${randomName(6)}` as MasterId;
 }

@@ -128,13 +128,23 @@ export function decodeTask(value: unknown): Decoded<TaskInfo> {
 
 /** Decodes a stored record with its own schema; used for what the registry holds. */
 export function decodeWith<T>(schema: z.ZodType<T>, text: string): Decoded<T> {
+  return decodeText((value) => schema.safeParse(value), text);
+}
+
+/** @returns `decodeWith` of that schema for many records: results are the same, the schema is compiled once it is hot */
+export function decoderOf<T>(schema: z.ZodType<T>): (text: string) => Decoded<T> {
+  const parse = compiledWhenHot(schema);
+  return (text) => decodeText(parse, text);
+}
+
+function decodeText<T>(parse: Parse<T>, text: string): Decoded<T> {
   let parsed: unknown;
   try {
     parsed = JSON.parse(text);
   } catch (error) {
     return bad('not-json', error instanceof Error ? error.message : String(error));
   }
-  const result = schema.safeParse(parsed);
+  const result = parse(parsed);
   return result.success ? { ok: true, value: result.data } : bad('invalid', issuesOf(result.error));
 }
 

@@ -27,17 +27,27 @@ export type FrameworkId = z.infer<typeof FrameworkId>;
 export const TaskId = id.brand<'TaskId'>();
 export type TaskId = z.infer<typeof TaskId>;
 
-/** Made by the master, `oEPOCH.NUMBER`: no two offers of a cluster have the same. */
+/** Made by the master, `oEPOCH.TERM.NUMBER`: no two offers of a cluster have the same. */
 export const OfferId = id.brand<'OfferId'>();
 export type OfferId = z.infer<typeof OfferId>;
 
-/** One registration of a client. A new session has a new stream, so an old cursor never meets new data. */
+/**
+ * One registration of a client, numbered by the store. A new session has a new stream, so an old cursor never meets new
+ * data; and of two registrations of one client the one with the higher number is the later one.
+ */
 export const SessionId = id.brand<'SessionId'>();
 export type SessionId = z.infer<typeof SessionId>;
 
 /** One master process; a restarted master is another one. */
 export const MasterId = id.brand<'MasterId'>();
 export type MasterId = z.infer<typeof MasterId>;
+
+/**
+ * One launch of a task, made by the master, `EPOCH.TERM.NUMBER`: a task id that is used again after its end is another
+ * launch, so that nothing said of the old one can be taken for the new.
+ */
+export const LaunchId = id.brand<'LaunchId'>();
+export type LaunchId = z.infer<typeof LaunchId>;
 
 /** One status update; what an acknowledgement names. */
 export const UpdateId = id.brand<'UpdateId'>();
@@ -55,4 +65,40 @@ export function taskKey(frameworkId: FrameworkId, taskId: TaskId): TaskKey {
 export function idPart(text: string): string {
   const part = text.replaceAll(/[^A-Za-z0-9_-]/g, '_').slice(0, 40);
   return /^[A-Za-z0-9]/.test(part) ? part : `n${part}`;
+}
+
+/** Digits of a session's number, base 36: enough for every safe integer, which is every microsecond until 2255. */
+const SESSION_DIGITS = 11;
+
+/**
+ * Name of a session that the store has numbered. Names of a fixed width sort as their numbers do.
+ *
+ * @param number at least 1; greater than that of every session opened before, in the whole cluster
+ */
+export function numberedSession(number: number): SessionId {
+  return `s${number.toString(36).padStart(SESSION_DIGITS, '0')}` as SessionId;
+}
+
+/** @returns the number of a session that the store opens at that time, by its own clock; a later one has a higher one */
+export function sessionNumberAt(storeMs: number): number {
+  return Math.floor(storeMs) * 1000;
+}
+
+/** @returns the number of a session, 0 if the name was not made by `numberedSession` */
+export function sessionNumber(session: string): number {
+  return /^s[0-9a-z]{11}$/.test(session) ? Number.parseInt(session.slice(1), 36) : 0;
+}
+
+/** True if `a` was opened before `b`, so that what it says has been overtaken. A name without one has number 0. */
+export function isOlderSession(a: string, b: string): boolean {
+  return sessionNumber(a) < sessionNumber(b);
+}
+
+/**
+ * Name of a master that systemd has started: known to whatever else belongs to the same start of its unit.
+ *
+ * @param invocationId `INVOCATION_ID` of systemd.exec(5), 32 hexadecimal digits, another one for each start
+ */
+export function masterIdOfInvocation(hostname: string, invocationId: string): MasterId {
+  return `${idPart(hostname)}.${invocationId.slice(0, 12)}` as MasterId;
 }

@@ -8,26 +8,40 @@ import type { AgentId, FrameworkId, SessionId } from './ids.ts';
 export type ClientName = `agent:${string}` | `framework:${string}` | `operator:${string}`;
 
 /** The hashes of the registry; each has the records of one kind. */
-export type RegistryName = 'agents' | 'frameworks' | 'tasks' | 'offers';
+export type RegistryName = 'cluster' | 'agents' | 'frameworks' | 'tasks' | 'offers';
 /** All of them, in the order in which they are loaded. */
-export const REGISTRY_NAMES: readonly RegistryName[] = ['agents', 'frameworks', 'tasks', 'offers'];
+export const REGISTRY_NAMES: readonly RegistryName[] = [
+  'cluster',
+  'agents',
+  'frameworks',
+  'tasks',
+  'offers',
+];
 
 /** Every key and channel of one cluster. */
 export interface Keys {
   readonly prefix: string;
   /** string `EPOCH MASTERID`, expires with the lease */
   readonly leader: string;
+  /** string `CONNECTION EPOCH MASTERID`: id of the Redis connection that the leader writes by; expires with the lease */
+  readonly leaderConnection: string;
   /** pub/sub channel: somebody should look at `leader` now */
   readonly leaderChannel: string;
+  /** string, `run_id` of the Redis process on which a leader has last begun its term: another one may lack writes */
+  readonly server: string;
+  /** string, the last number given to a session; grows with the time of Redis, so it grows even if it was lost */
+  readonly sessionNumber: string;
   /** string, the last epoch given out */
   readonly epoch: string;
   /** string `COMMITS INBOXID`: number of commits so far, last inbox entry consumed */
   readonly cursor: string;
-  /** string, made once: a Redis that lost its data has another one */
-  readonly generation: string;
   readonly inbox: string;
   readonly events: string;
   readonly history: string;
+  /** stream, capped: what a leader could not take, as JSON in field `record` */
+  readonly quarantine: string;
+  /** stream of the last few states of the whole cluster: JSON in field `state`, and the last entry of `events` in it */
+  readonly snapshots: string;
   /** sorted set of client names, scored with the time of Redis in milliseconds */
   readonly liveness: string;
   /** hash client name -> session that the master has registered */
@@ -48,16 +62,21 @@ export function keysOf(cluster: string): Keys {
   return {
     prefix,
     leader: key('leader'),
+    leaderConnection: key('leader-connection'),
     leaderChannel: key('leader-changed'),
+    server: key('server'),
+    sessionNumber: key('session-number'),
     epoch: key('epoch'),
     cursor: key('cursor'),
-    generation: key('generation'),
     inbox: key('inbox'),
     events: key('events'),
     history: key('history'),
+    quarantine: key('quarantine'),
+    snapshots: key('snapshots'),
     liveness: key('liveness'),
     sessions: key('sessions'),
     registry: {
+      cluster: key('registry:cluster'),
       agents: key('registry:agents'),
       frameworks: key('registry:frameworks'),
       tasks: key('registry:tasks'),

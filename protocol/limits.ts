@@ -18,6 +18,9 @@ export const CLIENT_STREAM_MAX_ENTRIES = 20_000;
 /** Events and ended tasks that are kept for people (approximate trimming). */
 export const EVENTS_MAX_ENTRIES = 50_000;
 export const HISTORY_MAX_ENTRIES = 10_000;
+/** What a leader could not take (approximate trimming), and states of the whole cluster (exact). */
+export const QUARANTINE_MAX_ENTRIES = 1000;
+export const SNAPSHOTS_MAX_ENTRIES = 4;
 
 /** Items of one list or map in a message, and characters of a text for people. */
 export const TASKS_PER_LAUNCH_MAX = 10_000;
@@ -30,6 +33,9 @@ export const TEXT_MAX_CHARS = 4096;
 /** Smallest task: below it the kernel cannot start a process in the cgroup, or systemd rounds the quota away. */
 export const TASK_CPU_MILLIS_MIN = 10;
 export const TASK_MEM_MIB_MIN = 4;
+
+/** Shortest time after which an unreachable task may be stopped: three heartbeats, or one late answer would stop it. */
+export const UNREACHABLE_STOP_MIN_MS = 15_000;
 
 /** Last output of a task that travels with its terminal update, bytes of each of stdout and stderr. */
 export const TAIL_MAX_BYTES = 32 * 1024;

@@ -6,13 +6,16 @@
  * a reader of output -> `agent:ID:requests`, past the master.
  */
 import { z } from 'zod';
-import { AgentId, FrameworkId, OfferId, SessionId, TaskId, UpdateId } from './ids.ts';
+import { AgentId, FrameworkId, LaunchId, OfferId, SessionId, TaskId, UpdateId } from './ids.ts';
 import { OFFERS_PER_CALL_MAX, TASKS_PER_LAUNCH_MAX, TEXT_MAX_CHARS } from './limits.ts';
 import {
+  AgentFramework,
   AgentInfo,
   AgentTask,
+  EndedLaunch,
   Filters,
   FrameworkInfo,
+  LeaderInfo,
   Offer,
   ResourceRequest,
   TaskInfo,
@@ -59,7 +62,10 @@ const DeclineOffers = z.object({
 });
 const ReviveOffers = z.object({ type: z.literal('ReviveOffers'), frameworkId: FrameworkId });
 const SuppressOffers = z.object({ type: z.literal('SuppressOffers'), frameworkId: FrameworkId });
-/** Asks for the newest status of tasks: after a reconnection a framework cannot know which of its launches arrived. */
+/**
+ * Asks for the newest status of tasks: after a reconnection a framework cannot know which of its launches arrived. An
+ * empty list: of all that have not ended (implicit reconciliation).
+ */
 const ReconcileTasks = z.object({
   type: z.literal('ReconcileTasks'),
   frameworkId: FrameworkId,
@@ -82,10 +88,18 @@ const KillTask = z.object({
   type: z.literal('KillTask'),
   frameworkId: FrameworkId,
   taskId: TaskId,
+  /** From the master: only this launch of the task. */
+  launchId: LaunchId.optional(),
   /** Overrides the task's own grace period. */
   gracePeriodMs: z.int().min(0).max(3_600_000).optional(),
-  by: z.enum(['framework', 'operator']).default('framework'),
+  /** `master`: it has ended the task on its own word, and another one may have taken its place. */
+  by: z.enum(['framework', 'operator', 'master']).default('framework'),
 });
+
+// --- operator to master ----------------------------------------------------------------------------------------
+
+/** The node will not come back: its tasks are TASK_GONE_BY_OPERATOR, and ended there should it come back after all. */
+const MarkAgentGone = z.object({ type: z.literal('MarkAgentGone'), agentId: AgentId });
 
 // --- agent to master -------------------------------------------------------------------------------------------
 
@@ -93,7 +107,16 @@ const RegisterAgent = z.object({
   type: z.literal('RegisterAgent'),
   agent: AgentInfo,
   session: SessionId,
+  /** Which installation speaks: two nodes that claim one id (a copied disk, say) are told apart by it. */
+  node: z.string().max(128).default(''),
+  /** Tasks that run, or have updates that nobody has acknowledged. */
   tasks: z.array(AgentTask).max(100_000),
+  /** The frameworks of these tasks. */
+  frameworks: z.array(AgentFramework).max(10_000).default([]),
+  /** Acknowledged ends of the last minutes. */
+  ended: z.array(EndedLaunch).max(10_000).default([]),
+  /** The newest leader that it has heard of; the cluster may have forgotten that epoch. */
+  leaderSeen: LeaderInfo.optional(),
 });
 /** The agent is leaving for good (not: restarting). */
 const UnregisterAgent = z.object({ type: z.literal('UnregisterAgent'), agentId: AgentId });
@@ -107,7 +130,7 @@ const FrameworkRegistered = z.object({
   frameworkId: FrameworkId,
   /** True if the master already knew it: `reregistered` is called and not `registered`. */
   known: z.boolean(),
-  master: z.object({ masterId: z.string(), epoch: z.int() }),
+  master: LeaderInfo,
 });
 const ResourceOffers = z.object({ type: z.literal('ResourceOffers'), offers: z.array(Offer) });
 const RescindResourceOffer = z.object({
@@ -124,12 +147,30 @@ const FrameworkError = z.object({
 
 // --- master to agent -------------------------------------------------------------------------------------------
 
-const AgentRegistered = z.object({ type: z.literal('AgentRegistered'), agentId: AgentId });
+const AgentRegistered = z.object({
+  type: z.literal('AgentRegistered'),
+  agentId: AgentId,
+  master: LeaderInfo,
+  /** Ended launches whose ends the master does not know (any more): their last updates are wanted again. */
+  resend: z.array(LaunchId).default([]),
+});
+/** The registration is refused; the agent stops with this error. */
+const AgentError = z.object({
+  type: z.literal('AgentError'),
+  code: z.string(),
+  message: z.string().max(TEXT_MAX_CHARS),
+});
 const RunTask = z.object({
   type: z.literal('RunTask'),
-  frameworkId: FrameworkId,
-  frameworkName: z.string(),
+  framework: FrameworkInfo,
+  launchId: LaunchId,
   task: TaskInfo,
+});
+/** What the agent remembers of a framework has changed. */
+const UpdateFramework = z.object({
+  type: z.literal('UpdateFramework'),
+  framework: FrameworkInfo,
+  detached: z.boolean(),
 });
 /** All tasks of the framework on this agent end. */
 const ShutdownFramework = z.object({
@@ -167,6 +208,7 @@ export const Message = z.discriminatedUnion('type', [
   RequestResources,
   StatusUpdateAcknowledgement,
   KillTask,
+  MarkAgentGone,
   RegisterAgent,
   UnregisterAgent,
   StatusUpdate,
@@ -176,7 +218,9 @@ export const Message = z.discriminatedUnion('type', [
   LostAgent,
   FrameworkError,
   AgentRegistered,
+  AgentError,
   RunTask,
+  UpdateFramework,
   ShutdownFramework,
   ReadOutput,
 ]);

@@ -3,7 +3,7 @@
  * by tools. And the entries of the event log and of the history.
  */
 import { z } from 'zod';
-import { AgentId, FrameworkId, OfferId, SessionId, TaskId } from './ids.ts';
+import { AgentId, FrameworkId, LaunchId, OfferId, SessionId, TaskId } from './ids.ts';
 import { Resources } from './resources.ts';
 import { TaskReason, TaskState } from './task-state.ts';
 import {
@@ -13,6 +13,7 @@ import {
   Offer,
   ResourceRequest,
   TaskInfo,
+  TaskRules,
   TaskStatus,
 } from './task.ts';
 
@@ -21,12 +22,30 @@ export const AgentRecord = z.object({
   info: AgentInfo,
   /** Absent while the agent is not connected. */
   session: SessionId.optional(),
-  /** `unreachable`: not heard of for the agent timeout; its tasks may well be running. */
-  state: z.enum(['active', 'unreachable']),
+  /** The last one that it has registered, connected or not: an older one comes from a process that is gone. */
+  newestSession: SessionId,
+  /** Which installation has registered. */
+  node: z.string(),
+  /**
+   * `unreachable`: not heard of for the agent timeout; its tasks may well be running. `gone`: it has left, or an operator
+   * said so; kept so that tasks that were given up are ended if it comes back.
+   */
+  state: z.enum(['active', 'unreachable', 'gone']),
   registeredAtMs: z.int(),
-  unreachableAtMs: z.int().optional(),
+  /** When it became unreachable or gone; of an active one without a session, since when it has none. */
+  awaySinceMs: z.int().optional(),
+  /** Launches that the master has ended on its own word while the agent was away. */
+  writtenOff: z.array(LaunchId),
 });
 export type AgentRecord = z.infer<typeof AgentRecord>;
+
+/** What a framework has asked of a task that is not known while the cluster is recovering; answered when that is over. */
+export const DeferredQuestion = z.object({
+  taskId: TaskId,
+  /** `kill`: kill it if it turns up. `launch`: its launch failed, unless it turns up. */
+  about: z.enum(['status', 'kill', 'launch']),
+});
+export type DeferredQuestion = z.infer<typeof DeferredQuestion>;
 
 /** A framework does not want offers of `agentId` that are within `resources` until then. */
 export const OfferFilter = z.object({ agentId: AgentId, resources: Resources, untilMs: z.int() });
@@ -36,6 +55,8 @@ export type OfferFilter = z.infer<typeof OfferFilter>;
 export const FrameworkRecord = z.object({
   info: FrameworkInfo,
   session: SessionId.optional(),
+  /** As of an agent. Absent for a framework that is known by its tasks only. */
+  newestSession: SessionId.optional(),
   /** `disconnected`: its failover timeout is running; `detached`: it left, and its tasks go on to their end. */
   state: z.enum(['active', 'disconnected', 'detached']),
   registeredAtMs: z.int(),
@@ -44,6 +65,7 @@ export const FrameworkRecord = z.object({
   /** Absent: it wants whatever there is. Empty: nothing. */
   demand: z.array(ResourceRequest).optional(),
   filters: z.array(OfferFilter),
+  deferred: z.array(DeferredQuestion),
 });
 export type FrameworkRecord = z.infer<typeof FrameworkRecord>;
 
@@ -55,6 +77,7 @@ export type OfferRecord = z.infer<typeof OfferRecord>;
 export const TaskRecord = z.object({
   frameworkId: FrameworkId,
   taskId: TaskId,
+  launchId: LaunchId,
   agentId: AgentId,
   name: z.string(),
   resources: Resources,
@@ -63,9 +86,13 @@ export const TaskRecord = z.object({
   updatedAtMs: z.int(),
   /** Absent for a task that the master learnt from its agent. */
   info: TaskInfo.optional(),
+  /** Of a task without `info`, what its agent says that was promised of it. */
+  rules: TaskRules.optional(),
   /** True until the agent has said anything of the task: only then may its launch be sent once more. */
   unheard: z.boolean(),
   killRequested: z.enum(['framework', 'operator']).optional(),
+  /** Of an unreachable task: from then on its node has stopped it, whatever became of the agent. */
+  stoppedByMs: z.int().optional(),
   /** Newest status. */
   status: TaskStatus.optional(),
   /** Updates that the framework has not acknowledged, oldest first. */
@@ -78,6 +105,7 @@ export const EndedTask = z.object({
   frameworkId: FrameworkId,
   frameworkName: z.string(),
   taskId: TaskId,
+  launchId: LaunchId,
   agentId: AgentId,
   name: z.string(),
   resources: Resources,
@@ -90,16 +118,47 @@ export const EndedTask = z.object({
 });
 export type EndedTask = z.infer<typeof EndedTask>;
 
-/** One line of the event log: what happened, to what, and why. Types are past tense: `offer.rescinded`. */
+/** Of what the registry holds; raised when an older Kaon could not read it any more. */
+export const REGISTRY_FORMAT = 1;
+
+/** Facts of the whole cluster, as the registry `cluster` holds them under `state`. */
+export const ClusterRecord = z.object({
+  format: z.int(),
+  /**
+   * Until then agents may come back with tasks that are not known, because Redis has lost data: nothing is said to be
+   * unknown before. 0: it has lost nothing.
+   */
+  recoveringUntilMs: z.int(),
+  /** Nothing at all was there: a new cluster, or one that lost everything, until an agent knows better. */
+  isNew: z.boolean(),
+  /** Frameworks that were torn down while the cluster was recovering: their tasks end when they turn up. */
+  tornDown: z.array(FrameworkId),
+  /** Number of a session: what was opened before it was opened before the last loss of data. Absent: there was none. */
+  sessionsFrom: z.int().optional(),
+});
+export type ClusterRecord = z.infer<typeof ClusterRecord>;
+
+/**
+ * One line of the event log: what happened, to what, and why. Types are past tense: `offer.rescinded`. Every change of
+ * what `replay.ts` projects has one, with just the fields that the change needs: it is written with every commit.
+ */
 export const ClusterEvent = z.object({
   type: z.string(),
   atMs: z.int(),
   agentId: AgentId.optional(),
   frameworkId: FrameworkId.optional(),
   taskId: TaskId.optional(),
+  launchId: LaunchId.optional(),
   offerId: OfferId.optional(),
+  /** Of a task or framework; of an agent its host name. */
+  name: z.string().optional(),
+  role: z.string().optional(),
+  /** A framework that has been recovered and had left before. */
+  detached: z.boolean().optional(),
   state: TaskState.optional(),
   resources: Resources.optional(),
+  /** Updates of the task that wait for its framework, with this one; absent: none. */
+  unacknowledged: z.int().min(0).optional(),
   reason: z.union([TaskReason, z.string()]).optional(),
   message: z.string().optional(),
 });

@@ -14,7 +14,10 @@ const TERMINAL = [
   'TASK_GONE_BY_OPERATOR',
 ] as const;
 
-/** STAGING: sent to the agent. STARTING: its unit is being made. KILLING: SIGTERM was sent. */
+/**
+ * STAGING: sent to the agent. STARTING: its unit is being made. KILLING: SIGTERM was sent. UNREACHABLE: its agent is
+ * silent, and it may well be running; it comes back as what its agent says, or ends.
+ */
 export const TaskState = z.enum([
   'TASK_STAGING',
   'TASK_STARTING',
@@ -76,6 +79,11 @@ export const TaskReason = z.enum([
   'REASON_AGENT_REMOVED',
   'REASON_AGENT_DISCONNECTED',
   'REASON_AGENT_RESTARTED',
+  'REASON_AGENT_REREGISTERED',
+  'REASON_AGENT_REMOVED_BY_OPERATOR',
+  'REASON_STOPPED_WHEN_UNREACHABLE',
+  'REASON_TASK_EXCLUSIVE',
+  'REASON_TASK_SUPERSEDED',
   'REASON_FRAMEWORK_REMOVED',
   'REASON_RECONCILIATION',
 ]);

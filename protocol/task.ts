@@ -3,7 +3,7 @@
  * Objects ignore keys that they do not know, because a newer peer may send more.
  */
 import { z } from 'zod';
-import { AgentId, FrameworkId, OfferId, TaskId, UpdateId } from './ids.ts';
+import { AgentId, FrameworkId, LaunchId, OfferId, TaskId, UpdateId } from './ids.ts';
 import {
   ARGV_MAX_ITEMS,
   ENVIRONMENT_MAX_ITEMS,
@@ -11,6 +11,7 @@ import {
   TASK_CPU_MILLIS_MIN,
   TASK_MEM_MIB_MIN,
   TEXT_MAX_CHARS,
+  UNREACHABLE_STOP_MIN_MS,
 } from './limits.ts';
 import { CPU_MILLIS_MAX, MEM_MIB_MAX, Resources } from './resources.ts';
 import { TaskReason, TaskSource, TaskState } from './task-state.ts';
@@ -90,6 +91,16 @@ const TaskResources = z.object({
   memMib: z.int().min(TASK_MEM_MIB_MIN).max(MEM_MIB_MAX),
 });
 
+/**
+ * What becomes of a running task when its agent has had no contact with the cluster for some time: nothing (`keep`), or
+ * systemd stops it on the node after `stopAfterMs`, agent alive or not. Only then can a replacement be safe.
+ */
+export const WhenUnreachable = z.union([
+  z.literal('keep'),
+  z.object({ stopAfterMs: DurationMs.min(UNREACHABLE_STOP_MIN_MS) }),
+]);
+export type WhenUnreachable = z.infer<typeof WhenUnreachable>;
+
 /** A task to launch. Fixed once it is launched. */
 export const TaskInfo = z.object({
   taskId: TaskId,
@@ -99,6 +110,12 @@ export const TaskInfo = z.object({
   /** Wall-clock limit, enforced by systemd; absent: none. */
   maxCompletionTimeMs: DurationMs.min(1).optional(),
   killGracePeriodMs: DurationMs.max(3_600_000).default(KILL_GRACE_DEFAULT_MS),
+  whenUnreachable: WhenUnreachable.default('keep'),
+  /**
+   * Of the exclusive tasks of one name in a framework at most one runs: another is refused while the first may still be
+   * running, on a node that cannot be reached for example.
+   */
+  exclusive: z.boolean().default(false),
   labels: Labels.default({}),
 });
 export type TaskInfo = z.infer<typeof TaskInfo>;
@@ -127,11 +144,21 @@ export const DeathCertificate = z.object({
 });
 export type DeathCertificate = z.infer<typeof DeathCertificate>;
 
+/** Of a task, what the master must know to keep its promises when it has lost the rest. */
+export const TaskRules = TaskInfo.pick({
+  killGracePeriodMs: true,
+  whenUnreachable: true,
+  exclusive: true,
+});
+export type TaskRules = z.infer<typeof TaskRules>;
+
 /** What is known of a task at one moment, and who says so. */
 export const TaskStatus = z.object({
   frameworkId: FrameworkId,
   taskId: TaskId,
   agentId: AgentId.optional(),
+  /** Absent for a task that was never launched. */
+  launchId: LaunchId.optional(),
   /** Present if the update wants an acknowledgement. */
   updateId: UpdateId.optional(),
   state: TaskState,
@@ -174,9 +201,32 @@ export type ResourceRequest = z.infer<typeof ResourceRequest>;
 export const AgentTask = z.object({
   frameworkId: FrameworkId,
   taskId: TaskId,
+  launchId: LaunchId,
   name: z.string(),
   resources: Resources,
   state: TaskState,
   unit: z.string().max(255).optional(),
+  /** What has been promised of its end; absent from an agent that does not know (any more). */
+  rules: TaskRules.optional(),
 });
 export type AgentTask = z.infer<typeof AgentTask>;
+
+/** A framework as an agent knows it by its tasks: enough to keep its promises when the cluster has lost its memory. */
+export const AgentFramework = z.object({
+  info: FrameworkInfo,
+  /** It left, and its tasks go on to their end. */
+  detached: z.boolean().default(false),
+});
+export type AgentFramework = z.infer<typeof AgentFramework>;
+
+/** A launch that has ended and been acknowledged not long ago: the master may have lost both with its last writes. */
+export const EndedLaunch = z.object({
+  frameworkId: FrameworkId,
+  taskId: TaskId,
+  launchId: LaunchId,
+});
+export type EndedLaunch = z.infer<typeof EndedLaunch>;
+
+/** The leader that a message speaks of. */
+export const LeaderInfo = z.object({ masterId: z.string(), epoch: z.int() });
+export type LeaderInfo = z.infer<typeof LeaderInfo>;

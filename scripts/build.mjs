@@ -1,17 +1,19 @@
 // Builds dist/ from the sources: one esbuild run for everything that is executed, `tsc` beside it for the type
 // declarations of `kaon/framework`. The result needs no node_modules at run time, so a node gets a handful of files.
 //
-// Usage: node scripts/build.mjs [--no-types]
+// Usage: node scripts/build.mjs [--no-types] [--out DIRECTORY]
 
 import { spawn } from 'node:child_process';
 import { chmod, mkdir, readFile, readdir, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
-import { dirname, join, relative } from 'node:path';
+import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
-const DIST = join(ROOT, 'dist');
+/** Instead of dist/: for whoever must not see a later build while it runs. */
+const OUT = process.argv.indexOf('--out');
+const DIST = OUT === -1 ? join(ROOT, 'dist') : resolve(process.argv[OUT + 1] ?? '');
 const HASHBANG = '#!/usr/bin/env node\n';
 
 /** Everything that can be started or imported. An entry whose source does not exist (yet) is left out. */
@@ -28,7 +30,7 @@ async function bundle(entries) {
   const { outputFiles } = await build({
     absWorkingDir: ROOT,
     entryPoints: entries.map(({ source, name }) => ({ in: source, out: name })),
-    outdir: 'dist',
+    outdir: DIST,
     bundle: true,
     write: false,
     platform: 'node',

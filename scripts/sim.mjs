@@ -1,33 +1,38 @@
-// Runs the simulation alone: many seeds, or one seed again.
+// Runs the simulation alone: many seeds on all cores, one seed again with its log, or the mark of its speed.
 //
-// Usage: npm run sim -- [--seed N | --seeds COUNT] [jest's own arguments]
+// Usage: npm run sim -- [--seed N | --seeds COUNT [--from N]] [--long [--hours H]] [--bench]
 //
-// The tests read the two numbers from KAON_SIM_SEED and KAON_SIM_SEEDS, because jest has no arguments of its own for
-// them. A failing run prints its seed; `--seed N` replays exactly that one.
+//   --seeds COUNT  runs of the small, stormy cluster from seed 1 or `--from`; default 1000
+//   --seed N       exactly that run again, one line per event
+//   --long         the cluster of 3 masters, 10 agents and 3 frameworks, hours at a time; `--hours` says how many
+//   --bench        the same, and how many simulated cluster-hours it does a minute
 
-import { KINDS, runKinds } from './lib/jest-run.mjs';
+import { build } from 'esbuild';
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
-const EXIT_USAGE = 64;
-const VARIABLES = { '--seed': 'KAON_SIM_SEED', '--seeds': 'KAON_SIM_SEEDS' };
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const OUTPUT = join(ROOT, 'dist/.sim.mjs');
 
-const env = {};
-const args = [];
-const argv = process.argv.slice(2);
-while (argv.length > 0) {
-  const [flag, inline] = argv.shift().split('=', 2);
-  if (!(flag in VARIABLES)) {
-    args.push(inline === undefined ? flag : `${flag}=${inline}`);
-    continue;
-  }
-  const value = inline ?? argv.shift();
-  if (!/^\d+$/.test(value ?? '')) {
-    console.error(`${flag} wants a whole number, got "${value ?? ''}"`);
-    process.exit(EXIT_USAGE);
-  }
-  env[VARIABLES[flag]] = value;
-}
+await build({
+  entryPoints: [join(ROOT, 'test/sim/campaign.ts')],
+  outfile: OUTPUT,
+  bundle: true,
+  platform: 'node',
+  format: 'esm',
+  target: 'node20',
+  packages: 'external',
+  sourcemap: 'inline',
+  logLevel: 'error',
+});
 
-const kinds = KINDS.filter((kind) => kind.name === 'sim');
-const { passed, failed, skipped } = await runKinds(kinds, { args, env });
-console.log(`\n${passed} passed, ${failed} failed, ${skipped.length} skipped`);
-if (failed > 0 || passed === 0) process.exitCode = 1;
+const flags = process.env.KAON_SIM_NODE_FLAGS?.split(' ') ?? [];
+const child = spawn(
+  process.execPath,
+  ['--enable-source-maps', ...flags, OUTPUT, ...process.argv.slice(2)],
+  { cwd: ROOT, stdio: 'inherit' },
+);
+child.on('close', (code) => {
+  process.exitCode = code ?? 1;
+});

@@ -4,7 +4,14 @@
  * It keeps the promises of the port that the contract suite checks against the real thing; it does
  * not imitate systemd beyond them.
  */
-import type { StartResult, Systemd, SystemdConnection, UnitRow, UnitStatus } from './port.ts';
+import type {
+  FenceStatus,
+  StartResult,
+  Systemd,
+  SystemdConnection,
+  UnitRow,
+  UnitStatus,
+} from './port.ts';
 import type { UnitSpec } from './properties.ts';
 
 const SIGKILL = 9;
@@ -48,6 +55,10 @@ export interface FakeSystemd extends Systemd {
   disconnect(): void;
   /** Restores it, announces `up`, and lets the waiting calls go on. */
   reconnect(): void;
+  /** The timer of a fence elapses: every unit behind it is stopped. */
+  fireFence(name: string): void;
+  /** How often the timer of a fence was set. */
+  armsOf(name: string): number;
   /** The specification of a loaded unit. */
   specOf(name: string): UnitSpec | undefined;
 }
@@ -70,6 +81,10 @@ class Fake implements FakeSystemd {
   private readonly unitListeners: ((name: string, ended?: UnitStatus) => void)[] = [];
   private readonly connectionListeners: ((state: SystemdConnection) => void)[] = [];
   private readonly waiting: (() => void)[] = [];
+  private readonly fences = new Map<
+    string,
+    { arms: number; isArmed: boolean; firedAtMs: number }
+  >();
   private isUp = true;
   private startCount = 0;
 
@@ -111,8 +126,8 @@ class Fake implements FakeSystemd {
 
   readonly listUnits = async (pattern: string): Promise<UnitRow[]> => {
     await this.arrive();
-    return [...this.units.values()]
-      .map(({ status }) => status)
+    const timers = [...this.fences].map(([name, { isArmed }]) => timerRow(name, isArmed));
+    return [...[...this.units.values()].map(({ status }) => status), ...timers]
       .filter(({ name }) => matchesGlob(pattern, name))
       .map(({ name, activeState, subState }) => ({ name, activeState, subState }))
       .sort((a, b) => (a.name < b.name ? -1 : 1));
@@ -129,6 +144,32 @@ class Fake implements FakeSystemd {
     const spec = keeperSpec(name, slice);
     const status = runningStatus(spec, this.startCount, this.nowMs());
     this.units.set(name, { spec, program: {}, status });
+  };
+
+  readonly readJournalFields = async (
+    name: string,
+  ): Promise<Readonly<Record<string, string>> | undefined> => {
+    await this.arrive();
+    return this.units.get(name)?.spec.journalFields;
+  };
+
+  readonly sweepSlices = (): void => undefined;
+
+  readonly armFence = async (name: string): Promise<void> => {
+    await this.arrive();
+    const { arms = 0, firedAtMs = 0 } = this.fences.get(name) ?? {};
+    this.fences.set(name, { arms: arms + 1, isArmed: true, firedAtMs });
+  };
+
+  readonly readFence = async (name: string): Promise<FenceStatus> => {
+    await this.arrive();
+    const { isArmed = false, firedAtMs = 0 } = this.fences.get(name) ?? {};
+    return { isArmed, firedAtMs };
+  };
+
+  readonly removeFence = async (name: string): Promise<void> => {
+    await this.arrive();
+    this.fences.delete(name);
   };
 
   readonly describe = async (): Promise<{ version: string; cgroupVersion: 'v1' | 'v2' }> => {
@@ -157,6 +198,21 @@ class Fake implements FakeSystemd {
     if (this.isUp) for (const listener of this.unitListeners) listener(name, unit.status);
   };
 
+  readonly fireFence = (name: string): void => {
+    const fence = this.fences.get(name);
+    if (fence?.isArmed !== true) return;
+    Object.assign(fence, { isArmed: false, firedAtMs: this.nowMs() });
+    for (const unit of this.units.values()) {
+      if (unit.spec.fence !== name || unit.status.subState !== 'running') continue;
+      // Stopped first, and then its process ends.
+      unit.status = { ...unit.status, leftActiveAtMs: this.nowMs() - 1 };
+      this.finish(unit.spec.name, { exitKind: 'killed', exitStatus: SIGTERM });
+      unit.status = { ...unit.status, activeState: 'inactive', subState: 'dead' };
+    }
+  };
+
+  readonly armsOf = (name: string): number => this.fences.get(name)?.arms ?? 0;
+
   readonly disconnect = (): void => {
     this.setUp(false);
   };
@@ -181,6 +237,11 @@ class Fake implements FakeSystemd {
   }
 }
 
+function timerRow(name: string, isArmed: boolean): UnitRow {
+  const subState = isArmed ? 'waiting' : 'elapsed';
+  return { name: `${name}.timer`, activeState: 'active', subState };
+}
+
 function failedStart(status: UnitStatus, exitStatus: number, nowMs: number): StartResult {
   const end: FakeEnd = { exitKind: 'exited', exitStatus, result: 'exit-code' };
   const message = `start of ${status.name} failed: job failed, exit-code, exit status ${exitStatus}`;
@@ -198,6 +259,7 @@ function runningStatus(spec: UnitSpec, serial: number, startedAtMs: number): Uni
     exitStatus: 0,
     startedAtMs,
     exitedAtMs: 0,
+    leftActiveAtMs: 0,
     invocationId: serial.toString(16).padStart(32, '0'),
     controlGroup: `/kaon.slice/${spec.slice}/${spec.name}`,
     cpuUsec: 0,

@@ -14,8 +14,10 @@ import {
 } from './cgroup-use.ts';
 import type { JobResult } from './jobs.ts';
 import { isTaskSlice, sliceCgroup, taskSliceName } from './names.ts';
+import { createFenceKeeper, type FenceKeeper } from './fences.ts';
 import type {
   ActiveState,
+  FenceStatus,
   StartResult,
   Systemd,
   SystemdConnection,
@@ -68,9 +70,12 @@ class SystemdManager implements Systemd {
   private readonly link: SystemdLink;
   private readonly calls: SystemdCalls;
   private readonly starts: Slots;
+  private readonly log: BusLog | undefined;
   private readonly cgroupRoot: string;
   private readonly cgroupVersion: CgroupVersion;
-  private readonly sweepTimer: NodeJS.Timeout;
+  private readonly fences: FenceKeeper;
+  private readonly sweepMs: number;
+  private sweepTimer: NodeJS.Timeout | undefined;
   private readonly unitListeners: ((name: string, ended?: UnitStatus) => void)[] = [];
   private readonly connectionListeners: ((state: SystemdConnection) => void)[] = [];
   /** Slices of units that were started or read here; spares questions. */
@@ -91,15 +96,24 @@ class SystemdManager implements Systemd {
     });
     this.link = link;
     this.calls = link.calls;
+    this.fences = createFenceKeeper(link);
+    this.sweepMs = options.sweepMs ?? SWEEP_MS;
+    this.log = options.log;
+  }
+
+  readonly sweepSlices = (patterns: readonly string[]): void => {
+    const { link } = this;
     const sweep = {
+      patterns,
       systemd: link.calls,
       stop: (slice: string) => link.runJob(slice, () => link.calls.stopUnit(slice)),
       withoutStarts: this.starts.alone,
-      ...log,
+      ...(this.log === undefined ? {} : { log: this.log }),
     };
-    this.sweepTimer = setInterval(() => void sweepSlices(sweep), options.sweepMs ?? SWEEP_MS);
+    clearInterval(this.sweepTimer);
+    this.sweepTimer = setInterval(() => void sweepSlices(sweep), this.sweepMs);
     this.sweepTimer.unref();
-  }
+  };
 
   readonly startUnit = async (spec: UnitSpec): Promise<StartResult> => {
     const leave = await this.starts.enter();
@@ -143,11 +157,12 @@ class SystemdManager implements Systemd {
   };
 
   readonly readUnit = async (name: string): Promise<UnitStatus | undefined> => {
-    const [row, properties, invocationId] = await this.link.persist(() =>
+    const [row, properties, invocationId, leftActive] = await this.link.persist(() =>
       Promise.all([
         this.calls.listByName(name),
         this.calls.serviceProperties(name, STATUS_PROPERTIES),
         this.calls.unitProperty(name, 'InvocationID'),
+        this.calls.unitProperty(name, 'ActiveExitTimestamp'),
       ]),
     );
     if (row === undefined) return undefined;
@@ -156,8 +171,31 @@ class SystemdManager implements Systemd {
     const ownGroup = String(properties.get('ControlGroup') ?? '');
     const controlGroup = isTaskSlice(slice, name) ? sliceCgroup(slice) : ownGroup;
     const use = controlGroup === '' ? {} : this.readUse(controlGroup);
-    return unitStatus({ row, properties, invocationId, controlGroup, use });
+    return unitStatus({ row, properties, invocationId, leftActive, controlGroup, use });
   };
+
+  readonly readJournalFields = async (
+    name: string,
+  ): Promise<Readonly<Record<string, string>> | undefined> => {
+    const [row, fields] = await this.link.persist(() =>
+      Promise.all([
+        this.calls.listByName(name),
+        this.calls.serviceProperty(name, 'LogExtraFields') as Promise<readonly Uint8Array[]>,
+      ]),
+    );
+    if (row === undefined) return undefined;
+    const texts = fields.map((field) => Buffer.from(field).toString());
+    return Object.fromEntries(
+      texts.map((text) => [text.slice(0, text.indexOf('=')), text.slice(text.indexOf('=') + 1)]),
+    );
+  };
+
+  readonly armFence = (name: string, afterMs: number): Promise<void> =>
+    this.fences.arm(name, afterMs);
+
+  readonly readFence = (name: string): Promise<FenceStatus> => this.fences.read(name);
+
+  readonly removeFence = (name: string): Promise<void> => this.fences.remove(name);
 
   readonly ensureKeeper = async (name: string, slice: string): Promise<void> => {
     const row = await this.link.persist(() => this.calls.listByName(name));
@@ -214,7 +252,8 @@ class SystemdManager implements Systemd {
     };
     const controlGroup = sliceCgroup(slice);
     const use = this.readUse(controlGroup);
-    return unitStatus({ row, properties: changed, invocationId: undefined, controlGroup, use });
+    const unasked = { invocationId: undefined, leftActive: undefined };
+    return unitStatus({ row, properties: changed, ...unasked, controlGroup, use });
   }
 
   private readUse(controlGroup: string): CgroupUse {

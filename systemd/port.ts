@@ -31,6 +31,8 @@ export interface UnitStatus extends UnitRow {
   /** Realtime of the start and the end of the main process, milliseconds since 1970; 0 if it has not happened. */
   readonly startedAtMs: number;
   readonly exitedAtMs: number;
+  /** Realtime at which the unit stopped being active, milliseconds since 1970: before `exitedAtMs` if it was stopped; 0 if it is. */
+  readonly leftActiveAtMs: number;
   readonly invocationId: string;
   /** Cgroup path as systemd gives it (`/kaon.slice/...`), empty once it is gone. */
   readonly controlGroup: string;
@@ -55,6 +57,14 @@ export type StartResult =
       readonly status?: UnitStatus;
     };
 
+/** What is known of a fence. */
+export interface FenceStatus {
+  /** Its timer runs. */
+  readonly isArmed: boolean;
+  /** When it last stopped its units, milliseconds since 1970; 0 if it is not known to have. */
+  readonly firedAtMs: number;
+}
+
 /** The connection state; every `up` means that signals may have been missed, so re-list. */
 export type SystemdConnection = 'up' | 'down';
 
@@ -75,6 +85,18 @@ export interface Systemd {
   readUnit(name: string): Promise<UnitStatus | undefined>;
   /** Makes sure that the keeper unit runs (see `keeper` in properties.ts). Idempotent. */
   ensureKeeper(name: string, slice: string): Promise<void>;
+  /** The journal fields that a unit was started with; undefined if it is not loaded. */
+  readJournalFields(name: string): Promise<Readonly<Record<string, string>> | undefined>;
+  /** From now on stops slices that match and that nothing needs any more. */
+  sweepSlices(patterns: readonly string[]): void;
+  /**
+   * Sets the timer of a fence to its beginning, and makes it if it is missing: `afterMs` later systemd stops every unit
+   * that was started with this `fence`, whoever is alive by then. Not repeated while systemd is away: late is too late.
+   */
+  armFence(name: string, afterMs: number): Promise<void>;
+  readFence(name: string): Promise<FenceStatus>;
+  /** Stops the timer; its units go on. */
+  removeFence(name: string): Promise<void>;
   /** Facts of the node: systemd's version (`252`) and the cgroup version that it manages. */
   describe(): Promise<{ readonly version: string; readonly cgroupVersion: 'v1' | 'v2' }>;
   /**

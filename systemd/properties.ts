@@ -4,13 +4,17 @@
  */
 
 import { taskSliceName } from './names.ts';
+import { safeDescription } from './reread.ts';
 
 /** A transient service unit that runs one command. */
 export interface UnitSpec {
   readonly name: string;
   readonly slice: string;
   readonly description: string;
-  /** `argv[0]` is a bare name (searched in PATH) or an absolute path; no expansion of any kind is done. */
+  /**
+   * `argv[0]` is a bare name (searched in PATH) or an absolute path; no expansion of any kind is done. To the letter even if
+   * systemd reads the unit again before it executes it only as far as `reread.ts` says.
+   */
   readonly argv: readonly string[];
   /** Absolute. */
   readonly workingDirectory: string;
@@ -27,6 +31,8 @@ export interface UnitSpec {
   readonly stopTimeoutMs: number;
   /** Wall-clock limit; undefined is none. */
   readonly runtimeMaxMs?: number;
+  /** Name of the fence whose firing stops the unit, see `fenceUnits`. */
+  readonly fence?: string;
   /** Fields that each journal line of the unit carries, e.g. `KAON_TASK_ID`. */
   readonly journalFields: Readonly<Record<string, string>>;
 }
@@ -53,10 +59,13 @@ export interface TransientUnit {
 
 /** Every property that Kaon sets, with its D-Bus signature; a wrong one would only show as a remote error. */
 const SIGNATURES = {
+  AccuracyUSec: 't',
+  Before: 'as',
   CPUAccounting: 'b',
   CPUQuotaPerSecUSec: 't',
   CPUWeight: 't',
   CollectMode: 's',
+  Conflicts: 'as',
   DefaultDependencies: 'b',
   Description: 's',
   Environment: 'as',
@@ -75,6 +84,7 @@ const SIGNATURES = {
   RuntimeMaxUSec: 't',
   SendSIGKILL: 'b',
   Slice: 's',
+  StartLimitIntervalUSec: 't',
   StandardErrorFileToAppend: 's',
   StandardInput: 's',
   StandardOutputFileToAppend: 's',
@@ -83,6 +93,7 @@ const SIGNATURES = {
   TasksMax: 't',
   TimeoutStartUSec: 't',
   TimeoutStopUSec: 't',
+  TimersMonotonic: 'a(st)',
   Type: 's',
   UMask: 'u',
   User: 's',
@@ -124,7 +135,49 @@ export function transientUnit(spec: UnitSpec, cgroupVersion: 'v1' | 'v2'): Trans
   return {
     name: spec.name,
     properties: [...serviceProperties(spec), ...own, property('Slice', slice)],
-    auxiliary: [{ name: slice, properties: [property('DefaultDependencies', false), ...limits] }],
+    auxiliary: [{ name: slice, properties: [...sliceProperties(spec.name), ...limits] }],
+  };
+}
+
+/**
+ * The slice refers to its service, because a unit that is referred to stays loaded: also one that somebody stopped, whose
+ * end could not be read otherwise. `Before=` is the weakest reference: it pulls nothing in, and is true anyway.
+ */
+function sliceProperties(service: string): UnitProperty[] {
+  return [property('DefaultDependencies', false), property('Before', [service])];
+}
+
+/** Precision of a fence, microseconds; systemd's default is a minute. */
+const FENCE_ACCURACY_USEC = 100_000n;
+
+/**
+ * A fence: a timer, and a service that does nothing but conflict with units, so that its start stops them
+ * (systemd.unit(5), `Conflicts=`). systemd does all of it by itself.
+ *
+ * @param hasService the service is loaded already, because a unit that was behind the fence is
+ */
+export function fenceUnits(name: string, afterMs: number, hasService: boolean): TransientUnit {
+  const description = `Stops Kaon tasks after ${String(afterMs)} ms without contact to the cluster`;
+  const common = [
+    property('Description', description),
+    property('DefaultDependencies', false),
+    // Each setting of the timer is a start: with the usual limit of 5 in 10 s it would be refused, and never elapse.
+    property('StartLimitIntervalUSec', 0n),
+  ];
+  const service = [
+    ...common,
+    property('Type', 'oneshot'),
+    execStart(['/bin/true']),
+    property('Slice', 'kaon.slice'),
+  ];
+  return {
+    name: `${name}.timer`,
+    properties: [
+      ...common,
+      property('TimersMonotonic', [['OnActiveSec', BigInt(afterMs) * USEC_PER_MS]]),
+      property('AccuracyUSec', FENCE_ACCURACY_USEC),
+    ],
+    auxiliary: hasService ? [] : [{ name: `${name}.service`, properties: service }],
   };
 }
 
@@ -185,7 +238,7 @@ function serviceProperties(spec: UnitSpec): UnitProperty[] {
     Buffer.from(`${name}=${value}`),
   );
   return [
-    property('Description', spec.description),
+    property('Description', safeDescription(spec.description)),
     property('Type', 'exec'),
     execStart(spec.argv),
     property('RemainAfterExit', true),
@@ -198,6 +251,7 @@ function serviceProperties(spec: UnitSpec): UnitProperty[] {
     ...(spec.runtimeMaxMs === undefined
       ? []
       : [property('RuntimeMaxUSec', BigInt(spec.runtimeMaxMs) * USEC_PER_MS)]),
+    ...(spec.fence === undefined ? [] : [property('Conflicts', [`${spec.fence}.service`])]),
     property('OOMPolicy', 'kill'),
     property('OOMScoreAdjust', 0),
     property('NoNewPrivileges', true),

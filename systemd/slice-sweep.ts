@@ -1,5 +1,6 @@
 /**
  * Stops slices that nothing needs any more: of frameworks that are gone, and of tasks whose unit somebody else stopped.
+ * Only those of one agent: a start by another one could not be held back meanwhile.
  *
  * systemd starts a slice for whoever names it and keeps it for ever. What is in a slice requires it
  * (systemd.slice(5)), so a slice that no loaded unit requires is empty, ended units included.
@@ -11,11 +12,10 @@ import type { SystemdCalls } from './systemd-calls.ts';
 /** How often slices are swept; an empty one costs a few cgroup directories until then. */
 export const SWEEP_MS = 10_000;
 
-/** Slices of Kaon's below `kaon.slice`, which itself stays. */
-const PATTERN = 'kaon-*.slice';
-
 /** What a sweep takes. */
 export interface SliceSweep {
+  /** Globs of the slices. */
+  readonly patterns: readonly string[];
   readonly systemd: Pick<SystemdCalls, 'listByPatterns' | 'requiredBy'>;
   /** Stops a unit and waits for it: a start that came upon a queued stop would be refused. */
   readonly stop: (name: string) => Promise<unknown>;
@@ -29,13 +29,14 @@ export interface SliceSweep {
 
 /** One pass, leaves first, so that a framework's slice goes in the same pass as its last task's. */
 export async function sweepSlices({
+  patterns,
   systemd,
   stop,
   withoutStarts,
   log,
 }: SliceSweep): Promise<void> {
   try {
-    const rows = await systemd.listByPatterns(PATTERN);
+    const rows = await systemd.listByPatterns(...patterns);
     const names = rows.filter((row) => row.activeState === 'active').map((row) => row.name);
     for (const name of names.sort((a, b) => b.length - a.length)) {
       if ((await systemd.requiredBy(name)).length > 0) continue;

@@ -35,12 +35,13 @@ export interface SystemdCalls {
   subscribe(): Promise<void>;
   /** @returns the object path of the start job */
   startTransient(unit: TransientUnit): Promise<string>;
-  startUnit(name: string): Promise<string>;
+  /** Stops and starts in one job: a timer counts from the beginning. @returns the object path of the job */
+  restartUnit(name: string): Promise<string>;
   /** @returns the object path of the stop job */
   stopUnit(name: string): Promise<string>;
   killUnit(name: string, signal: number): Promise<void>;
   resetFailed(name: string): Promise<void>;
-  listByPatterns(pattern: string): Promise<ListedUnit[]>;
+  listByPatterns(...patterns: readonly string[]): Promise<ListedUnit[]>;
   listByName(name: string): Promise<ListedUnit | undefined>;
   /** Properties of the Service interface, one call each: as dear as all at once, and free of the unit's environment. */
   serviceProperties(name: string, wanted: readonly string[]): Promise<ReadonlyMap<string, unknown>>;
@@ -97,12 +98,12 @@ export function systemdCalls(call: Call): SystemdCalls {
       const body = [unit.name, 'fail', encode(unit.properties), auxiliary];
       return jobPath(await manager('StartTransientUnit', 'ssa(sv)a(sa(sv))', ...body));
     },
-    startUnit: async (name) => jobPath(await manager('StartUnit', 'ss', name, 'replace')),
+    restartUnit: async (name) => jobPath(await manager('RestartUnit', 'ss', name, 'replace')),
     stopUnit: async (name) => jobPath(await manager('StopUnit', 'ss', name, 'replace')),
     killUnit: async (name, signal) => void (await manager('KillUnit', 'ssi', name, 'all', signal)),
     resetFailed: async (name) => void (await manager('ResetFailedUnit', 's', name)),
-    listByPatterns: async (pattern) =>
-      rows(await manager('ListUnitsByPatterns', 'asas', [], [pattern])),
+    listByPatterns: async (...patterns) =>
+      rows(await manager('ListUnitsByPatterns', 'asas', [], patterns)),
     listByName: async (name) => rows(await manager('ListUnitsByNames', 'as', [name]))[0],
     serviceProperties: async (name, wanted) => {
       const values = wanted.map((property) => get(unitPath(name), SERVICE, property));

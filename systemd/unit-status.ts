@@ -42,6 +42,8 @@ export interface StatusParts {
   readonly row: ListedUnit;
   readonly properties: ReadonlyMap<string, unknown>;
   readonly invocationId: unknown;
+  /** `ActiveExitTimestamp`; undefined if it was not asked for. */
+  readonly leftActive: unknown;
   /** The cgroup that carries the limits; empty if it is gone. */
   readonly controlGroup: string;
   readonly use: CgroupUse;
@@ -52,6 +54,7 @@ export function unitStatus({
   row,
   properties,
   invocationId,
+  leftActive,
   controlGroup,
   use,
 }: StatusParts): UnitStatus {
@@ -66,6 +69,7 @@ export function unitStatus({
     exitStatus: Number(properties.get('ExecMainStatus') ?? 0),
     startedAtMs: msOfUsec(properties.get('ExecMainStartTimestamp')),
     exitedAtMs: msOfUsec(properties.get('ExecMainExitTimestamp')),
+    leftActiveAtMs: msOfUsec(leftActive),
     invocationId: hex(invocationId),
     controlGroup,
     oomKills: use.oomKills ?? 0,
@@ -79,7 +83,8 @@ function usecOfNsec(value: unknown): number | undefined {
   return typeof value !== 'bigint' || value === UNSET ? undefined : Number(value / 1_000n);
 }
 
-function msOfUsec(value: unknown): number {
+/** Milliseconds of a timestamp of systemd; 0 for one that is not set. */
+export function msOfUsec(value: unknown): number {
   return typeof value !== 'bigint' || value === UNSET ? 0 : Number(value / 1_000n);
 }
 

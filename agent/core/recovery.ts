@@ -1,54 +1,87 @@
 /** What a new agent makes of what the one before it has left: checkpoints, and the units that are there or not. Pure. */
-import type { FrameworkId, TaskKey } from '../../protocol/ids.ts';
+import type { AgentId, LaunchId } from '../../protocol/ids.ts';
 import { taskKey } from '../../protocol/ids.ts';
-import type { TaskInfo } from '../../protocol/task.ts';
-import type { AgentTaskEntry } from './state.ts';
-import type { AgentEvent } from './step.ts';
+import type { FrameworkInfo, TaskInfo } from '../../protocol/task.ts';
+import type { AgentState, AgentTaskEntry } from './state.ts';
+import type { AgentEvent, LaunchRef } from './step.ts';
+import type { KilledBy } from './verdict.ts';
 
-/** As much of a checkpoint as a task is made of again. */
+/** As much of a checkpoint, or of a unit's own record, as a task is made of again. */
 export interface RememberedTask {
-  readonly frameworkId: FrameworkId;
-  readonly frameworkName: string;
+  readonly framework: FrameworkInfo;
+  readonly detached: boolean;
   readonly task: TaskInfo;
-  readonly launchId: string;
+  readonly launchId: LaunchId;
   readonly unit: string;
-  readonly kill?: 'framework' | 'operator' | undefined;
+  readonly kill?: KilledBy | undefined;
+  /** When SIGKILL is due, monotonic milliseconds of this agent; absent: at once. */
+  readonly killAtMs?: number | undefined;
 }
 
 /** The task as it was before anything was heard of its unit. */
 export function recoveredEntry(remembered: RememberedTask): AgentTaskEntry {
-  const { frameworkId, frameworkName, task, launchId, unit, kill } = remembered;
+  const { framework, detached, task, launchId, unit, kill, killAtMs = 0 } = remembered;
   return {
-    key: taskKey(frameworkId, task.taskId),
-    frameworkId,
-    frameworkName,
+    key: taskKey(framework.frameworkId, task.taskId),
+    framework,
+    detached,
     task,
     launchId,
     unit,
     state: 'TASK_STAGING',
     started: false,
-    // Its grace period is over by now: the first tick ends it.
-    ...(kill && { kill: { by: kill, deadlineMs: 0 } }),
+    ...(kill && { kill: { by: kill, deadlineMs: killAtMs } }),
     updates: [],
   };
 }
 
+type UnitLost = Extract<AgentEvent, { type: 'unit.lost' }>;
+
 /**
  * A checkpoint without an end, and no unit.
  *
- * @param found `sameBoot`: systemd has run without a break since the launch; `wasExecuted`: there is proof that the command ran
+ * @param found `sameBoot`: systemd has run without a break since the launch; `wasExecuted`: there is proof that the command ran;
+ *   `isFenced`: its node stops it when it is cut off
  * @returns the event that tells what became of it; undefined if it was never started, so that it may be started now:
  *   a unit is released only after its end is in the checkpoint
  */
 export function judgeAbsentUnit(
-  key: TaskKey,
-  found: { readonly sameBoot: boolean; readonly wasExecuted: boolean },
-): AgentEvent | undefined {
-  if (!found.sameBoot) {
-    return { type: 'unit.lost', key, message: 'the node was rebooted while the task was on it' };
-  }
-  if (found.wasExecuted) {
-    return { type: 'unit.lost', key, message: 'its unit vanished while no agent was running' };
-  }
+  { key, launchId }: LaunchRef,
+  found: {
+    readonly sameBoot: boolean;
+    readonly wasExecuted: boolean;
+    readonly isFenced?: boolean;
+  },
+): UnitLost | undefined {
+  const lost = (message: string): UnitLost => ({ type: 'unit.lost', key, launchId, message });
+  if (!found.sameBoot) return lost('the node was rebooted while the task was on it');
+  if (found.wasExecuted) return lost('its unit vanished while no agent was running');
+  // Who waits for the time after which its node stops it counts from when the agent was last heard of, not from now.
+  if (found.isFenced === true) return lost('the agent ended before it had started it');
   return undefined;
+}
+
+/** Of a unit that no checkpoint speaks of: whose it says that it is. */
+export interface FoundUnit extends RememberedTask {
+  readonly cluster: string;
+  readonly agentId: AgentId;
+}
+
+/** What becomes of such a unit. `leave`: it is somebody else's for good, or for now only (`isFinal` false). */
+export type FoundVerdict =
+  | { readonly action: 'adopt' | 'release'; readonly entry: AgentTaskEntry }
+  | { readonly action: 'leave'; readonly why: string; readonly isFinal: boolean };
+
+/** A unit is taken for a task again only if it is certain that it is ours, and that its end is not known already. */
+export function judgeFoundUnit(state: AgentState, cluster: string, found: FoundUnit): FoundVerdict {
+  if (found.cluster !== cluster || found.agentId !== state.agentId) {
+    const why = `it belongs to agent ${found.agentId} of cluster ${found.cluster}`;
+    return { action: 'leave', why, isFinal: true };
+  }
+  const entry = recoveredEntry(found);
+  // Only its release was cut off.
+  if (state.ended.has(entry.launchId)) return { action: 'release', entry };
+  const other = state.tasks.get(entry.key);
+  if (!other) return { action: 'adopt', entry };
+  return { action: 'leave', why: `${other.unit} is the same task`, isFinal: false };
 }

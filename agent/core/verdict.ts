@@ -10,7 +10,12 @@ export interface EndedUnit {
   /** systemd's `Result`, systemd.exec(5): `success`, `timeout`, `oom-kill`, ... */
   readonly result: string;
   readonly certificate: DeathCertificate;
+  /** True if its node stopped it because nothing had been heard of the cluster for the time that it names. */
+  readonly fenced?: boolean | undefined;
 }
+
+/** Who has asked for the end of a task. `master`: another launch may have taken its place. */
+export type KilledBy = 'framework' | 'operator' | 'master';
 
 /** State, reason and words of a task's end, as its last status update carries them. */
 export interface Verdict {
@@ -20,14 +25,10 @@ export interface Verdict {
 }
 
 /**
- * The kernel's word comes first (memory), then the limit that systemd enforced (time), then who asked for the end,
- * and only then how the command itself left: a task that was killed for memory is not "killed by signal 9".
+ * The kernel's word comes first (memory), then what systemd did (the fence, the limit of time), then who asked for the
+ * end, and only then how the command itself left: a task that was killed for memory is not "killed by signal 9".
  */
-export function judge(
-  ended: EndedUnit,
-  task: TaskInfo,
-  killedBy: 'framework' | 'operator' | undefined,
-): Verdict {
+export function judge(ended: EndedUnit, task: TaskInfo, killedBy: KilledBy | undefined): Verdict {
   const { certificate } = ended;
   if (ended.result === 'oom-kill' || (certificate.oomKills ?? 0) > 0) {
     return {
@@ -36,21 +37,45 @@ export function judge(
       message: memoryMessage(task, certificate),
     };
   }
-  if (ended.result === 'timeout' && killedBy === undefined) {
+  if (ended.fenced === true && killedBy === undefined) return stoppedByFence(task, certificate);
+  // Without a limit it is the time to stop that has run out.
+  if (
+    ended.result === 'timeout' &&
+    killedBy === undefined &&
+    task.maxCompletionTimeMs !== undefined
+  ) {
     return {
       state: 'TASK_FAILED',
       reason: 'REASON_MAX_COMPLETION_TIME_REACHED',
-      message: `ran longer than its limit of ${formatDuration(task.maxCompletionTimeMs ?? 0)}`,
+      message: `ran longer than its limit of ${formatDuration(task.maxCompletionTimeMs)}`,
     };
   }
-  if (killedBy !== undefined) {
+  if (killedBy !== undefined) return killed(killedBy, certificate);
+  return leftByItself(certificate);
+}
+
+function stoppedByFence({ whenUnreachable }: TaskInfo, certificate: DeathCertificate): Verdict {
+  const afterMs = whenUnreachable === 'keep' ? 0 : whenUnreachable.stopAfterMs;
+  return {
+    state: 'TASK_KILLED',
+    reason: 'REASON_STOPPED_WHEN_UNREACHABLE',
+    message: `stopped by its node after ${formatDuration(afterMs)} without contact to the cluster: ${howItLeft(certificate)}`,
+  };
+}
+
+function killed(by: KilledBy, certificate: DeathCertificate): Verdict {
+  if (by === 'master') {
     return {
       state: 'TASK_KILLED',
-      reason: killedBy === 'operator' ? 'REASON_KILLED_BY_OPERATOR' : 'REASON_KILLED_BY_FRAMEWORK',
-      message: `killed on request of the ${killedBy}: ${howItLeft(certificate)}`,
+      reason: 'REASON_TASK_SUPERSEDED',
+      message: 'ended because the master had given this launch up',
     };
   }
-  return leftByItself(certificate);
+  return {
+    state: 'TASK_KILLED',
+    reason: by === 'operator' ? 'REASON_KILLED_BY_OPERATOR' : 'REASON_KILLED_BY_FRAMEWORK',
+    message: `killed on request of the ${by}: ${howItLeft(certificate)}`,
+  };
 }
 
 function leftByItself(certificate: DeathCertificate): Verdict {

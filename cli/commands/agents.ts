@@ -1,13 +1,14 @@
 /** `kaon agents`: the nodes, and how much of each is used. */
 import type { NO_RESOURCES } from '../../protocol/resources.ts';
 import type { AgentRecord } from '../../protocol/records.ts';
+import { describeAgentState } from '../agent-view.ts';
 import { withStore } from '../connection.ts';
 import { EXIT_OK } from '../failure.ts';
 import type { ListOptions } from '../options.ts';
 import { printListing } from '../print.ts';
 import { readCluster, sumUse, useOf } from '../registry.ts';
 import type { Cluster, Use } from '../registry.ts';
-import type { Paint } from '../style.ts';
+import type { Look, Paint } from '../style.ts';
 import type { Column } from '../table.ts';
 import { formatCpuParts, formatLabels, formatMibParts, formatSpan } from '../words.ts';
 
@@ -48,6 +49,12 @@ function agentJson({ record, use }: AgentRow): object {
   return { ...record, used: use.used, offered: use.offered, taskCount: use.taskCount };
 }
 
+const LOOKS: Readonly<Record<AgentRecord['state'], Look>> = {
+  active: 'green',
+  unreachable: 'red',
+  gone: 'dim',
+};
+
 /** @param isWide with the attributes */
 export function agentColumns(paint: Paint, nowMs: number, isWide: boolean): Column<AgentRow>[] {
   const totalOf = ({ record }: AgentRow): typeof NO_RESOURCES => record.info.resources;
@@ -56,8 +63,8 @@ export function agentColumns(paint: Paint, nowMs: number, isWide: boolean): Colu
     { title: 'HOST', text: ({ record }) => record.info.hostname, shrinksTo: 8 },
     {
       title: 'STATE',
-      text: ({ record }) => record.state,
-      paint: (text, { record }) => paint(record.state === 'active' ? 'green' : 'red', text),
+      text: ({ record }) => describeAgentState(record, nowMs),
+      paint: (text, { record }) => paint(LOOKS[record.state], text),
     },
     {
       title: 'CPUS USED/OFFERED/TOTAL',

@@ -4,9 +4,12 @@ import { codeOf } from '../../protocol/errors.ts';
 import type { RedisStore } from '../../io/redis-store.ts';
 import { withStore } from '../connection.ts';
 import {
+  assertKept,
   formatEvent,
   isAbout,
+  newestEntry,
   readEvents,
+  readEventsAfter,
   readEventsBackwards,
   eventsOfEntry,
 } from '../event-log.ts';
@@ -28,7 +31,7 @@ export async function events(options: EventsOptions): Promise<number> {
   await withStore(options, { name: 'events', isPatient: options.follow }, async (store) => {
     const filter = await filterOf(store, options.task);
     const show = showerOf(options, filter);
-    let last = await newestId(store);
+    let last = await newestEntry(store);
     const past = await readPast(store, options, { filter, unreadable, to: last });
     for (const event of past) await show(event);
     if (past.length === 0 && !options.follow) process.stderr.write('no such events\n');
@@ -68,12 +71,6 @@ function showerOf(
   };
 }
 
-/** @returns the id of the newest entry; `0-0` if there is none */
-async function newestId({ redis, keys }: RedisStore): Promise<string> {
-  const [newest] = await redis.xrevrange(keys.events, '+', '-', 'COUNT', 1);
-  return newest?.[0] ?? '0-0';
-}
-
 interface Past {
   readonly filter: TaskFilter | undefined;
   readonly unreadable: Unreadable[];
@@ -91,11 +88,7 @@ async function readPast(
   const { filter, unreadable, to } = past;
   const found: LoggedEvent[] = [];
   if (since) {
-    const from =
-      'after' in since
-        ? `(${since.after}`
-        : String(Math.max(0, (await store.nowMs()) - since.agoMs));
-    for await (const event of readEvents(store, { from, to }, unreadable)) {
+    for await (const event of await readSince(store, since, { to, unreadable })) {
       if (filter === undefined || isAbout(event, filter)) found.push(event);
     }
     return found;
@@ -105,6 +98,20 @@ async function readPast(
     if (found.length >= limit) break;
   }
   return found.reverse();
+}
+
+async function readSince(
+  store: RedisStore,
+  since: NonNullable<EventsOptions['since']>,
+  { to, unreadable }: Pick<Past, 'to' | 'unreadable'>,
+): Promise<AsyncGenerator<LoggedEvent>> {
+  if ('after' in since) {
+    // Who says where it stopped reading wants all that came since, or to know that it is not there.
+    await assertKept(store, since.after);
+    return readEventsAfter(store, { after: since.after, to }, unreadable);
+  }
+  const from = String(Math.max(0, (await store.nowMs()) - since.agoMs));
+  return readEvents(store, { from, to }, unreadable);
 }
 
 interface Following {

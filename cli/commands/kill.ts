@@ -1,17 +1,16 @@
 /** `kaon kill ID`: asks the master to end a task, and waits to see how it ends. */
-import { hostname, userInfo } from 'node:os';
-import { randomName, systemClock } from '../../io/clock.ts';
+import { systemClock } from '../../io/clock.ts';
 import type { RedisStore } from '../../io/redis-store.ts';
-import { encodeEntries } from '../../protocol/codec.ts';
 import { KaonError } from '../../protocol/errors.ts';
-import type { SessionId } from '../../protocol/ids.ts';
 import { taskKey } from '../../protocol/ids.ts';
-import type { ClientName } from '../../protocol/keys.ts';
+import type { Message } from '../../protocol/messages.ts';
 import { formatDuration } from '../../protocol/quantities.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
 import { KILL_GRACE_DEFAULT_MS } from '../../protocol/task.ts';
+import type { AgentRecord } from '../../protocol/records.ts';
 import { withStore } from '../connection.ts';
 import { EXIT_OK } from '../failure.ts';
+import { tellMaster } from '../operator.ts';
 import type { KillOptions } from '../options.ts';
 import { readHistory, readTask, tellUnreadable } from '../registry.ts';
 import type { Unreadable } from '../registry.ts';
@@ -24,9 +23,6 @@ import { ranFor } from './tasks.ts';
 /** After the grace period: for the messages, the unit's end, and a framework that is slow to acknowledge. */
 const PATIENCE_MS = 10_000;
 const LOOK_MS = 100;
-/** An inbox that is full is tried again so often before it is an error. */
-const APPEND_TRIES = 20;
-const APPEND_RETRY_MS = 250;
 
 /** @returns the exit code */
 export async function kill(options: KillOptions, asked: string): Promise<number> {
@@ -41,7 +37,7 @@ export async function kill(options: KillOptions, asked: string): Promise<number>
       );
       return EXIT_OK;
     }
-    await send(store, task, options);
+    await tellMaster(store, messageOf(task, options), `ask for the kill of ${task.taskId}`);
     const agent = cluster.agents.find(({ info }) => info.agentId === task.agentId);
     await tellObstacle(store, task, agent?.state);
     const graceMs = options.graceMs ?? task.info?.killGracePeriodMs ?? KILL_GRACE_DEFAULT_MS;
@@ -51,65 +47,28 @@ export async function kill(options: KillOptions, asked: string): Promise<number>
   });
 }
 
-async function send(store: RedisStore, task: TaskView, { graceMs }: KillOptions): Promise<void> {
-  const { frameworkId, taskId } = task;
-  const [messages = '[]'] = encodeEntries([
-    {
-      type: 'KillTask',
-      ...{ frameworkId, taskId },
-      by: 'operator',
-      ...(graceMs !== undefined && { gracePeriodMs: graceMs }),
-    },
-  ]);
-  const append = {
-    client: operatorName(),
-    session: `s${randomName(9)}` as SessionId,
-    sequence: 1,
-    messages,
-  };
-  for (let tries = 1; ; tries += 1) {
-    const result = await store.append(append);
-    if (result === 'appended' || result === 'duplicate') return;
-    if (tries >= APPEND_TRIES) {
-      throw new KaonError(
-        'inbox-full',
-        `cannot ask for the kill of ${taskId}: the inbox of the master is ${result}`,
-        {
-          hint: 'is a master leading? (kaon status)',
-        },
-      );
-    }
-    await systemClock.sleep(APPEND_RETRY_MS);
-  }
-}
-
-/** For people who read the inbox or the events: who, and where. */
-function operatorName(): ClientName {
-  const part = (text: string): string => text.replace(/[^\w.-]+/g, '_').slice(0, 40);
-  return `operator:${part(userName())}@${part(hostname())}.${randomName(6)}`;
-}
-
-/** A container may run under a user id that has no name. */
-function userName(): string {
-  try {
-    return userInfo().username;
-  } catch {
-    return `uid${String(process.getuid?.() ?? 0)}`;
-  }
+function messageOf({ frameworkId, taskId }: TaskView, { graceMs }: KillOptions): Message {
+  const grace = graceMs === undefined ? {} : { gracePeriodMs: graceMs };
+  return { type: 'KillTask', frameworkId, taskId, by: 'operator', ...grace };
 }
 
 /** What will make it take longer, at once and not after the wait. */
 async function tellObstacle(
   store: RedisStore,
   { agentId }: TaskView,
-  agentState: 'active' | 'unreachable' | undefined,
+  agentState: AgentRecord['state'] | undefined,
 ): Promise<void> {
   const say = (text: string): void => void process.stderr.write(`kaon: ${text}\n`);
   if (!(await store.leader())) say('no master leads: the request waits until one does');
-  if (agentState === 'unreachable')
-    say(`agent ${agentId} is unreachable: the task ends when it is back`);
-  else if (agentState === undefined)
+  if (agentState === 'unreachable') {
+    say(
+      `agent ${agentId} is unreachable: the task ends when it is back, or is given up by kaon gone ${agentId}`,
+    );
+  } else if (agentState === 'gone') {
+    say(`agent ${agentId} is gone: what it ran has ended`);
+  } else if (agentState === undefined) {
     say(`agent ${agentId} is not registered: the task ends if it comes back`);
+  }
 }
 
 async function waitForEnd(store: RedisStore, task: TaskView, timeoutMs: number): Promise<TaskView> {

@@ -195,6 +195,8 @@ function taskOf(
     },
     ...(options.timeoutMs !== undefined && { maxCompletionTimeMs: options.timeoutMs }),
     ...(options.killGraceMs !== undefined && { killGracePeriodMs: options.killGraceMs }),
+    whenUnreachable: options.whenUnreachable,
+    exclusive: options.exclusive,
   };
 }
 

@@ -3,6 +3,7 @@ import type { RedisStore } from '../../io/redis-store.ts';
 import { withStore } from '../connection.ts';
 import type { LoggedEvent } from '../event-log.ts';
 import { isAbout, readEvents, readEventsBackwards } from '../event-log.ts';
+import { comparePositions, parsePosition } from '../event-position.ts';
 import { EXIT_OK } from '../failure.ts';
 import type { ListOptions } from '../options.ts';
 import { printJson } from '../print.ts';
@@ -72,7 +73,6 @@ async function collect(
 }
 
 function isAfter(id: string, other: string): boolean {
-  const [ms = 0, sequence = 0] = id.split('-').map(Number);
-  const [otherMs = 0, otherSequence = 0] = other.split('-').map(Number);
-  return ms > otherMs || (ms === otherMs && sequence > otherSequence);
+  const [a, b] = [parsePosition(id), parsePosition(other)];
+  return a !== undefined && b !== undefined && comparePositions(a, b) > 0;
 }

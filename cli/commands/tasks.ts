@@ -80,7 +80,7 @@ export function taskColumns(paint: Paint, nowMs: number, isAll: boolean): Column
       align: 'right',
     });
   }
-  columns.push({ title: 'MESSAGE', text: messageOfTask, shrinksTo: 24 });
+  columns.push({ title: 'MESSAGE', text: (view) => messageOfTask(view, nowMs), shrinksTo: 24 });
   return columns;
 }
 
@@ -92,11 +92,24 @@ export function ranFor({ launchedAtMs, endedAtMs, status }: TaskView, nowMs: num
   return formatSpan(launchedAtMs, endedAtMs ?? nowMs);
 }
 
+/** @returns since when, and what its node does with it: `for 2m; its node stops it within 3m` */
+function describeUnreachable(
+  { sinceMs, stoppedByMs }: NonNullable<TaskView['unreachable']>,
+  nowMs: number,
+): string {
+  const fate =
+    stoppedByMs === undefined
+      ? 'goes on if its node lives'
+      : `its node stops it within ${formatSpan(nowMs, stoppedByMs)}`;
+  return `for ${formatSpan(sinceMs, nowMs)}; ${fate}`;
+}
+
 /** @returns what is worth knowing of it now, in a few words; '' where the state says it all */
-export function messageOfTask(view: TaskView): string {
-  const { status, killRequested, isUnheard, isUnacknowledged, endedAtMs } = view;
+export function messageOfTask(view: TaskView, nowMs: number): string {
+  const { status, killRequested, isUnheard, isUnacknowledged, endedAtMs, unreachable } = view;
   const parts: string[] = [];
-  if (status?.message !== undefined) parts.push(status.message);
+  if (unreachable) parts.push(describeUnreachable(unreachable, nowMs));
+  else if (status?.message !== undefined) parts.push(status.message);
   else if (endedAtMs === undefined && isUnheard) parts.push('waiting for its agent');
   if (endedAtMs === undefined && killRequested !== undefined) {
     parts.push(`kill requested by ${killRequested}`);

@@ -4,10 +4,14 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { agentDirectory } from '../../agent/agent.ts';
+import { agentUnitPattern, fencePattern, keeperUnit } from '../../agent/core/unit-names.ts';
+import { storedAgentTag } from '../../agent/identity.ts';
 import { KaonError, messageOf } from '../../protocol/errors.ts';
 import { createSystemd } from '../../systemd/manager.ts';
 import type { PrivateSystemd } from '../../systemd/private/boot.ts';
 import { bootPrivateSystemd, privateSystemdReason } from '../../systemd/private/boot.ts';
+import { EXIT_CONFIG } from '../failure.ts';
 import { startChild } from './children.ts';
 
 /** The agent's unit in a private systemd. */
@@ -52,8 +56,8 @@ export function agentPlace(): 'machine' | 'private' {
 
 /** @param argv the agent's command line, program first */
 export async function startAgent(stateDir: string, argv: readonly string[]): Promise<DevAgent> {
-  const logPath = join(stateDir, 'agent.log');
-  if (agentPlace() === 'machine') return startBesideSystemd(logPath, argv);
+  const logPath = logPathIn(stateDir);
+  if (agentPlace() === 'machine') return startBesideSystemd(stateDir, argv);
   let systemd: PrivateSystemd;
   try {
     systemd = await bootPrivateSystemd({
@@ -74,26 +78,34 @@ export async function startAgent(stateDir: string, argv: readonly string[]): Pro
   };
 }
 
-function startBesideSystemd(logPath: string, argv: readonly string[]): DevAgent {
-  const child = startChild({ name: 'agent', logPath, argv });
+function logPathIn(stateDir: string): string {
+  return join(stateDir, 'agent.log');
+}
+
+function startBesideSystemd(stateDir: string, argv: readonly string[]): DevAgent {
+  const child = startChild({ name: 'agent', logPath: logPathIn(stateDir), argv });
   return {
     where: 'systemd of this machine',
     enter: '',
     exited: child.exited,
     stop: async () => {
       await child.stop();
-      await releaseAll();
+      await releaseAll(stateDir);
     },
   };
 }
 
-/** The machine's systemd stays, so what the agent started in it has to be ended one by one. */
-async function releaseAll(): Promise<void> {
+/** The machine's systemd stays, so what this agent, and no other one, started in it has to be ended one by one. */
+async function releaseAll(stateDir: string): Promise<void> {
+  const tag = storedAgentTag(agentDirectory(stateDir));
+  if (tag === undefined) return; // It never came so far.
   const systemd = createSystemd();
   try {
-    const units = await systemd.listUnits('kaon-*.service');
-    const ours = units.filter(({ name }) => !/^kaon-(agent|master|bullmq)\.service$/.test(name));
-    await Promise.all(ours.map(({ name }) => systemd.releaseUnit(name)));
+    const tasks = (await systemd.listUnits(agentUnitPattern(tag))).map(({ name }) => name);
+    await Promise.all([...tasks, keeperUnit(tag)].map((name) => systemd.releaseUnit(name)));
+    for (const { name } of await systemd.listUnits(fencePattern(tag))) {
+      await systemd.removeFence(name.replace(/\.timer$/, ''));
+    }
   } finally {
     await systemd.close();
   }
@@ -108,6 +120,8 @@ StartLimitIntervalSec=0
 ExecStart=${argv.map(quote).join(' ')}
 Restart=always
 RestartSec=200ms
+# Refused: another start would end in the same way.
+RestartPreventExitStatus=${String(EXIT_CONFIG)}
 StandardOutput=append:${logPath}
 StandardError=append:${logPath}
 `;

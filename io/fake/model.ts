@@ -1,11 +1,17 @@
 /**
  * Redis as Kaon uses it, in memory and synchronous: the same scripts, in TypeScript. Used by the fake store and by
- * the simulator, which needs to decide itself when a call arrives and whether its answer does.
+ * the simulator, which needs to decide itself when a call arrives and whether its answer does. Like the real one it can
+ * be restarted, emptied, and replaced by a replica that lacks the last writes.
  */
 import type { MasterId, SessionId } from '../../protocol/ids.ts';
-import type { ClientName, RegistryName } from '../../protocol/keys.ts';
+import { numberedSession } from '../../protocol/ids.ts';
+import type { ClientName } from '../../protocol/keys.ts';
 import { REGISTRY_NAMES } from '../../protocol/keys.ts';
-import { CLIENT_STREAM_MAX_ENTRIES, INBOX_MAX_ENTRIES } from '../../protocol/limits.ts';
+import {
+  CLIENT_STREAM_MAX_ENTRIES,
+  INBOX_MAX_ENTRIES,
+  SNAPSHOTS_MAX_ENTRIES,
+} from '../../protocol/limits.ts';
 import type {
   Append,
   AppendResult,
@@ -15,63 +21,35 @@ import type {
   InboxEntry,
   Lease,
   OutputChunk,
+  SilentClient,
   Snapshot,
   StreamEntry,
   StreamId,
+  TermBegin,
 } from '../store.ts';
+import { FAREWELL_MS } from '../store.ts';
+import type { Data, StoredSnapshot, Stream } from './data.ts';
+import {
+  addEntry,
+  copyData,
+  emptyData,
+  entriesAfter,
+  lastIdOf,
+  newStream,
+  removeEntry,
+  trimBefore,
+} from './data.ts';
 
-interface Stream<T> {
-  /** Grows for ever; an id is `1-POSITION`, so that it sorts and reads like a real one. */
-  last: number;
-  entries: { readonly position: number; readonly value: T }[];
-}
-
-const newStream = <T>(): Stream<T> => ({ last: 0, entries: [] });
-
-function add<T>(stream: Stream<T>, value: T): void {
-  stream.last += 1;
-  stream.entries.push({ position: stream.last, value });
-}
-
-const positionOf = (id: StreamId): number => Number(id.split('-')[1]);
-const idOf = (position: number): StreamId => `1-${String(position)}`;
-
-function after<T>(
-  stream: Stream<T> | undefined,
-  cursor: StreamId,
-  count = Infinity,
-): { id: StreamId; value: T }[] {
-  const position = positionOf(cursor);
-  const entries = (stream?.entries ?? []).filter((entry) => entry.position > position);
-  return entries.slice(0, count).map((entry) => ({ id: idOf(entry.position), value: entry.value }));
-}
-
-function trim<T>(stream: Stream<T> | undefined, cursor: StreamId): void {
-  const position = positionOf(cursor);
-  if (stream) stream.entries = stream.entries.filter((entry) => entry.position >= position);
-}
+/** All that a Redis held at one moment, as a replica has it. */
+export type RedisCopy = { readonly data: Data };
 
 /** @param nowMs the store's own clock */
 export class RedisModel {
   readonly #nowMs: () => number;
-  #leader: { readonly lease: Lease; readonly expiresAtMs: number } | undefined;
-  #epoch = 0;
-  #commitNumber = 0;
-  #cursor: StreamId = '0-0';
-  readonly #inbox = newStream<Omit<InboxEntry, 'id'>>();
-  readonly #streams = new Map<string, Stream<string>>();
-  readonly #outputs = new Map<string, Stream<OutputChunk>>();
-  readonly #sequences = new Map<SessionId, number>();
-  readonly #liveness = new Map<ClientName, number>();
-  readonly #sessions = new Map<ClientName, SessionId>();
-  readonly #registry: Record<RegistryName, Map<string, string>> = {
-    agents: new Map(),
-    frameworks: new Map(),
-    tasks: new Map(),
-    offers: new Map(),
-  };
-  readonly events: string[] = [];
-  readonly history: string[] = [];
+  #data: Data = emptyData();
+  #servers = 1;
+  #connections = 0;
+  readonly #connected = new Set<number>();
   /** Called after each write, so that blocked readers look again. */
   onWrite: () => void = () => undefined;
 
@@ -83,23 +61,100 @@ export class RedisModel {
     return this.#nowMs();
   }
 
+  /** `run_id` of the Redis process: another one after each restart and failover. */
+  get serverId(): string {
+    return `server${String(this.#servers)}`;
+  }
+
+  get events(): readonly string[] {
+    return this.#data.events.entries.flatMap(({ value }) => value);
+  }
+
+  /** Of the newest entry of the events. */
+  get lastEventId(): StreamId {
+    return lastIdOf(this.#data.events);
+  }
+
+  get history(): readonly string[] {
+    return this.#data.history;
+  }
+
+  get quarantine(): readonly string[] {
+    return this.#data.quarantine;
+  }
+
+  get snapshots(): readonly StoredSnapshot[] {
+    return this.#data.snapshots;
+  }
+
+  /** The process ends and another one starts, with its data or without. */
+  restart(keepData: boolean): void {
+    this.#become(keepData ? this.#data : emptyData());
+  }
+
+  /** `FLUSHALL`: the same process, without its data. */
+  flushAll(): void {
+    this.#data = emptyData();
+    this.onWrite();
+  }
+
+  /** What a replica has that stops to hear of writes at this moment. */
+  copy(): RedisCopy {
+    return { data: copyData(this.#data) };
+  }
+
+  /** Fails over to a replica: another process, with what it had heard of. */
+  promote(replica: RedisCopy): void {
+    this.#become(copyData(replica.data));
+  }
+
+  #become(data: Data): void {
+    this.#data = data;
+    this.#servers += 1;
+    this.#connected.clear();
+    this.onWrite();
+  }
+
+  /** @returns the id of a new connection */
+  connect(): number {
+    this.#connections += 1;
+    this.#connected.add(this.#connections);
+    return this.#connections;
+  }
+
+  disconnect(connection: number): void {
+    this.#connected.delete(connection);
+  }
+
+  isConnected(connection: number): boolean {
+    return this.#connected.has(connection);
+  }
+
+  openSession(): SessionId {
+    this.#data.sessionNumber = Math.max(this.#data.sessionNumber + 1, this.#nowMs() * 1000);
+    return numberedSession(this.#data.sessionNumber);
+  }
+
   append(append: Append): AppendResult {
-    const last = this.#sequences.get(append.session) ?? 0;
+    const { inbox, sequences } = this.#data;
+    const last = sequences.get(append.session) ?? 0;
     if (append.sequence <= last) return 'duplicate';
     if (append.sequence > last + 1) return 'gap';
-    if (this.#inbox.entries.length >= INBOX_MAX_ENTRIES) return 'full';
-    add(this.#inbox, { from: append.client, session: append.session, messages: append.messages });
-    this.#sequences.set(append.session, append.sequence);
+    if (inbox.entries.length >= INBOX_MAX_ENTRIES) return 'full';
+    addEntry(inbox, { from: append.client, session: append.session, messages: append.messages });
+    sequences.set(append.session, append.sequence);
     this.onWrite();
     return 'appended';
   }
 
   heartbeat(client: ClientName, session: SessionId, cursor: StreamId): HeartbeatResult {
-    const known = this.#sessions.get(client);
+    const { sessions, liveness, streams } = this.#data;
+    const known = sessions.get(client);
     if (known === undefined) return 'unknown';
+    if (known < session) return 'unknown';
     if (known !== session) return 'moved';
-    this.#liveness.set(client, this.#nowMs());
-    if (cursor !== '0-0') trim(this.#streams.get(streamKey(client, session)), cursor);
+    liveness.set(client, this.#nowMs());
+    if (cursor !== '0-0') trimBefore(streams.get(streamKey(client, session)), cursor);
     return 'ok';
   }
 
@@ -107,56 +162,116 @@ export class RedisModel {
     return this.#readStream(streamKey(client, session), cursor);
   }
 
-  acquireLease(masterId: MasterId, leaseMs: number): Lease | undefined {
+  /** @param connection by which the holder writes; undefined: not told, so nobody sees it go */
+  acquireLease(
+    masterId: MasterId,
+    leaseMs: number,
+    instead?: Lease,
+    connection?: number,
+  ): Lease | undefined {
     const held = this.leader();
-    if (held && held.masterId !== masterId) return undefined;
-    if (!held) this.#epoch += 1;
-    const lease = { masterId, epoch: this.#epoch };
-    this.#leader = { lease, expiresAtMs: this.#nowMs() + leaseMs };
+    const isReplaced = instead !== undefined && this.#holds(instead);
+    if (held && held.masterId !== masterId && !isReplaced) return undefined;
+    this.#data.epoch += 1;
+    const lease = { masterId, epoch: this.#data.epoch };
+    this.#hold(lease, leaseMs, connection);
+    if (held) this.onWrite();
     return lease;
   }
 
-  renewLease(lease: Lease, leaseMs: number): number | undefined {
+  beginTerm(lease: Lease): TermBegin {
+    if (!this.#holds(lease)) return { ok: false };
+    const dataLost = this.#data.server !== this.serverId || !this.#data.isSettled;
+    if (dataLost) {
+      this.#data.sessions.clear();
+      this.#data.server = this.serverId;
+      this.#data.isSettled = false;
+    }
+    return { ok: true, storeMs: this.#nowMs(), dataLost };
+  }
+
+  renewLease(
+    lease: Lease,
+    leaseMs: number,
+    connection?: number,
+  ): number | 'server-changed' | undefined {
     if (!this.#holds(lease)) return undefined;
-    this.#leader = { lease, expiresAtMs: this.#nowMs() + leaseMs };
+    if (this.#data.server !== this.serverId) return 'server-changed';
+    this.#hold(lease, leaseMs, connection);
     return this.#nowMs();
   }
 
+  raiseEpoch(lease: Lease, epoch: number): Lease | undefined {
+    const raised = { masterId: lease.masterId, epoch };
+    if (this.#holds(raised)) return raised;
+    if (!this.#holds(lease) || !this.#data.leader) return undefined;
+    this.#data.leader = { ...this.#data.leader, lease: raised };
+    this.#data.epoch = Math.max(this.#data.epoch, epoch);
+    return raised;
+  }
+
   releaseLease(lease: Lease): void {
-    if (!this.#holds(lease)) return;
-    this.#leader = undefined;
-    this.onWrite();
+    if (this.#holds(lease)) this.#release();
+  }
+
+  releaseLeaseOf(masterId: MasterId): boolean {
+    if (this.leader()?.masterId !== masterId) return false;
+    this.#release();
+    return true;
   }
 
   leader(): (Lease & { readonly remainingMs: number }) | undefined {
-    if (!this.#leader || this.#leader.expiresAtMs <= this.#nowMs()) return undefined;
-    return { ...this.#leader.lease, remainingMs: this.#leader.expiresAtMs - this.#nowMs() };
+    const { leader } = this.#data;
+    if (!leader || leader.expiresAtMs <= this.#nowMs()) return undefined;
+    return { ...leader.lease, remainingMs: leader.expiresAtMs - this.#nowMs() };
+  }
+
+  isLeaderGone(lease: Lease): boolean {
+    const { leaderConnection } = this.#data;
+    if (leaderConnection === undefined || !this.#holds(lease)) return false;
+    return !this.#connected.has(leaderConnection);
+  }
+
+  #hold(lease: Lease, leaseMs: number, connection: number | undefined): void {
+    this.#data.leader = { lease, expiresAtMs: this.#nowMs() + leaseMs };
+    this.#data.leaderConnection = connection;
+  }
+
+  #release(): void {
+    this.#data.leader = undefined;
+    this.#data.leaderConnection = undefined;
+    this.onWrite();
+  }
+
+  #holds(lease: Lease): boolean {
+    const held = this.leader();
+    return held?.epoch === lease.epoch && held.masterId === lease.masterId;
   }
 
   loadSnapshot(): Snapshot {
+    const { commitNumber, cursor } = this.#data;
     const registry = Object.fromEntries(
-      REGISTRY_NAMES.map((name) => [name, new Map(this.#registry[name])]),
+      REGISTRY_NAMES.map((name) => [name, new Map(this.#data.registry[name])]),
     ) as unknown as Snapshot['registry'];
-    return { commitNumber: this.#commitNumber, cursor: this.#cursor, registry };
+    return { commitNumber, cursor, registry };
   }
 
   readInbox(cursor: StreamId, count: number): InboxEntry[] {
-    return after(this.#inbox, cursor, count).map(({ id, value }) => ({ id, ...value }));
+    return entriesAfter(this.#data.inbox, cursor, count).map(({ id, value }) => ({ id, ...value }));
   }
 
   commit(commit: Commit): CommitResult {
+    const { commitNumber, cursor, server } = this.#data;
     const held = this.leader();
     if (!held || !this.#holds(commit.lease)) {
       const found = held ? `${String(held.epoch)} ${held.masterId}` : 'nobody';
       return { ok: false, code: 'fenced', found };
     }
-    if (this.#commitNumber === commit.number) return { ok: true, overflowing: [] };
-    if (this.#commitNumber !== commit.number - 1) {
-      return {
-        ok: false,
-        code: 'out-of-order',
-        found: `${String(this.#commitNumber)} ${this.#cursor}`,
-      };
+    if (server !== this.serverId)
+      return { ok: false, code: 'server-changed', found: this.serverId };
+    if (commitNumber === commit.number) return { ok: true, overflowing: [] };
+    if (commitNumber !== commit.number - 1) {
+      return { ok: false, code: 'out-of-order', found: `${String(commitNumber)} ${cursor}` };
     }
     const overflowing = this.#apply(commit);
     this.onWrite();
@@ -164,42 +279,63 @@ export class RedisModel {
   }
 
   #apply(commit: Commit): ClientName[] {
+    const data = this.#data;
     for (const { registry, key, value } of commit.changes) {
-      if (value === undefined) this.#registry[registry].delete(key);
-      else this.#registry[registry].set(key, value);
+      if (value === undefined) data.registry[registry].delete(key);
+      else data.registry[registry].set(key, value);
     }
     for (const { client, session } of commit.sessions) {
       if (session !== undefined) {
-        this.#sessions.set(client, session);
-        this.#liveness.set(client, this.#nowMs());
+        data.sessions.set(client, session);
+        data.liveness.set(client, this.#nowMs());
       } else {
-        this.#sessions.delete(client);
-        this.#liveness.delete(client);
+        data.sessions.delete(client);
+        data.liveness.delete(client);
       }
     }
+    const overflowing = this.#send(commit.sends);
+    for (const { client, session, farewell } of commit.endedStreams) {
+      const key = streamKey(client, session);
+      const last = data.streams.get(key)?.last ?? 0;
+      data.streams.delete(key);
+      if (farewell === undefined) continue;
+      // Ids go on growing, as those of Redis do with time: whoever has read the stream reads this too.
+      const stream = { ...newStream<string>(), last, expiresAtMs: this.#nowMs() + FAREWELL_MS };
+      data.streams.set(key, stream);
+      addEntry(stream, farewell);
+    }
+    if (commit.events.length > 0) addEntry(data.events, commit.events);
+    data.history.push(...commit.history);
+    data.quarantine.push(...commit.quarantine);
+    if (commit.snapshot !== undefined) {
+      data.snapshots.push({ state: commit.snapshot, event: lastIdOf(data.events) });
+      data.snapshots.splice(0, data.snapshots.length - SNAPSHOTS_MAX_ENTRIES);
+    }
+    data.isSettled = true;
+    data.commitNumber = commit.number;
+    data.cursor = commit.cursor;
+    trimBefore(data.inbox, commit.cursor);
+    return overflowing;
+  }
+
+  /** @returns the clients whose streams are over the limit */
+  #send(sends: Commit['sends']): ClientName[] {
     const overflowing = new Set<ClientName>();
-    for (const { client, session, messages } of commit.sends) {
+    for (const { client, session, messages } of sends) {
       const stream = this.#stream(streamKey(client, session));
-      add(stream, messages);
+      addEntry(stream, messages);
       if (stream.entries.length > CLIENT_STREAM_MAX_ENTRIES) overflowing.add(client);
     }
-    for (const { client, session } of commit.endedStreams) {
-      this.#streams.delete(streamKey(client, session));
-    }
-    this.events.push(...commit.events);
-    this.history.push(...commit.history);
-    this.#commitNumber = commit.number;
-    this.#cursor = commit.cursor;
-    trim(this.#inbox, commit.cursor);
     return [...overflowing];
   }
 
-  silentClients(beforeMs: number): ClientName[] {
-    return [...this.#liveness].filter(([, seenMs]) => seenMs < beforeMs).map(([client]) => client);
+  silentClients(beforeMs: number): SilentClient[] {
+    const silent = [...this.#data.liveness].filter(([, seenMs]) => seenMs < beforeMs);
+    return silent.map(([client, seenMs]) => ({ client, seenMs }));
   }
 
   requestAgent(key: string, messages: string): void {
-    add(this.#stream(key), messages);
+    addEntry(this.#stream(key), messages);
     this.onWrite();
   }
 
@@ -208,47 +344,47 @@ export class RedisModel {
   }
 
   removeRequest(key: string, id: StreamId): void {
-    const stream = this.#stream(key);
-    stream.entries = stream.entries.filter((entry) => entry.position !== positionOf(id));
+    removeEntry(this.#stream(key), id);
   }
 
   writeOutput(readId: SessionId, chunks: readonly OutputChunk[]): number {
-    let stream = this.#outputs.get(readId);
-    if (!stream) this.#outputs.set(readId, (stream = newStream<OutputChunk>()));
-    for (const chunk of chunks) add(stream, chunk);
+    const { outputs } = this.#data;
+    let stream = outputs.get(readId);
+    if (!stream) outputs.set(readId, (stream = newStream<OutputChunk>()));
+    for (const chunk of chunks) addEntry(stream, chunk);
     this.onWrite();
     return stream.entries.length;
   }
 
   readOutput(readId: SessionId, cursor: StreamId): { id: StreamId; chunk: OutputChunk }[] {
-    const found = after(this.#outputs.get(readId), cursor).map(({ id, value }) => ({
-      id,
-      chunk: value,
-    }));
-    const last = found.at(-1);
-    const stream = this.#outputs.get(readId);
-    if (last && stream)
-      stream.entries = stream.entries.filter((e) => e.position > positionOf(last.id));
-    return found;
+    const stream = this.#data.outputs.get(readId);
+    const found = entriesAfter(stream, cursor);
+    for (const { id } of found) if (stream) removeEntry(stream, id);
+    return found.map(({ id, value }) => ({ id, chunk: value }));
   }
 
   endOutput(readId: SessionId): void {
-    this.#outputs.delete(readId);
+    this.#data.outputs.delete(readId);
   }
 
   #readStream(key: string, cursor: StreamId): StreamEntry[] {
-    return after(this.#streams.get(key), cursor).map(({ id, value }) => ({ id, messages: value }));
+    return entriesAfter(this.#living(key), cursor).map(({ id, value }) => ({
+      id,
+      messages: value,
+    }));
   }
 
   #stream(key: string): Stream<string> {
-    let stream = this.#streams.get(key);
-    if (!stream) this.#streams.set(key, (stream = newStream<string>()));
+    let stream = this.#living(key);
+    if (!stream) this.#data.streams.set(key, (stream = newStream<string>()));
     return stream;
   }
 
-  #holds(lease: Lease): boolean {
-    const held = this.leader();
-    return held?.epoch === lease.epoch && held.masterId === lease.masterId;
+  #living(key: string): Stream<string> | undefined {
+    const stream = this.#data.streams.get(key);
+    if ((stream?.expiresAtMs ?? Infinity) > this.#nowMs()) return stream;
+    this.#data.streams.delete(key);
+    return undefined;
   }
 }
 

@@ -10,10 +10,12 @@ import type {
   InboxEntry,
   Lease,
   OutputChunk,
+  SilentClient,
   Snapshot,
   Store,
   StreamEntry,
   StreamId,
+  TermBegin,
 } from '../store.ts';
 import type { RedisModel } from './model.ts';
 
@@ -24,10 +26,12 @@ const CLOSED = 'Connection is closed.';
 export class FakeStore implements Store {
   readonly #model: RedisModel;
   readonly #waiting = new Set<() => void>();
+  #connection: number;
   #closed = false;
 
   constructor(model: RedisModel) {
     this.#model = model;
+    this.#connection = model.connect();
     const others = model.onWrite;
     model.onWrite = () => {
       others();
@@ -37,6 +41,10 @@ export class FakeStore implements Store {
 
   nowMs(): Promise<number> {
     return Promise.resolve(this.#model.nowMs());
+  }
+
+  openSession(): Promise<SessionId> {
+    return Promise.resolve(this.#model.openSession());
   }
 
   append(append: Append): Promise<AppendResult> {
@@ -56,12 +64,21 @@ export class FakeStore implements Store {
     return this.#block(() => this.#model.readClient(client, session, cursor), blockMs);
   }
 
-  acquireLease(masterId: MasterId, leaseMs: number): Promise<Lease | undefined> {
-    return Promise.resolve(this.#model.acquireLease(masterId, leaseMs));
+  acquireLease(masterId: MasterId, leaseMs: number, instead?: Lease): Promise<Lease | undefined> {
+    const connection = this.#connected();
+    return Promise.resolve(this.#model.acquireLease(masterId, leaseMs, instead, connection));
   }
 
-  renewLease(lease: Lease, leaseMs: number): Promise<number | undefined> {
-    return Promise.resolve(this.#model.renewLease(lease, leaseMs));
+  beginTerm(lease: Lease): Promise<TermBegin> {
+    return Promise.resolve(this.#model.beginTerm(lease));
+  }
+
+  renewLease(lease: Lease, leaseMs: number): Promise<number | 'server-changed' | undefined> {
+    return Promise.resolve(this.#model.renewLease(lease, leaseMs, this.#connected()));
+  }
+
+  raiseEpoch(lease: Lease, epoch: number): Promise<Lease | undefined> {
+    return Promise.resolve(this.#model.raiseEpoch(lease, epoch));
   }
 
   releaseLease(lease: Lease): Promise<void> {
@@ -69,28 +86,42 @@ export class FakeStore implements Store {
     return Promise.resolve();
   }
 
+  releaseLeaseOf(masterId: MasterId): Promise<boolean> {
+    return Promise.resolve(this.#model.releaseLeaseOf(masterId));
+  }
+
   leader(): Promise<(Lease & { readonly remainingMs: number }) | undefined> {
     return Promise.resolve(this.#model.leader());
   }
 
-  async waitForLeaderChange(timeoutMs: number): Promise<void> {
+  isLeaderGone(lease: Lease): Promise<boolean> {
+    return Promise.resolve(this.#model.isLeaderGone(lease));
+  }
+
+  async waitForLeaderChange(timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
     const before = this.#model.leader()?.epoch;
-    await this.#block(() => (this.#model.leader()?.epoch === before ? [] : [true]), timeoutMs);
+    const look = (): true[] => (this.#model.leader()?.epoch === before ? [] : [true]);
+    return (await this.#block(look, timeoutMs, signal)).length > 0;
   }
 
   loadSnapshot(): Promise<Snapshot> {
     return Promise.resolve(this.#model.loadSnapshot());
   }
 
-  readInbox(cursor: StreamId, count: number, blockMs: number): Promise<InboxEntry[]> {
-    return this.#block(() => this.#model.readInbox(cursor, count), blockMs);
+  readInbox(
+    cursor: StreamId,
+    count: number,
+    blockMs: number,
+    signal?: AbortSignal,
+  ): Promise<InboxEntry[]> {
+    return this.#block(() => this.#model.readInbox(cursor, count), blockMs, signal);
   }
 
   commit(commit: Commit): Promise<CommitResult> {
     return Promise.resolve(this.#model.commit(commit));
   }
 
-  silentClients(beforeMs: number): Promise<ClientName[]> {
+  silentClients(beforeMs: number): Promise<SilentClient[]> {
     return Promise.resolve(this.#model.silentClients(beforeMs));
   }
 
@@ -127,8 +158,15 @@ export class FakeStore implements Store {
 
   close(): Promise<void> {
     this.#closed = true;
+    this.#model.disconnect(this.#connection);
     this.#wake();
     return Promise.resolve();
+  }
+
+  /** @returns the id of the connection, which is a new one after the server has restarted */
+  #connected(): number {
+    if (!this.#model.isConnected(this.#connection)) this.#connection = this.#model.connect();
+    return this.#connection;
   }
 
   #wake(): void {
@@ -136,26 +174,28 @@ export class FakeStore implements Store {
   }
 
   /** Reads until there is something or `blockMs` have passed; a closed store's reads fail, as the real one's do. */
-  async #block<T>(read: () => T[], blockMs: number): Promise<T[]> {
+  async #block<T>(read: () => T[], blockMs: number, signal?: AbortSignal): Promise<T[]> {
     if (this.#closed) throw new Error(CLOSED);
+    if (signal?.aborted === true) return [];
     const found = read();
     if (found.length > 0 || blockMs <= 0) return found;
     return new Promise((resolve, reject) => {
-      const end = (): void => {
+      const end = (result: T[] | Error): void => {
         clearTimeout(timer);
         this.#waiting.delete(look);
-      };
-      const look = (): void => {
-        const result = this.#closed ? [] : read();
-        if (result.length === 0 && !this.#closed) return;
-        end();
-        if (this.#closed) reject(new Error(CLOSED));
+        signal?.removeEventListener('abort', giveUp);
+        if (result instanceof Error) reject(result);
         else resolve(result);
       };
-      const timer = setTimeout(() => {
-        end();
-        resolve([]);
-      }, blockMs);
+      const giveUp = (): void => {
+        end([]);
+      };
+      const look = (): void => {
+        const result = this.#closed ? new Error(CLOSED) : read();
+        if (result instanceof Error || result.length > 0) end(result);
+      };
+      const timer = setTimeout(giveUp, blockMs);
+      signal?.addEventListener('abort', giveUp);
       this.#waiting.add(look);
     });
   }

@@ -1,167 +1,236 @@
-/** Agents: registration with what they run, silence, and leaving. */
-import type { AgentId, TaskKey } from '../../protocol/ids.ts';
-import { taskKey } from '../../protocol/ids.ts';
+/** Agents: registration with what they run, refusal, and leaving for good. */
+import type { LaunchId } from '../../protocol/ids.ts';
+import { isOlderSession } from '../../protocol/ids.ts';
 import { agentName, frameworkName } from '../../protocol/keys.ts';
 import type { MessageOf } from '../../protocol/messages.ts';
-import type { TaskRecord } from '../../protocol/records.ts';
+import type { AgentRecord } from '../../protocol/records.ts';
 import { areEqual } from '../../protocol/resources.ts';
-import { isTerminal, mayBecome } from '../../protocol/task-state.ts';
-import type { AgentTask } from '../../protocol/task.ts';
+import type { TaskReason, TaskState } from '../../protocol/task-state.ts';
+import { isTerminal } from '../../protocol/task-state.ts';
+import { reconcileAgent } from './agent-tasks.ts';
+import { noteOldAgent } from './data-loss.ts';
 import type { StepContext } from './effects.ts';
 import { appendEvent, changeSession, send } from './effects.ts';
 import { rescindOffersOf } from './offers.ts';
+import { isFromBeforeLoss } from './sessions.ts';
 import type { Agent } from './state.ts';
-import { addTask, removeAgent, setAgent, touchTask } from './state.ts';
-import { applyStatus } from './tasks.ts';
+import { removeAgent, setAgent } from './state.ts';
+import { endByMaster } from './tasks.ts';
 
-/**
- * An agent registers, for the first time or again. What it says that it runs is the truth; what the master
- * believes and the agent does not know is launched (it never got there) or lost (it did).
- */
+/** How long an agent that is gone is remembered, milliseconds: 30 days. */
+const GONE_KEEP_MS = 2_592_000_000;
+
+/** An agent registers, for the first time or again. What it says that it runs is the truth. */
 export function registerAgent(cx: StepContext, message: MessageOf<'RegisterAgent'>): void {
-  const { agent: info, session } = message;
+  const known = cx.state.agents.get(message.agent.agentId);
+  if (known && !isNewSession(cx, known, message)) return;
+  if (isFromBeforeLoss(cx.state, message.session, message.leaderSeen !== undefined)) {
+    ignoreLate(cx, message, 'its session was opened before the last loss of data');
+    return;
+  }
+  const refusal = known && refusalOf(cx, known, message);
+  if (refusal !== undefined) {
+    refuse(cx, message, refusal);
+    return;
+  }
+  raiseEpoch(cx, message);
+  if (message.leaderSeen) noteOldAgent(cx);
+  admit(cx, message, known);
+}
+
+/** From here on the agent's new session counts. */
+function admit(
+  cx: StepContext,
+  message: MessageOf<'RegisterAgent'>,
+  known: Agent | undefined,
+): void {
+  const { agent: info, session, node } = message;
   const { agentId } = info;
-  const known = cx.state.agents.get(agentId);
-  const sessionBefore = known?.record.session;
-  if (sessionBefore === session) return; // Sent twice: the answer is in the stream already.
   if (known && !areEqual(known.record.info.resources, info.resources)) {
     rescindOffersOf(cx, known, 'the agent has other resources than before');
   }
+  const before = known?.record;
   const agent = setAgent(cx.state, {
     info,
     session,
+    newestSession: session,
+    node,
     state: 'active',
-    registeredAtMs: known?.record.registeredAtMs ?? cx.nowMs,
+    registeredAtMs: before?.registeredAtMs ?? cx.nowMs,
+    // For as long as it reports them: it may miss the word that ends them, or come back before it has acted on it.
+    writtenOff: stillReported(before, message),
   });
-  changeSession(cx, agentName(agentId), sessionBefore, session);
+  changeSession(cx, agentName(agentId), before?.session, session);
   cx.state.allocationDue = true;
   appendEvent(cx, {
-    type: known ? 'agent.reregistered' : 'agent.registered',
+    type: (before?.state ?? 'gone') === 'gone' ? 'agent.registered' : 'agent.reregistered',
     agentId,
     resources: info.resources,
-    message: info.hostname,
+    name: info.hostname,
   });
-  send(cx, agentName(agentId), session, { type: 'AgentRegistered', agentId });
-  reconcileTasks(cx, agent, message.tasks);
+  reconcileAgent(cx, agent, message, new Set(before?.writtenOff));
+  rescindIfOvercommitted(cx, agent);
 }
 
-/** Brings the master's tasks of this agent and the agent's own together. */
-function reconcileTasks(cx: StepContext, agent: Agent, tasks: readonly AgentTask[]): void {
-  const { agentId } = agent.record.info;
-  const reported = new Map(tasks.map((task) => [taskKey(task.frameworkId, task.taskId), task]));
-  for (const key of [...agent.tasks]) reconcileTask(cx, agent, key, reported);
-  for (const [key, task] of reported) {
-    if (!cx.state.tasks.has(key)) adoptTask(cx, agentId, task);
-  }
-}
-
-/** A task that the master knows on this agent, against the agent's word. */
-function reconcileTask(
+function isNewSession(
   cx: StepContext,
-  agent: Agent,
-  key: TaskKey,
-  reported: ReadonlyMap<TaskKey, AgentTask>,
-): void {
-  const task = cx.state.tasks.get(key);
-  if (!task || isTerminal(task.state)) return;
-  const { session } = agent.record;
-  const client = agentName(task.agentId);
-  const { frameworkId, taskId } = task;
-  const onAgent = reported.get(key);
-  if (onAgent) {
-    adoptState(cx, task, onAgent);
-  } else if (task.unheard && task.info && cx.state.frameworks.has(frameworkId)) {
-    // It was sent to a session that ended before the agent read it: that stream is gone, so it cannot run twice.
-    const frameworkTitle = cx.state.frameworks.get(frameworkId)?.record.info.name ?? '';
-    send(cx, client, session, {
-      type: 'RunTask',
-      frameworkId,
-      frameworkName: frameworkTitle,
-      task: task.info,
-    });
-  } else {
-    loseTask(cx, task, 'the agent registered again and does not know the task');
-    return;
-  }
-  if (!cx.state.frameworks.has(frameworkId) && task.info) {
-    // This cluster launched it and removed its framework meanwhile. A task without `info` was only found on the
-    // agent: its framework may still come back, for example after Redis has lost its data.
-    send(cx, client, session, { type: 'ShutdownFramework', frameworkId });
-  } else if (task.killRequested !== undefined) {
-    send(cx, client, session, { type: 'KillTask', frameworkId, taskId, by: task.killRequested });
-  }
+  { record }: Agent,
+  message: MessageOf<'RegisterAgent'>,
+): boolean {
+  const { session } = message;
+  if (record.newestSession === session) return false; // Sent twice: the answer is in the stream already.
+  if (!isOlderSession(session, record.newestSession)) return true;
+  // Late, from a process whose successor has registered: to listen to it would cut the living one off.
+  ignoreLate(cx, message, 'a newer session has been registered');
+  return false;
 }
 
-function adoptState(cx: StepContext, task: TaskRecord, onAgent: AgentTask): void {
-  task.unheard = false;
-  touchTask(cx.state, task);
-  // A terminal state comes with its own update, which the agent sends again after this.
-  if (isTerminal(onAgent.state) || !mayBecome(task.state, onAgent.state)) return;
-  task.state = onAgent.state;
+function ignoreLate(cx: StepContext, { agent }: MessageOf<'RegisterAgent'>, reason: string): void {
+  const from = agentName(agent.agentId);
+  cx.effects.push({ type: 'message.ignore', from, messageType: 'RegisterAgent', reason });
 }
 
-/** A task that the agent runs and the master has never heard of: it is counted, whatever else becomes of it. */
-function adoptTask(cx: StepContext, agentId: AgentId, { unit: _unit, ...task }: AgentTask): void {
-  if (isTerminal(task.state)) return; // Ended: only its update matters, and the agent sends that itself.
-  addTask(cx.state, {
-    ...task,
-    agentId,
-    launchedAtMs: cx.nowMs,
-    updatedAtMs: cx.nowMs,
-    unheard: false,
-    unacknowledged: [],
-  });
-  const { frameworkId, taskId, state } = task;
-  appendEvent(cx, { type: 'task.adopted', frameworkId, taskId, agentId, state });
+interface Refusal {
+  readonly code: string;
+  readonly message: string;
 }
 
-/** Ends a task on the master's word, because its agent cannot. */
-function loseTask(cx: StepContext, task: TaskRecord, message: string): void {
-  const { frameworkId, taskId, agentId } = task;
-  applyStatus(cx, task, {
-    frameworkId,
-    taskId,
-    agentId,
-    // Derived and not drawn: the same loss, decided again after a failover, has the same id.
-    updateId: `lost:${taskId}`.slice(0, 100) as NonNullable<TaskRecord['status']>['updateId'],
-    state: 'TASK_LOST',
-    source: 'SOURCE_MASTER',
-    reason: 'REASON_RECONCILIATION',
-    message,
-  });
-}
-
-/** Not heard of for the agent timeout: no offers of it, and its tasks are left alone, for they may well run. */
-export function agentSilent(cx: StepContext, agent: Agent): void {
-  const { record } = agent;
-  if (record.state !== 'active') return;
+/**
+ * Another installation claims the id: a copied disk, or two agents with one `--agent-id`. If it were let in, the tasks of
+ * the first would be taken for lost while they run.
+ */
+function refusalOf(
+  cx: StepContext,
+  { record, tasks }: Agent,
+  message: MessageOf<'RegisterAgent'>,
+): Refusal | undefined {
+  if (record.state === 'gone' || record.node === message.node) return undefined;
   const { agentId } = record.info;
-  rescindOffersOf(cx, agent, 'the agent is not reachable');
-  changeSession(cx, agentName(agentId), record.session, undefined);
-  const { session: _session, ...rest } = record;
-  setAgent(cx.state, { ...rest, state: 'unreachable', unreachableAtMs: cx.nowMs });
-  appendEvent(cx, {
-    type: 'agent.unreachable',
-    agentId,
-    reason: 'no heartbeat for the agent timeout',
+  const where = `agent ${agentId} is known on ${record.info.hostname}, another installation`;
+  if (record.state === 'active' && record.session !== undefined) {
+    return { code: 'agent-id-taken', message: `${where}, and is connected` };
+  }
+  const reported = new Set(message.tasks.map(({ launchId }) => launchId as string));
+  const unfinished = [...tasks].filter((key) => {
+    const task = cx.state.tasks.get(key);
+    return task && !isTerminal(task.state) && !reported.has(task.launchId);
   });
+  if (unfinished.length === 0) return undefined;
+  return {
+    code: 'agent-id-taken',
+    message: `${where}, with ${String(unfinished.length)} tasks that may be running; if that node is gone for good: kaon gone ${agentId}`,
+  };
+}
+
+/** The answer goes to a session that is never registered: its stream is made for this, and expires. */
+function refuse(cx: StepContext, message: MessageOf<'RegisterAgent'>, refusal: Refusal): void {
+  const { agentId } = message.agent;
+  const client = agentName(agentId);
+  const farewell = { type: 'AgentError' as const, ...refusal };
+  cx.effects.push({ type: 'stream.end', client, session: message.session, farewell });
+  appendEvent(cx, {
+    type: 'agent.refused',
+    agentId,
+    reason: refusal.code,
+    message: `${refusal.message}; refused: ${message.agent.hostname}`,
+  });
+}
+
+/** The cluster has forgotten epochs that its agents have seen: it goes on above them, so that none comes twice. */
+function raiseEpoch({ state }: StepContext, { leaderSeen }: MessageOf<'RegisterAgent'>): void {
+  if (!leaderSeen || leaderSeen.epoch < state.epoch) return;
+  if (leaderSeen.epoch === state.epoch && leaderSeen.masterId === state.masterId) return;
+  state.epoch = leaderSeen.epoch + 1;
+}
+
+/** Of the launches that were given up, those that the agent has. */
+function stillReported(
+  before: AgentRecord | undefined,
+  { tasks, node }: MessageOf<'RegisterAgent'>,
+): LaunchId[] {
+  // Another installation has the id for now: what it does not report is still with the first one.
+  if (before && before.node !== node) return before.writtenOff;
+  const reported = new Set(tasks.map(({ launchId }) => launchId));
+  return before?.writtenOff.filter((launchId) => reported.has(launchId)) ?? [];
+}
+
+/** After Redis has lost data an agent can come back with tasks on what was offered meanwhile. */
+function rescindIfOvercommitted(cx: StepContext, agent: Agent): void {
+  const { record, used, offered } = agent;
+  const { cpuMillis, memMib } = record.info.resources;
+  const isWithin =
+    used.cpuMillis + offered.cpuMillis <= cpuMillis && used.memMib + offered.memMib <= memMib;
+  if (!isWithin) rescindOffersOf(cx, agent, 'the agent has come back with more tasks');
+}
+
+/** It does not read: its session ends, and it registers again when its next heartbeat tells it so. */
+export function agentOverflowing(cx: StepContext, agent: Agent): void {
+  const { agentId } = agent.record.info;
+  rescindOffersOf(cx, agent, 'the agent does not read its messages');
+  changeSession(cx, agentName(agentId), agent.record.session, undefined);
+  const { session: _session, ...rest } = agent.record;
+  setAgent(cx.state, { ...rest, awaySinceMs: rest.awaySinceMs ?? cx.nowMs });
+  appendEvent(cx, { type: 'agent.disconnected', agentId, reason: 'it does not read its messages' });
 }
 
 /** The agent says that it leaves for good: its tasks are lost, and every framework is told. */
 export function unregisterAgent(cx: StepContext, agent: Agent): void {
-  const { agentId } = agent.record.info;
+  giveUpAgent(cx, agent, {
+    state: 'TASK_LOST',
+    reason: 'REASON_AGENT_REMOVED',
+    message: 'the agent has left the cluster',
+    event: 'it left',
+  });
+}
+
+/** An operator says that the node will not come back: its tasks have ended, whatever the node may think. */
+export function markAgentGone(cx: StepContext, agent: Agent): void {
+  giveUpAgent(cx, agent, {
+    state: 'TASK_GONE_BY_OPERATOR',
+    reason: 'REASON_AGENT_REMOVED_BY_OPERATOR',
+    message: 'an operator said that the node is gone for good',
+    event: 'an operator said so',
+  });
+}
+
+interface GivingUp {
+  readonly state: TaskState;
+  readonly reason: TaskReason;
+  readonly message: string;
+  readonly event: string;
+}
+
+/** Ends its tasks on the master's word, and remembers their launches: should they come back, they are ended for real. */
+function giveUpAgent(cx: StepContext, agent: Agent, why: GivingUp): void {
+  const { record } = agent;
+  const { agentId } = record.info;
+  if (record.state === 'gone') return;
+  const { state, reason, message } = why;
   rescindOffersOf(cx, agent, 'the agent has left');
+  const writtenOff: LaunchId[] = [...record.writtenOff];
   for (const key of [...agent.tasks]) {
     const task = cx.state.tasks.get(key);
-    if (task && !isTerminal(task.state)) loseTask(cx, task, 'the agent has left the cluster');
+    if (!task || isTerminal(task.state)) continue;
+    writtenOff.push(task.launchId);
+    endByMaster(cx, task, { state, reason, message });
   }
-  changeSession(cx, agentName(agentId), agent.record.session, undefined);
-  removeAgent(cx.state, agent);
-  appendEvent(cx, { type: 'agent.removed', agentId, reason: 'it left' });
-  for (const { record } of cx.state.frameworks.values()) {
-    send(cx, frameworkName(record.info.frameworkId), record.session, {
-      type: 'LostAgent',
-      agentId,
-    });
+  changeSession(cx, agentName(agentId), record.session, undefined);
+  const { session: _session, ...rest } = record;
+  setAgent(cx.state, { ...rest, state: 'gone', awaySinceMs: cx.nowMs, writtenOff });
+  appendEvent(cx, { type: 'agent.removed', agentId, reason: why.event });
+  for (const framework of cx.state.frameworks.values()) {
+    const { info, session } = framework.record;
+    send(cx, frameworkName(info.frameworkId), session, { type: 'LostAgent', agentId });
+  }
+}
+
+/** Forgets agents that have been gone for long. */
+export function forgetGoneAgents(cx: StepContext): void {
+  for (const agent of [...cx.state.agents.values()]) {
+    const { state, awaySinceMs = cx.nowMs } = agent.record;
+    if (state !== 'gone' || cx.nowMs - awaySinceMs < GONE_KEEP_MS) continue;
+    removeAgent(cx.state, agent);
+    const { agentId } = agent.record.info;
+    appendEvent(cx, { type: 'agent.forgotten', agentId, reason: 'gone for 30 days' });
   }
 }

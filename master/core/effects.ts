@@ -23,8 +23,13 @@ export type MasterEffect =
       readonly client: ClientName;
       readonly session: SessionId | undefined;
     }
-  /** The stream of a session that has ended may be deleted. */
-  | { readonly type: 'stream.end'; readonly client: ClientName; readonly session: SessionId }
+  /** The session has ended: its stream goes, at once, or soon after a last word to whoever still reads it. */
+  | {
+      readonly type: 'stream.end';
+      readonly client: ClientName;
+      readonly session: SessionId;
+      readonly farewell?: Message;
+    }
   | { readonly type: 'event.append'; readonly event: ClusterEvent }
   | { readonly type: 'history.append'; readonly task: EndedTask }
   /** A message was not acted on; said in the log, and counted. */
@@ -58,7 +63,10 @@ export function appendEvent(cx: StepContext, event: Omit<ClusterEvent, 'atMs'>):
   cx.effects.push({ type: 'event.append', event: { ...event, atMs: cx.nowMs } });
 }
 
-/** Replaces a client's session. The stream of the old one goes: its reader learns that from its next heartbeat. */
+/**
+ * Replaces a client's session. The stream of the old one goes. If another process has taken the client's name, the old
+ * one reads why in it; a process that has only opened a new session does not read the old one any more.
+ */
 export function changeSession(
   cx: StepContext,
   client: ClientName,
@@ -67,5 +75,21 @@ export function changeSession(
 ): void {
   if (from === to) return;
   cx.effects.push({ type: 'session.set', client, session: to });
-  if (from !== undefined) cx.effects.push({ type: 'stream.end', client, session: from });
+  if (from === undefined) return;
+  const farewell = to === undefined ? undefined : farewellOf(client);
+  cx.effects.push({ type: 'stream.end', client, session: from, ...(farewell && { farewell }) });
+}
+
+function farewellOf(client: ClientName): Message {
+  return client.startsWith('framework:')
+    ? {
+        type: 'FrameworkError',
+        code: 'framework-failed-over',
+        message: 'framework failed over: another scheduler has registered with this framework id',
+      }
+    : {
+        type: 'AgentError',
+        code: 'agent-moved',
+        message: 'another process has registered as this agent',
+      };
 }

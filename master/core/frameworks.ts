@@ -1,45 +1,106 @@
 /** Frameworks: registration, failover, demand, leaving, and what becomes of their tasks. */
-import type { SessionId } from '../../protocol/ids.ts';
+import type { AgentId, SessionId } from '../../protocol/ids.ts';
+import { isOlderSession } from '../../protocol/ids.ts';
 import { agentName, frameworkName } from '../../protocol/keys.ts';
 import type { MessageOf } from '../../protocol/messages.ts';
+import type { FrameworkRecord } from '../../protocol/records.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
 import type { StepContext } from './effects.ts';
 import { appendEvent, changeSession, send } from './effects.ts';
 import { rescindOffersOf, sendOffers } from './offers.ts';
+import { answerDeferred } from './questions.ts';
+import { isFromBeforeLoss } from './sessions.ts';
 import type { Framework } from './state.ts';
-import { removeFramework, setFramework } from './state.ts';
+import { isRecovering, removeFramework, setFramework, touchTask, setCluster } from './state.ts';
 import { acknowledge, forgetFrameworkIfDone, forgetIfDone } from './tasks.ts';
 
 /** Step F6: the framework is known from here on. With a known id this is a failover or a reconnection. */
 export function registerFramework(cx: StepContext, message: MessageOf<'RegisterFramework'>): void {
   const { framework: info, session } = message;
   const { frameworkId } = info;
-  const known = cx.state.frameworks.get(frameworkId);
-  const sessionBefore = known?.record.session;
-  if (sessionBefore === session) return; // Sent twice: the answer is in the stream already.
-  const framework = setFramework(cx.state, {
-    info,
-    session,
-    state: 'active',
-    registeredAtMs: known?.record.registeredAtMs ?? cx.nowMs,
-    // The new scheduler has said nothing yet of what it needs; it must not inherit a silence.
-    suppressed: false,
-    filters: [],
-  });
-  changeSession(cx, frameworkName(frameworkId), sessionBefore, session);
+  const before = cx.state.frameworks.get(frameworkId)?.record;
+  const newest = before?.newestSession;
+  if (newest === session) return; // Sent twice: the answer is in the stream already.
+  if (newest !== undefined && isOlderSession(session, newest)) {
+    ignoreLate(cx, message, 'a newer session has been registered');
+    return;
+  }
+  if (isFromBeforeLoss(cx.state, session, before !== undefined)) {
+    ignoreLate(cx, message, 'its session was opened before the last loss of data');
+    return;
+  }
+  const framework = setFramework(cx.state, recordOf(cx, message, before));
+  changeSession(cx, frameworkName(frameworkId), before?.session, session);
   cx.state.allocationDue = true;
   appendEvent(cx, {
-    type: known ? 'framework.reregistered' : 'framework.registered',
+    type: before ? 'framework.reregistered' : 'framework.registered',
     frameworkId,
-    message: info.name,
+    name: info.name,
+    role: info.role,
   });
   send(cx, frameworkName(frameworkId), session, {
     type: 'FrameworkRegistered',
     frameworkId,
-    known: known !== undefined,
+    known: before !== undefined,
     master: { masterId: cx.state.masterId, epoch: cx.state.epoch },
   });
-  if (known) resendTo(cx, framework, session);
+  if (before) takeOver(cx, framework, before);
+}
+
+function recordOf(
+  cx: StepContext,
+  { framework: info, session }: MessageOf<'RegisterFramework'>,
+  before: FrameworkRecord | undefined,
+): FrameworkRecord {
+  return {
+    info,
+    session,
+    newestSession: session,
+    state: 'active',
+    registeredAtMs: before?.registeredAtMs ?? cx.nowMs,
+    // The new scheduler has said nothing yet of what it needs; it must not inherit a silence.
+    suppressed: false,
+    filters: [],
+    deferred: before?.deferred ?? [],
+  };
+}
+
+/** What agents remember of it is brought up to date, and the new scheduler gets what the old one had in hand. */
+function takeOver(cx: StepContext, framework: Framework, before: FrameworkRecord): void {
+  const { info, session } = framework.record;
+  const isNews =
+    before.state === 'detached' || before.info.failoverTimeoutMs !== info.failoverTimeoutMs;
+  if (isNews) tellAgents(cx, framework, false);
+  if (session !== undefined) resendTo(cx, framework, session);
+  answerDeferred(cx, framework);
+}
+
+/** Late, from a scheduler whose successor has registered: to listen to it would cut the living one off. */
+function ignoreLate(
+  cx: StepContext,
+  { framework }: MessageOf<'RegisterFramework'>,
+  reason: string,
+): void {
+  const from = frameworkName(framework.frameworkId);
+  cx.effects.push({ type: 'message.ignore', from, messageType: 'RegisterFramework', reason });
+}
+
+/** Agents remember the frameworks of their tasks, for a cluster that has lost its memory. */
+function tellAgents(cx: StepContext, framework: Framework, detached: boolean): void {
+  const { info } = framework.record;
+  for (const agentId of agentsOf(cx, framework)) {
+    const session = cx.state.agents.get(agentId)?.record.session;
+    send(cx, agentName(agentId), session, { type: 'UpdateFramework', framework: info, detached });
+  }
+}
+
+/** Agents that have live tasks of the framework. */
+function agentsOf(cx: StepContext, framework: Framework): Set<AgentId> {
+  const agentIds = [...framework.tasks].flatMap((key) => {
+    const task = cx.state.tasks.get(key);
+    return task && !isTerminal(task.state) ? [task.agentId] : [];
+  });
+  return new Set(agentIds);
 }
 
 /** What the old scheduler of this framework had in hand goes to the new one. */
@@ -75,6 +136,7 @@ export function detachFramework(cx: StepContext, framework: Framework): void {
   const { session: _session, ...rest } = record;
   setFramework(cx.state, { ...rest, state: 'detached' });
   appendEvent(cx, { type: 'framework.detached', frameworkId });
+  tellAgents(cx, framework, true);
   acknowledgeAll(cx, framework);
   forgetFrameworkIfDone(cx, framework);
 }
@@ -83,18 +145,31 @@ export function detachFramework(cx: StepContext, framework: Framework): void {
 export function teardownFramework(cx: StepContext, framework: Framework, reason: string): void {
   const { frameworkId } = framework.record.info;
   rescindOffersOf(cx, framework, reason);
-  const agentIds = new Set(
-    [...framework.tasks].flatMap((key) => {
-      const task = cx.state.tasks.get(key);
-      return task && !isTerminal(task.state) ? [task.agentId] : [];
-    }),
-  );
-  for (const agentId of agentIds) {
+  for (const agentId of agentsOf(cx, framework)) {
     const session = cx.state.agents.get(agentId)?.record.session;
     send(cx, agentName(agentId), session, { type: 'ShutdownFramework', frameworkId });
   }
+  // For agents that cannot be reached now: they are told when they register again.
+  for (const key of framework.tasks) {
+    const task = cx.state.tasks.get(key);
+    if (!task || isTerminal(task.state)) continue;
+    task.killRequested ??= 'framework';
+    touchTask(cx.state, task);
+    const { taskId, agentId } = task;
+    appendEvent(cx, {
+      type: 'task.kill-requested',
+      frameworkId,
+      taskId,
+      agentId,
+      reason: 'framework',
+      message: reason,
+    });
+  }
   changeSession(cx, frameworkName(frameworkId), framework.record.session, undefined);
   acknowledgeAll(cx, framework);
+  if (isRecovering(cx.state, cx.nowMs)) {
+    setCluster(cx.state, { tornDown: [...cx.state.cluster.tornDown, frameworkId] });
+  }
   removeFramework(cx.state, frameworkId);
   appendEvent(cx, { type: 'framework.removed', frameworkId, reason });
   cx.state.allocationDue = true;
@@ -119,8 +194,12 @@ function acknowledgeAll(cx: StepContext, framework: Framework): void {
   }
 }
 
-/** Frameworks that have been away for longer than they asked for are torn down. */
+/**
+ * Frameworks that have been away for longer than they asked for are torn down; while the cluster is recovering none is:
+ * that it is away may be old news.
+ */
 export function expireFrameworks(cx: StepContext): void {
+  if (isRecovering(cx.state, cx.nowMs)) return;
   for (const framework of [...cx.state.frameworks.values()]) {
     const { record } = framework;
     if (record.state !== 'disconnected') continue;

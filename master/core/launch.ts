@@ -1,10 +1,11 @@
 /** LaunchTasks: offers become tasks. Each task is checked alone, so a bad one harms no other. */
 import { decodeTask } from '../../protocol/codec.ts';
-import type { TaskId } from '../../protocol/ids.ts';
+import type { LaunchId, TaskId } from '../../protocol/ids.ts';
 import { agentName, frameworkName } from '../../protocol/keys.ts';
 import { TEXT_MAX_CHARS } from '../../protocol/limits.ts';
+import { formatDuration } from '../../protocol/quantities.ts';
 import type { MessageOf } from '../../protocol/messages.ts';
-import type { OfferRecord } from '../../protocol/records.ts';
+import type { OfferRecord, TaskRecord } from '../../protocol/records.ts';
 import type { Resources } from '../../protocol/resources.ts';
 import {
   fits,
@@ -13,13 +14,15 @@ import {
   sumResources,
 } from '../../protocol/resources.ts';
 import type { TaskReason, TaskState } from '../../protocol/task-state.ts';
-import type { TaskInfo } from '../../protocol/task.ts';
+import { isTerminal } from '../../protocol/task-state.ts';
+import type { FrameworkInfo, TaskInfo } from '../../protocol/task.ts';
 import { REFUSE_DEFAULT_MS } from '../../protocol/task.ts';
+import { defer, forgetQuestions } from './questions.ts';
 import type { StepContext } from './effects.ts';
 import { appendEvent, send } from './effects.ts';
 import { refuse } from './offers.ts';
-import type { Agent, Framework } from './state.ts';
-import { addTask, findTask, removeOffer } from './state.ts';
+import type { Agent, Framework, MasterState } from './state.ts';
+import { addTask, findTask, removeOffer, rulesOf } from './state.ts';
 
 /** Why a task is not launched. */
 interface Refusal {
@@ -43,6 +46,8 @@ export function launchTasks(
       const taskId = taskIdOf(task);
       // The same launch sent twice: the task lives by the first one, and must not be called lost.
       if (findTask(cx.state, message.frameworkId, taskId)) continue;
+      // Or it lives by one that was stored and lost again, with the offers: then it turns up with its agent.
+      if (defer(cx, framework, { taskId, about: 'launch' })) continue;
       refuseTask(cx, framework, taskId, used.refusal);
     }
     return;
@@ -140,6 +145,8 @@ function checkTask(
       },
     };
   }
+  const refusal = task.exclusive ? exclusiveRefusal(cx, framework, task) : undefined;
+  if (refusal) return { refusal };
   if (!fits(task.resources, left)) {
     return {
       refusal: {
@@ -152,12 +159,60 @@ function checkTask(
   return { task };
 }
 
+/** Another exclusive task of that name which has not ended, as far as anybody knows. */
+function findExclusive(
+  state: MasterState,
+  framework: Framework,
+  name: string,
+): TaskRecord | undefined {
+  for (const key of framework.tasks) {
+    const task = state.tasks.get(key);
+    if (!task || task.name !== name || isTerminal(task.state)) continue;
+    if (rulesOf(task).exclusive === true) return task;
+  }
+  return undefined;
+}
+
+/** Not for ever, as an error would be: launched again later it may be let in. */
+function exclusiveRefusal(
+  cx: StepContext,
+  framework: Framework,
+  { name }: TaskInfo,
+): Refusal | undefined {
+  const message = exclusiveProblem(cx, framework, name);
+  if (message === undefined) return undefined;
+  return { state: 'TASK_DROPPED', reason: 'REASON_TASK_EXCLUSIVE', message };
+}
+
+function exclusiveProblem(
+  { state, nowMs }: StepContext,
+  framework: Framework,
+  name: string,
+): string | undefined {
+  const other = findExclusive(state, framework, name);
+  if (other) {
+    const { taskId, agentId, stoppedByMs } = other;
+    const until =
+      stoppedByMs === undefined
+        ? 'launch again when it has ended'
+        : `its node has stopped it in ${formatDuration(Math.max(0, stoppedByMs - nowMs))} at the latest`;
+    return `not launched: ${name} is exclusive, and task ${taskId} of that name is ${other.state} on agent ${agentId}; ${until}`;
+  }
+  const { recoveringUntilMs, isNew } = state.cluster;
+  if (recoveringUntilMs <= nowMs || isNew) return undefined;
+  return `not launched: ${name} is exclusive, and Redis has lost data: another of that name may turn up for ${formatDuration(recoveringUntilMs - nowMs)} more`;
+}
+
 function launch(cx: StepContext, framework: Framework, agent: Agent, task: TaskInfo): void {
-  const { frameworkId, name: frameworkTitle } = framework.record.info;
+  const { state } = cx;
+  const { info } = framework.record;
+  const { frameworkId } = info;
   const { agentId } = agent.record.info;
-  addTask(cx.state, {
+  const launchId = `${String(state.epoch)}.${state.term}.${String(state.nextLaunch++)}` as LaunchId;
+  const record: TaskRecord = {
     frameworkId,
     taskId: task.taskId,
+    launchId,
     agentId,
     name: task.name,
     resources: task.resources,
@@ -167,22 +222,33 @@ function launch(cx: StepContext, framework: Framework, agent: Agent, task: TaskI
     info: task,
     unheard: true,
     unacknowledged: [],
-  });
-  send(cx, agentName(agentId), agent.record.session, {
-    type: 'RunTask',
-    frameworkId,
-    frameworkName: frameworkTitle,
-    task,
-  });
-  const { taskId, resources } = task;
+  };
+  addTask(state, record);
+  forgetQuestions(cx, framework, task.taskId);
+  sendRunTask(cx, agent, info, record);
+  const { taskId, name, resources } = task;
   appendEvent(cx, {
     type: 'task.launched',
     frameworkId,
     taskId,
+    launchId,
     agentId,
+    name,
     state: 'TASK_STAGING',
     resources,
   });
+}
+
+/** Sends a launch to the agent's session; the agent starts a launch once, however often it is told. */
+export function sendRunTask(
+  cx: StepContext,
+  agent: Agent,
+  framework: FrameworkInfo,
+  { info: task, launchId }: TaskRecord,
+): void {
+  const { info, session } = agent.record;
+  if (task)
+    send(cx, agentName(info.agentId), session, { type: 'RunTask', framework, launchId, task });
 }
 
 /** A task that never was: its status needs no acknowledgement, because there is nothing to keep. */

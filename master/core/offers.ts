@@ -56,7 +56,7 @@ function recordOffer(
   const { state } = cx;
   const info = state.agents.get(grant.agentId)?.record.info;
   const offer: OfferRecord = {
-    offerId: `o${String(state.epoch)}.${String(state.nextOffer++)}` as OfferId,
+    offerId: `o${String(state.epoch)}.${state.term}.${String(state.nextOffer++)}` as OfferId,
     ...grant,
     hostname: info?.hostname ?? '',
     attributes: info?.attributes ?? {},

@@ -9,9 +9,12 @@ import type { AgentId, FrameworkId, OfferId, TaskId, TaskKey } from '../../proto
 import { taskKey } from '../../protocol/ids.ts';
 import type { Resources } from '../../protocol/resources.ts';
 import { addResources, NO_RESOURCES, subtractResources } from '../../protocol/resources.ts';
+import { REGISTRY_FORMAT } from '../../protocol/records.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
+import type { TaskRules } from '../../protocol/task.ts';
 import type {
   AgentRecord,
+  ClusterRecord,
   FrameworkRecord,
   OfferRecord,
   TaskRecord,
@@ -42,21 +45,46 @@ export interface Framework {
 export interface MasterOptions {
   /** How long a framework may sit on an offer. Default 30 s. */
   readonly offerTimeoutMs: number;
+  /**
+   * An agent that is silent for so long is unreachable; and after Redis has lost data, so long is waited for agents to
+   * come back before a task is said to be unknown. Default 75 s.
+   */
+  readonly agentTimeoutMs: number;
+  /** How many agents a minute may become unreachable: their tasks are not all replaced at once. Default 30. */
+  readonly agentRemovalsPerMinute: number;
+  /**
+   * If more than this share of the reachable agents is silent at once, the fault is more likely on this side: none of
+   * them is called unreachable. Looked at from three silent agents on. Default 0.5.
+   */
+  readonly unreachableShareMax: number;
 }
 /** The defaults of `MasterOptions`. */
-export const MASTER_OPTIONS_DEFAULT: MasterOptions = { offerTimeoutMs: 30_000 };
+export const MASTER_OPTIONS_DEFAULT: MasterOptions = {
+  offerTimeoutMs: 30_000,
+  agentTimeoutMs: 75_000,
+  agentRemovalsPerMinute: 30,
+  unreachableShareMax: 0.5,
+};
 
 /** Everything that the leader decides on. The maps are in the order of registration, launch and offer. */
 export interface MasterState {
   readonly options: MasterOptions;
-  /** Of this leader; offer ids are made of it, so no two leaders make the same one. */
-  readonly epoch: number;
+  /** Of this leader. Raised when an agent has seen a higher one: Redis has lost the epochs in between. */
+  epoch: number;
   readonly masterId: string;
+  /** Drawn for this term: ids of offers and launches are made of it, so that they never repeat, whatever Redis loses. */
+  readonly term: string;
   nextOffer: number;
+  nextLaunch: number;
   /** Where the allocator begins to look: it goes round, so that work spreads over the agents. */
   nextAgent: number;
   /** Something changed that may make an offer possible. */
   allocationDue: boolean;
+  /** Agents that may become unreachable now: a bucket that fills with time. */
+  removals: { left: number; atMs: number };
+  /** More agents are silent than this master believes; said once, until they are not. */
+  isSuspicious: boolean;
+  cluster: ClusterRecord;
   /** Sum over the agents that are active. */
   total: Resources;
   readonly agents: Map<AgentId, Agent>;
@@ -65,13 +93,15 @@ export interface MasterState {
   readonly tasks: Map<TaskKey, TaskRecord>;
   /** Tasks whose agent or framework is not known (any more): counted again if it comes back. */
   readonly orphans: Set<TaskKey>;
-  readonly dirty: Readonly<Record<'agents' | 'frameworks' | 'tasks' | 'offers', Set<string>>>;
+  readonly dirty: Readonly<Record<RecordChange['registry'], Set<string>>>;
 }
 
-/** Who leads: what frameworks are told, and what makes offer ids unique. */
+/** Who leads: what clients are told, and what makes ids unique. */
 export interface MasterIdentity {
   readonly masterId: string;
   readonly epoch: number;
+  /** Some characters drawn for this term. */
+  readonly term: string;
 }
 
 /** @returns an empty state; `loadRecords` fills it */
@@ -83,21 +113,34 @@ export function createMasterState(
     options,
     epoch: identity.epoch,
     masterId: identity.masterId,
+    term: identity.term,
     nextOffer: 1,
+    nextLaunch: 1,
     nextAgent: 0,
     allocationDue: true,
+    removals: { left: options.agentRemovalsPerMinute, atMs: 0 },
+    isSuspicious: false,
+    cluster: { format: REGISTRY_FORMAT, recoveringUntilMs: 0, isNew: false, tornDown: [] },
     total: NO_RESOURCES,
     agents: new Map(),
     frameworks: new Map(),
     offers: new Map(),
     tasks: new Map(),
     orphans: new Set(),
-    dirty: { agents: new Set(), frameworks: new Set(), tasks: new Set(), offers: new Set() },
+    dirty: {
+      cluster: new Set(),
+      agents: new Set(),
+      frameworks: new Set(),
+      tasks: new Set(),
+      offers: new Set(),
+    },
   };
 }
 
 /** What a registry holds, decoded. */
 export interface Records {
+  /** At most one. */
+  readonly cluster: readonly ClusterRecord[];
   readonly agents: readonly AgentRecord[];
   readonly frameworks: readonly FrameworkRecord[];
   readonly offers: readonly OfferRecord[];
@@ -106,6 +149,8 @@ export interface Records {
 
 /** Fills an empty state from the registry. An offer whose agent or framework is gone is dropped, and marked so. */
 export function loadRecords(state: MasterState, records: Records): void {
+  const [cluster] = records.cluster;
+  if (cluster) state.cluster = cluster;
   for (const record of records.agents) setAgent(state, record);
   for (const record of records.frameworks) setFramework(state, record);
   for (const record of records.tasks) addTask(state, record);
@@ -113,18 +158,11 @@ export function loadRecords(state: MasterState, records: Records): void {
   for (const offer of records.offers) {
     if (state.agents.has(offer.agentId) && state.frameworks.has(offer.frameworkId)) {
       addOffer(state, offer);
-      skipOfferId(state, offer.offerId);
     } else dropped.push(offer.offerId);
   }
   for (const marks of Object.values(state.dirty)) marks.clear();
+  if (!cluster) state.dirty.cluster.add('state');
   for (const offerId of dropped) state.dirty.offers.add(offerId);
-}
-
-/** A master that takes its own lease again keeps the epoch, and must not give an outstanding offer's id to another. */
-function skipOfferId(state: MasterState, offerId: OfferId): void {
-  const [, epoch, number] = /^o(\d+)\.(\d+)$/.exec(offerId) ?? [];
-  if (Number(epoch) !== state.epoch) return;
-  state.nextOffer = Math.max(state.nextOffer, Number(number) + 1);
 }
 
 function emptyUse(): Omit<Agent, 'record'> {
@@ -276,9 +314,14 @@ export function findTask(
   return state.tasks.get(taskKey(frameworkId, taskId));
 }
 
+/** What was promised of a task's end, as far as it is known. */
+export function rulesOf(task: TaskRecord): Partial<TaskRules> {
+  return task.info ?? task.rules ?? {};
+}
+
 /** One write to the registry. */
 export interface RecordChange {
-  readonly registry: 'agents' | 'frameworks' | 'tasks' | 'offers';
+  readonly registry: 'cluster' | 'agents' | 'frameworks' | 'tasks' | 'offers';
   readonly key: string;
   /** JSON; undefined deletes. */
   readonly value: string | undefined;
@@ -298,9 +341,21 @@ export function takeChanges(state: MasterState): RecordChange[] {
     }
     state.dirty[registry].clear();
   };
+  take('cluster', (key) => (key === 'state' ? state.cluster : undefined));
   take('agents', (key) => state.agents.get(key as AgentId)?.record);
   take('frameworks', (key) => state.frameworks.get(key as FrameworkId)?.record);
   take('tasks', (key) => state.tasks.get(key as TaskKey));
   take('offers', (key) => state.offers.get(key as OfferId));
   return changes;
+}
+
+/** Changes what is known of the whole cluster. */
+export function setCluster(state: MasterState, change: Partial<ClusterRecord>): void {
+  state.cluster = { ...state.cluster, ...change };
+  state.dirty.cluster.add('state');
+}
+
+/** Redis has lost data not long ago: agents may still come back with tasks that are not known. */
+export function isRecovering(state: MasterState, nowMs: number): boolean {
+  return state.cluster.recoveringUntilMs > nowMs;
 }

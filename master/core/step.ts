@@ -3,9 +3,17 @@
  * in production and in the simulator. The shell reads a batch, steps each event, then asks for offers once.
  */
 import type { AgentId, FrameworkId, SessionId } from '../../protocol/ids.ts';
+import type { ClientName } from '../../protocol/keys.ts';
 import { agentName, frameworkName } from '../../protocol/keys.ts';
 import type { Message } from '../../protocol/messages.ts';
-import { agentSilent, registerAgent, unregisterAgent } from './agents.ts';
+import {
+  agentOverflowing,
+  forgetGoneAgents,
+  markAgentGone,
+  registerAgent,
+  unregisterAgent,
+} from './agents.ts';
+import { dataLost, endRecovery } from './data-loss.ts';
 import type { MasterEffect, StepContext } from './effects.ts';
 import {
   detachFramework,
@@ -20,7 +28,10 @@ import {
 import { launchTasks } from './launch.ts';
 import { declineOffers, expireOffers, makeOffers } from './offers.ts';
 import type { Framework, MasterState } from './state.ts';
-import { acknowledge, killTask, reconcileTasks, statusUpdate } from './tasks.ts';
+import { reconcileTasks } from './questions.ts';
+import { acknowledge, killTask, statusUpdate } from './tasks.ts';
+import type { SilentAgent } from './unreachable.ts';
+import { agentsSilent, expireUnreachableTasks } from './unreachable.ts';
 
 /** What happens to a leader. Everything in it comes from outside and may be wrong, late or repeated. */
 export type MasterEvent =
@@ -31,11 +42,27 @@ export type MasterEvent =
       readonly session: string;
       readonly message: Message;
     }
-  /** Clients whose last heartbeat is older than their timeout. */
-  | { readonly type: 'clients.silent'; readonly clients: readonly string[] }
+  /** Clients whose last heartbeat is older than their timeout, and when (time of the store) that was. */
+  | { readonly type: 'clients.silent'; readonly clients: readonly SilentClient[] }
   /** Clients that do not read their streams. */
   | { readonly type: 'clients.overflowing'; readonly clients: readonly string[] }
+  /**
+   * Redis has restarted, failed over or been emptied since the last leader's term, or records could not be read: first
+   * event of a term. `unreadable`: clients whose records are among these.
+   */
+  | {
+      readonly type: 'data.lost';
+      readonly unreadable?: readonly ClientName[];
+      /** When all sessions were ended for it, in the time of the store; absent: now. Later ones have found out. */
+      readonly sinceMs?: number;
+    }
   | { readonly type: 'tick' };
+
+/** A client that has not been heard of, and when it last was. */
+export interface SilentClient {
+  readonly client: string;
+  readonly seenMs: number;
+}
 
 /**
  * @param state changed in place
@@ -48,14 +75,20 @@ export function step(state: MasterState, event: MasterEvent, nowMs: number): Mas
       handleMessage(cx, event);
       break;
     case 'clients.silent':
-      for (const client of event.clients) loseClient(cx, client, 'no heartbeat for its timeout');
+      clientsSilent(cx, event.clients);
       break;
     case 'clients.overflowing':
-      for (const client of event.clients) loseClient(cx, client, 'it does not read its messages');
+      for (const client of event.clients) clientOverflowing(cx, client);
+      break;
+    case 'data.lost':
+      dataLost(cx, event.sinceMs ?? nowMs, event.unreadable);
       break;
     case 'tick':
       expireOffers(cx);
       expireFrameworks(cx);
+      expireUnreachableTasks(cx);
+      forgetGoneAgents(cx);
+      endRecovery(cx);
       break;
     default:
       event satisfies never;
@@ -89,8 +122,11 @@ function handleMessage(cx: StepContext, event: MessageEvent): void {
     case 'UnregisterAgent':
       handleAgentMessage(cx, event, message);
       return;
+    case 'MarkAgentGone':
+      handleMarkAgentGone(cx, event, message.agentId);
+      return;
     case 'KillTask':
-      if (event.from.startsWith('operator:')) killTask(cx, message);
+      if (event.from.startsWith('operator:')) killTask(cx, { ...message, by: 'operator' });
       else handleFrameworkMessage(cx, event, message.frameworkId);
       return;
     case 'UnregisterFramework':
@@ -111,7 +147,9 @@ function handleMessage(cx: StepContext, event: MessageEvent): void {
     case 'LostAgent':
     case 'FrameworkError':
     case 'AgentRegistered':
+    case 'AgentError':
     case 'RunTask':
+    case 'UpdateFramework':
     case 'ShutdownFramework':
     case 'ReadOutput':
       ignore(cx, event, 'not a message for a master');
@@ -204,14 +242,44 @@ function ignore(cx: StepContext, event: MessageEvent, reason: string): void {
   cx.effects.push({ type: 'message.ignore', from, messageType: message.type, reason });
 }
 
-function loseClient(cx: StepContext, client: string, reason: string): void {
-  const [kind, ...rest] = client.split(':');
-  const id = rest.join(':');
-  if (kind === 'agent') {
-    const agent = cx.state.agents.get(id as AgentId);
-    if (agent) agentSilent(cx, agent);
-  } else if (kind === 'framework') {
-    const framework = cx.state.frameworks.get(id as FrameworkId);
-    if (framework) disconnectFramework(cx, framework, reason);
+function handleMarkAgentGone(cx: StepContext, event: MessageEvent, agentId: AgentId): void {
+  const agent = cx.state.agents.get(agentId);
+  if (!event.from.startsWith('operator:')) ignore(cx, event, 'only an operator says that');
+  else if (agent) markAgentGone(cx, agent);
+  else ignore(cx, event, 'no such agent');
+}
+
+function clientsSilent(cx: StepContext, clients: readonly SilentClient[]): void {
+  const agents = clients.flatMap(({ client, seenMs }) => {
+    const agent = cx.state.agents.get(client.replace(/^agent:/, '') as AgentId);
+    const isOne = agent?.record.session !== undefined && client.startsWith('agent:');
+    return isOne ? [{ agent, seenMs }] : [];
+  });
+  agentsSilent(cx, [...agents, ...agentsWithoutSession(cx)]);
+  for (const { client } of clients) {
+    const framework = frameworkOf(cx, client);
+    if (framework) disconnectFramework(cx, framework, 'no heartbeat for its timeout');
   }
+}
+
+/** An agent without a session has no heartbeat that could be late: it is silent when it has had none for the timeout. */
+function agentsWithoutSession({ state, nowMs }: StepContext): SilentAgent[] {
+  return [...state.agents.values()].flatMap((agent) => {
+    const { state: known, session, awaySinceMs: seenMs = nowMs } = agent.record;
+    const isLate = nowMs - seenMs >= state.options.agentTimeoutMs;
+    return known === 'active' && session === undefined && isLate ? [{ agent, seenMs }] : [];
+  });
+}
+
+/** Its messages pile up in Redis: the stream goes, and the client registers again when it finds out. */
+function clientOverflowing(cx: StepContext, client: string): void {
+  const agent = cx.state.agents.get(client.replace(/^agent:/, '') as AgentId);
+  if (agent && client.startsWith('agent:')) agentOverflowing(cx, agent);
+  const framework = frameworkOf(cx, client);
+  if (framework) disconnectFramework(cx, framework, 'it does not read its messages');
+}
+
+function frameworkOf({ state }: StepContext, client: string): Framework | undefined {
+  const isOne = client.startsWith('framework:');
+  return isOne ? state.frameworks.get(client.replace(/^framework:/, '') as FrameworkId) : undefined;
 }

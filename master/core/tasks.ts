@@ -1,14 +1,25 @@
 /** The life of a task in the master: launched, updated, acknowledged, killed, ended. */
-import type { AgentId } from '../../protocol/ids.ts';
+import type { AgentId, UpdateId } from '../../protocol/ids.ts';
 import { agentName, frameworkName } from '../../protocol/keys.ts';
 import type { MessageOf } from '../../protocol/messages.ts';
 import type { TaskRecord } from '../../protocol/records.ts';
+import { NO_RESOURCES } from '../../protocol/resources.ts';
+import type { TaskReason, TaskState } from '../../protocol/task-state.ts';
 import { isTerminal, mayBecome } from '../../protocol/task-state.ts';
 import type { TaskStatus } from '../../protocol/task.ts';
 import type { StepContext } from './effects.ts';
+import { defer, forgetQuestions } from './questions.ts';
 import { appendEvent, changeSession, send } from './effects.ts';
 import type { Framework } from './state.ts';
-import { findTask, releaseTask, removeFramework, removeTask, touchTask } from './state.ts';
+import {
+  addTask,
+  findTask,
+  isRecovering,
+  releaseTask,
+  removeFramework,
+  removeTask,
+  touchTask,
+} from './state.ts';
 
 /** Bytes of each tail that the history keeps of an ended task. */
 const HISTORY_TAIL_CHARS = 2048;
@@ -24,12 +35,49 @@ export function statusUpdate(
   const { updateId } = status;
   const isPending = (pending: TaskStatus): boolean => pending.updateId === updateId;
   if (updateId !== undefined && task?.unacknowledged.some(isPending) === true) return;
-  if (!task || task.agentId !== agentId || !mayBecome(task.state, status.state)) {
-    // Nobody waits for it any more (acknowledged before, or its framework is gone): the agent may forget it.
+  if (!task && adoptEnd(cx, agentId, status)) return;
+  const isOurs = task?.launchId === status.launchId && task?.agentId === agentId;
+  if (!task || !isOurs || !mayBecome(task.state, status.state)) {
+    // Nobody waits for it any more (acknowledged before, of an older launch, or its framework is gone): the agent may
+    // forget it.
     acknowledgeToAgent(cx, agentId, status);
     return;
   }
   applyStatus(cx, task, status);
+}
+
+/**
+ * After Redis has lost data: an end of which nothing is known any more, not even whether the framework has heard of it.
+ * It is told (again, perhaps: as the same update), and uses nothing.
+ */
+function adoptEnd(cx: StepContext, agentId: AgentId, status: TaskStatus): boolean {
+  const { frameworkId, taskId, launchId, state } = status;
+  if (!isRecovering(cx.state, cx.nowMs) || !isTerminal(state) || launchId === undefined)
+    return false;
+  const isWrittenOff = cx.state.agents.get(agentId)?.record.writtenOff.includes(launchId) === true;
+  const framework = cx.state.frameworks.get(frameworkId);
+  if (isWrittenOff || !framework || status.updateId === undefined) return false;
+  const task: TaskRecord = {
+    frameworkId,
+    taskId,
+    launchId,
+    agentId,
+    name: taskId,
+    resources: NO_RESOURCES,
+    state: 'TASK_RUNNING',
+    launchedAtMs: cx.nowMs,
+    updatedAtMs: cx.nowMs,
+    unheard: false,
+    unacknowledged: [],
+  };
+  addTask(cx.state, task);
+  const { name, resources } = task;
+  const type = 'task.adopted';
+  const event = { frameworkId, taskId, launchId, agentId, name, state: task.state, resources };
+  appendEvent(cx, { type, ...event });
+  forgetQuestions(cx, framework, taskId);
+  applyStatus(cx, task, status);
+  return true;
 }
 
 /** Takes a status into the record, tells the framework, and lets go of an ended task's resources. */
@@ -37,31 +85,72 @@ export function applyStatus(cx: StepContext, task: TaskRecord, status: TaskStatu
   task.state = status.state;
   task.status = status;
   task.updatedAtMs = cx.nowMs;
-  task.unheard = false;
+  if (status.source !== 'SOURCE_MASTER') task.unheard = false;
+  if (status.state !== 'TASK_UNREACHABLE') delete task.stoppedByMs;
   touchTask(cx.state, task);
   if (isTerminal(status.state)) releaseTask(cx.state, task);
+  const framework = cx.state.frameworks.get(task.frameworkId);
+  const isWanted = framework !== undefined && framework.record.state !== 'detached';
+  // Without an id it cannot be acknowledged, and would be kept for ever.
+  if (isWanted && status.updateId !== undefined) task.unacknowledged.push(status);
+  const unacknowledged = task.unacknowledged.length;
   appendEvent(cx, {
     type: 'task.updated',
     frameworkId: task.frameworkId,
     taskId: task.taskId,
     agentId: task.agentId,
     state: status.state,
+    ...(unacknowledged > 0 && { unacknowledged }),
     reason: status.reason,
     message: status.message,
   });
-  const framework = cx.state.frameworks.get(task.frameworkId);
-  if (!framework || framework.record.state === 'detached') {
+  if (!isWanted) {
     acknowledgeToAgent(cx, task.agentId, status);
     forgetIfDone(cx, task);
     return;
   }
-  // Without an id it cannot be acknowledged, and would be kept for ever.
-  if (status.updateId !== undefined) task.unacknowledged.push(status);
   send(cx, frameworkName(task.frameworkId), framework.record.session, {
     type: 'StatusUpdate',
     status,
   });
   forgetIfDone(cx, task);
+}
+
+/** What the master itself has to say of a task. */
+export interface MasterStatus {
+  readonly state: TaskState;
+  readonly reason: TaskReason;
+  readonly message: string;
+}
+
+/** Ends a task on the master's word, because its agent cannot. */
+export function endByMaster(cx: StepContext, task: TaskRecord, says: MasterStatus): void {
+  // Derived and not drawn: the same end, decided again after a failover, has the same id.
+  applyStatus(cx, task, statusByMaster(task, `${task.launchId}.master.${says.state}`, says));
+}
+
+/**
+ * Tells the framework a state that the master has decided and that is not the end. Of such updates only the newest
+ * is kept for a framework that is away: an agent may come and go many times meanwhile.
+ */
+export function tellByMaster(cx: StepContext, task: TaskRecord, says: MasterStatus): void {
+  task.unacknowledged = task.unacknowledged.filter(({ source }) => source !== 'SOURCE_MASTER');
+  const updateId = `${task.launchId}.${String(cx.nowMs)}.${says.state}`;
+  applyStatus(cx, task, statusByMaster(task, updateId, says));
+}
+
+function statusByMaster(task: TaskRecord, updateId: string, says: MasterStatus): TaskStatus {
+  const { frameworkId, taskId, agentId, launchId } = task;
+  const source = 'SOURCE_MASTER';
+  return {
+    frameworkId,
+    taskId,
+    agentId,
+    launchId,
+    updateId: updateId as UpdateId,
+    source,
+    ...says,
+  };
 }
 
 /** The framework has dealt with an update: it is dropped here, and the agent may drop it too. */
@@ -75,10 +164,13 @@ export function acknowledge(
   task.unacknowledged = task.unacknowledged.filter((pending) => pending !== status);
   touchTask(cx.state, task);
   if (status.source !== 'SOURCE_MASTER') acknowledgeToAgent(cx, task.agentId, status);
-  forgetIfDone(cx, task);
+  if (forgetIfDone(cx, task)) return; // That is an event of its own.
+  const { frameworkId, taskId } = task;
+  appendEvent(cx, { type: 'task.acknowledged', frameworkId, taskId });
 }
 
-function acknowledgeToAgent(cx: StepContext, agentId: AgentId, status: TaskStatus): void {
+/** Lets the agent forget an update; one of the master's own, or one that wants no acknowledgement, is not its business. */
+export function acknowledgeToAgent(cx: StepContext, agentId: AgentId, status: TaskStatus): void {
   if (status.updateId === undefined || status.source === 'SOURCE_MASTER') return;
   const { frameworkId, taskId, updateId } = status;
   send(cx, agentName(agentId), cx.state.agents.get(agentId)?.record.session, {
@@ -89,19 +181,29 @@ function acknowledgeToAgent(cx: StepContext, agentId: AgentId, status: TaskStatu
   });
 }
 
-/** An ended task with nothing left to acknowledge goes into the history; a detached framework follows its last one. */
-export function forgetIfDone(cx: StepContext, task: TaskRecord): void {
-  if (!isTerminal(task.state) || task.unacknowledged.length > 0) return;
+/**
+ * An ended task with nothing left to acknowledge goes into the history; a detached framework follows its last one.
+ *
+ * @returns true if it is forgotten
+ */
+export function forgetIfDone(cx: StepContext, task: TaskRecord): boolean {
+  if (!isTerminal(task.state) || task.unacknowledged.length > 0) return false;
+  const { frameworkId, taskId } = task;
   const framework = cx.state.frameworks.get(task.frameworkId);
   cx.effects.push({ type: 'history.append', task: toHistory(task, framework) });
   removeTask(cx.state, task);
+  const isWanted = framework !== undefined && framework.record.state !== 'detached';
+  const reason = isWanted ? 'its end is acknowledged' : 'no framework waits for its end';
+  appendEvent(cx, { type: 'task.forgotten', frameworkId, taskId, reason });
   if (framework) forgetFrameworkIfDone(cx, framework);
+  return true;
 }
 
 /** A detached framework is kept only for its tasks. */
 export function forgetFrameworkIfDone(cx: StepContext, framework: Framework): void {
   const { record, tasks } = framework;
   if (record.state !== 'detached' || tasks.size > 0) return;
+  if (isRecovering(cx.state, cx.nowMs)) return; // Tasks of it may still turn up, and are to go on.
   const { frameworkId } = record.info;
   if (cx.state.frameworks.get(frameworkId) !== framework) return; // Removed with its last task.
   changeSession(cx, frameworkName(frameworkId), record.session, undefined);
@@ -117,11 +219,13 @@ function toHistory(
   task: TaskRecord,
   framework: Framework | undefined,
 ): Extract<StepContext['effects'][number], { type: 'history.append' }>['task'] {
-  const { frameworkId, taskId, agentId, name, resources, state, launchedAtMs, updatedAtMs } = task;
+  const { frameworkId, taskId, launchId, agentId, name, resources, state } = task;
+  const { launchedAtMs, updatedAtMs } = task;
   return {
     frameworkId,
     frameworkName: framework?.record.info.name ?? '',
     taskId,
+    launchId,
     agentId,
     name,
     resources,
@@ -153,11 +257,14 @@ function withShortTails(status: TaskStatus): TaskStatus {
 
 /** Asks the agent to kill; a framework's task that nobody knows is answered with TASK_LOST, as in Mesos. */
 export function killTask(cx: StepContext, message: MessageOf<'KillTask'>): void {
-  const { frameworkId, taskId, by } = message;
+  const { frameworkId, taskId } = message;
+  const by = message.by === 'operator' ? 'operator' : 'framework';
   const task = findTask(cx.state, frameworkId, taskId);
   if (!task && by === 'operator') return; // Nothing to kill; the framework has asked nothing and is told nothing.
   if (!task) {
-    const session = cx.state.frameworks.get(frameworkId)?.record.session;
+    const framework = cx.state.frameworks.get(frameworkId);
+    if (framework && defer(cx, framework, { taskId, about: 'kill' })) return;
+    const session = framework?.record.session;
     send(cx, frameworkName(frameworkId), session, {
       type: 'StatusUpdate',
       status: {
@@ -181,30 +288,10 @@ export function killTask(cx: StepContext, message: MessageOf<'KillTask'>): void 
     agentId: task.agentId,
     reason: by,
   });
-  send(cx, agentName(task.agentId), cx.state.agents.get(task.agentId)?.record.session, message);
-}
-
-/**
- * Tells a framework the newest status of each task that it asks for. These answers are not updates: they carry no id and
- * want no acknowledgement. A task that is not known is TASK_UNKNOWN: it was never launched, or it has ended and been
- * acknowledged; the master does not guess which.
- */
-export function reconcileTasks(cx: StepContext, message: MessageOf<'ReconcileTasks'>): void {
-  const { frameworkId } = message;
-  const session = cx.state.frameworks.get(frameworkId)?.record.session;
-  for (const taskId of message.taskIds) {
-    const task = findTask(cx.state, frameworkId, taskId);
-    const { updateId: _updateId, ...known } = task?.status ?? {};
-    const status: TaskStatus = {
-      ...known,
-      frameworkId,
-      taskId,
-      ...(task && { agentId: task.agentId }),
-      state: task?.state ?? 'TASK_UNKNOWN',
-      source: 'SOURCE_MASTER',
-      reason: 'REASON_RECONCILIATION',
-      ...(!task && { message: `the master knows no task ${taskId} of this framework` }),
-    };
-    send(cx, frameworkName(frameworkId), session, { type: 'StatusUpdate', status });
-  }
+  const { agentId, launchId } = task;
+  send(cx, agentName(agentId), cx.state.agents.get(agentId)?.record.session, {
+    ...message,
+    by,
+    launchId,
+  });
 }

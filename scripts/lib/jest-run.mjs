@@ -24,6 +24,7 @@ export const KINDS = [
   { name: 'contract', path: 'test/contract', isSerial: false },
   { name: 'sim', path: 'test/sim', isSerial: false },
   { name: 'system', path: 'test/system', isSerial: true },
+  { name: 'chaos', path: 'test/chaos', isSerial: true },
 ];
 
 /** Runs jest with its output on ours; resolves to its exit code, also when a signal ended it (as the shell has it). */

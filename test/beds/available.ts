@@ -7,10 +7,15 @@ import { join } from 'node:path';
 import { privateSystemdReason } from '../../systemd/private/boot.ts';
 
 /** @returns why the bed cannot be had here, as a sentence; undefined if it can */
-export function bedReason(bed: 'systemd' | 'redis'): string | undefined {
+export function bedReason(bed: 'systemd' | 'redis' | 'redis-tls'): string | undefined {
   if (bed === 'systemd') return privateSystemdReason();
+  for (const program of bed === 'redis' ? ['redis-server'] : ['redis-server', 'openssl']) {
+    if (!isInPath(program)) return `${program} is not in PATH (apt-get install ${program})`;
+  }
+  return undefined;
+}
+
+function isInPath(program: string): boolean {
   const directories = (process.env['PATH'] ?? '').split(':');
-  if (directories.some((directory) => existsSync(join(directory, 'redis-server'))))
-    return undefined;
-  return 'redis-server is not in PATH (apt-get install redis-server)';
+  return directories.some((directory) => existsSync(join(directory, program)));
 }

@@ -1,15 +1,11 @@
 /**
  * A `redis-server` of its own on a unix socket in a temporary directory, without a port.
  */
-import { spawn, type ChildProcess } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-
-const START_TIMEOUT_MS = 10_000;
-const POLL_MS = 5;
+import { endProcess, startRedisProcess } from './redis-process.ts';
 
 export interface RedisBedOptions {
   /** Default `no`: nothing is written to disk. With `yes` a restart finds its data again. */
@@ -59,40 +55,5 @@ async function startServer(
   const argv = ['--port', '0', '--unixsocket', socketPath, '--dir', directory, '--save', ''];
   argv.push('--appendonly', options.appendonly ?? 'no', '--appendfsync', 'everysec');
   argv.push(...(options.args ?? []));
-  // A test that is killed must not leave a server behind: setpriv ties its life to ours.
-  const tied = ['--pdeathsig', 'KILL', 'redis-server', ...argv];
-  const server = spawn('setpriv', tied, { stdio: ['ignore', 'pipe', 'pipe'] });
-  let output = '';
-  server.stdout?.on('data', (chunk: Buffer) => (output += chunk.toString()));
-  server.stderr?.on('data', (chunk: Buffer) => (output += chunk.toString()));
-  const deadline = performance.now() + START_TIMEOUT_MS;
-  while (!(await answersPing(socketPath))) {
-    if (server.exitCode !== null || performance.now() > deadline) {
-      await endProcess(server, 'SIGKILL');
-      throw new Error(`redis-server did not start: ${output.trim()}`);
-    }
-    await sleep(POLL_MS);
-  }
-  return server;
-}
-
-function answersPing(socketPath: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(socketPath);
-    const done = (answer: boolean): void => {
-      socket.destroy();
-      resolve(answer);
-    };
-    socket.once('connect', () => socket.write('PING\r\n'));
-    socket.once('data', (data) => done(data.toString().startsWith('+PONG')));
-    socket.once('error', () => done(false));
-  });
-}
-
-function endProcess(child: ChildProcess, signal: 'SIGKILL' | 'SIGTERM'): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve();
-  return new Promise((resolve) => {
-    child.once('close', () => resolve());
-    child.kill(signal);
-  });
+  return startRedisProcess(argv, { path: socketPath });
 }

@@ -44,7 +44,7 @@ describe.each(KINDS)('a master on %s', (_name, kind) => {
     await harness.close();
   });
 
-  async function startMaster(id: string): Promise<RunningMaster> {
+  async function startMaster(id: string, leaseMs = 3000): Promise<RunningMaster> {
     const store = await harness.another();
     const log = createWatchedLog();
     const leading = createWatch<boolean>();
@@ -55,7 +55,7 @@ describe.each(KINDS)('a master on %s', (_name, kind) => {
         clock: systemClock,
         log,
         masterId: masterIdOf(id),
-        settings: MASTER_SETTINGS_DEFAULT,
+        settings: { ...MASTER_SETTINGS_DEFAULT, leaseMs },
         onLeading: (isLeading) => {
           leading.push(isLeading);
         },
@@ -99,8 +99,8 @@ describe.each(KINDS)('a master on %s', (_name, kind) => {
 
     const offer = await framework.offered();
     framework.driver.launchTasks(offer.offerId, [taskInfo('t1')]);
-    const { task, frameworkName } = await agent.received('RunTask');
-    expect([task.taskId, frameworkName]).toEqual(['t1', 'shop']);
+    const { task, framework: owner } = await agent.received('RunTask');
+    expect([task.taskId, owner.name]).toEqual(['t1', 'shop']);
 
     agent.say(frameworkId, 't1', 'TASK_RUNNING');
     await framework.updated('t1', 'TASK_RUNNING');
@@ -169,6 +169,80 @@ describe.each(KINDS)('a master on %s', (_name, kind) => {
     await agent.received('RunTask');
     expect(framework.callbacks.seen.map(({ name }) => name)).not.toContain('offerRescinded');
     expect(await harness.store.leader()).toMatchObject({ masterId: 'm2', epoch: 2 });
+  });
+
+  test('that stops is followed by the first commit of the next within 200 ms', async () => {
+    const first = await startMaster('m1');
+    await startAgent('a1');
+    const second = await startMaster('m2');
+    await second.log.lines.first(({ event }) => event === 'master.standby');
+    const before = await harness.store.loadSnapshot();
+    const stopping = first.stop();
+    const stoppedAtMs = performance.now();
+    const agent = startScriptedAgent(await harness.another(), 'a2');
+    ends.push(() => agent.stop());
+    await agent.received('AgentRegistered');
+    const tookMs = performance.now() - stoppedAtMs;
+    await stopping;
+    expect(await harness.store.leader()).toMatchObject({ masterId: 'm2' });
+    expect((await harness.store.loadSnapshot()).commitNumber).toBeGreaterThan(before.commitNumber);
+    expect(tookMs).toBeLessThan(200);
+  });
+
+  test('that is told to step down lets the other lead, long before its lease is over', async () => {
+    const first = await startMaster('m1', 60_000);
+    const agent = await startAgent('a1');
+    const second = await startMaster('m2', 60_000);
+    await second.log.lines.first(({ event }) => event === 'master.standby');
+    expect(await harness.store.releaseLeaseOf(masterIdOf('m1'))).toBe(true);
+    await second.leading.first(Boolean);
+    await first.leading.first((isLeading) => !isLeading);
+    expect(await harness.store.leader()).toMatchObject({ masterId: 'm2' });
+    // What it was in the middle of goes on with the other.
+    agent.mailbox.send({ type: 'UnregisterAgent', agentId: agent.agentId });
+    await agent.mailbox.flushed();
+    await second.log.lines.first(({ event }) => /^agent\.(left|removed|gone)/.test(event));
+  });
+
+  test('that is told to step down and has nobody to follow it leads again', async () => {
+    const master = await startMaster('m1', 60_000);
+    await master.leading.first(Boolean);
+    await harness.store.releaseLeaseOf(masterIdOf('m1'));
+    await master.leading.count(2, Boolean);
+    expect(await harness.store.leader()).toMatchObject({ masterId: 'm1', epoch: 2 });
+  });
+
+  test.each([
+    ['restarts', (server: StoreHarness) => server.restartServer()],
+    ['loses everything', (server: StoreHarness) => server.flushServer()],
+  ])('whose Redis %s begins a new term, to which every agent comes', async (_what, fault) => {
+    const master = await startMaster('m1', 1000);
+    await startAgent('a1');
+    await fault(harness);
+    const begins = new Set(['cluster.empty', 'redis.data-lost']);
+    const [, second] = await master.log.lines.count(2, ({ event }) => begins.has(event));
+    expect(second).toBeDefined();
+    await master.leading.count(2, Boolean);
+    await startAgent('a2');
+    const { agents } = (await harness.store.loadSnapshot()).registry;
+    expect([...agents.keys()]).toContain('a2');
+  });
+
+  test('goes on above an epoch that one of its agents has seen', async () => {
+    const master = await startMaster('m1');
+    await master.leading.first(Boolean);
+    // Above the time in seconds, at which epochs go on after a loss.
+    const leaderSeen = { masterId: 'm9', epoch: 9_000_000_041 };
+    const agent = startScriptedAgent(await harness.another(), 'a1', { leaderSeen });
+    ends.push(() => agent.stop());
+    await agent.received('AgentRegistered');
+    await master.log.lines.first(({ event }) => event === 'master.epoch-raised');
+    expect(await harness.store.leader()).toMatchObject({
+      masterId: 'm1',
+      epoch: 9_000_000_042,
+    });
+    await startAgent('a2');
+    expect(master.leading.seen).toEqual([true]);
   });
 
   test('that is stopped while it takes the lease does not stay the leader', async () => {

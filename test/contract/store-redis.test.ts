@@ -11,7 +11,7 @@ import {
   startReplyDroppingProxy,
   type ReplyDroppingProxy,
 } from '../support/reply-dropping-proxy.ts';
-import { commitOf } from '../support/store-harness.ts';
+import { beginTerm, commitOf } from '../support/store-harness.ts';
 
 const reason = bedReason('redis');
 const describeRedis = reason === undefined ? describe : describe.skip;
@@ -54,19 +54,36 @@ describeRedis(`a store on a real Redis${suffix}`, () => {
       expect(entries).toHaveLength(2);
     });
 
-    test('leads with the epoch of the lease that it did not see', async () => {
+    test('leads with the later epoch, if it has taken the lease twice', async () => {
+      await store.acquireLease(masterIdOf('m1'), 60_000);
       proxy.dropNextReply();
       const lease = await store.acquireLease(masterIdOf('m1'), 60_000);
-      expect([proxy.dropped(), lease?.epoch, await store.redis.get(store.keys.epoch)]).toEqual([
-        1,
-        1,
-        '1',
-      ]);
+      expect([proxy.dropped(), lease?.epoch]).toEqual([1, 3]);
+      expect(await store.leader()).toMatchObject({ epoch: 3 });
+    });
+
+    test('goes on under the raised epoch', async () => {
+      const lease = await beginTerm(store);
+      proxy.dropNextReply();
+      const raised = { ...lease, epoch: 9 };
+      expect([await store.raiseEpoch(lease, 9), proxy.dropped()]).toEqual([raised, 1]);
+    });
+
+    test('says by which connection it leads after each reconnection', async () => {
+      const lease = await beginTerm(store);
+      const before = await store.redis.get(store.keys.leaderConnection);
+      proxy.dropNextReply();
+      await store.nowMs();
+      // Somebody who keeps the lease is woken to renew it.
+      while ((await store.redis.get(store.keys.leaderConnection)) === before) {
+        await store.waitForLeaderChange(1000);
+        await store.renewLease(lease, 60_000);
+      }
+      expect(await store.isLeaderGone(lease)).toBe(false);
     });
 
     test('commits once, and says that it has', async () => {
-      const lease = { masterId: masterIdOf('m1'), epoch: 1 };
-      await store.acquireLease(lease.masterId, 60_000);
+      const lease = await beginTerm(store);
       proxy.dropNextReply();
       const commit = commitOf(lease, 1, { sends: [{ client, session, messages: '[]' }] });
       expect(await store.commit(commit)).toEqual({ ok: true, overflowing: [] });
@@ -134,6 +151,40 @@ describeRedis(`a store on a real Redis${suffix}`, () => {
       expect(waiting).rejects.toThrow('Connection is closed'),
       standby.catch(() => undefined),
     ]);
+  });
+
+  test('whose user may not ask for connections waits for the end of the lease', async () => {
+    const admin = await open();
+    const rules = ['on', '>pw', '~*', '&*', '+@all', '-client|id', '-client|list'];
+    await admin.redis.call('ACL', 'SETUSER', 'limited', ...rules);
+    const url = bed.url.replace('unix://', 'unix://limited:pw@localhost');
+    const [leading, standby] = [await open(url, 'acl'), await open(url, 'acl')];
+    const lease = await beginTerm(leading);
+    expect(await standby.redis.exists(standby.keys.leaderConnection)).toBe(0);
+    await standby.redis.set(standby.keys.leaderConnection, `999999999 1 m1`);
+    expect(await standby.isLeaderGone(lease)).toBe(false);
+    expect(await leading.renewLease(lease, 60_000)).toBeGreaterThan(0);
+    await Promise.all([admin, leading, standby].map((store) => store.close()));
+  });
+
+  test('that is closed while Redis is away ends whatever waits for it', async () => {
+    const own = await startRedisBed();
+    const store = await open(own.url);
+    const stop = new AbortController();
+    await store.readInbox(START, 10, 1);
+    await own.kill();
+    const interrupted = store.readInbox(START, 10, 60_000, stop.signal);
+    const calls = [
+      store.append({ client, session, sequence: 1, messages: '[]' }),
+      store.readClient(client, session, START, 60_000),
+    ];
+    const ends = calls.map((call) => expect(call).rejects.toThrow('Connection is closed'));
+    while (store.redis.status !== 'reconnecting') await new Promise(setImmediate);
+    stop.abort();
+    await store.close();
+    await Promise.all(ends);
+    expect(await interrupted).toEqual([]);
+    await own.stop();
   });
 
   test('that went away is found again, and calls meanwhile wait', async () => {

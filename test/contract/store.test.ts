@@ -2,14 +2,21 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import type { Lease, OutputChunk, Store } from '../../io/store.ts';
 import { START } from '../../io/store.ts';
+import { isOlderSession, sessionNumber } from '../../protocol/ids.ts';
 import { CLIENT_STREAM_MAX_ENTRIES } from '../../protocol/limits.ts';
 import { bedReason } from '../beds/available.ts';
 import { agentIdOf, masterIdOf, sessionOf } from '../support/builders.ts';
 import type { StoreHarness, StoreKind } from '../support/store-harness.ts';
-import { commitOf, fakeKind, redisKind } from '../support/store-harness.ts';
+import {
+  beginTerm,
+  commitOf,
+  fakeKind,
+  redisClusterKind,
+  redisKind,
+  tlsKind,
+} from '../support/store-harness.ts';
 
 const BLOCK_MS = 4000;
-const LEASE_MS = 60_000;
 const client = 'framework:f1';
 const session = sessionOf('s1');
 const masterId = masterIdOf('m1');
@@ -23,11 +30,7 @@ const append = (
 const inboxOf = async (store: Store): Promise<string[]> =>
   (await store.readInbox(START, 10, 0)).map(({ messages }) => messages);
 
-async function lead(store: Store): Promise<Lease> {
-  const lease = await store.acquireLease(masterId, LEASE_MS);
-  if (!lease) throw new Error('the lease is held by another');
-  return lease;
-}
+const lead = (store: Store): Promise<Lease> => beginTerm(store);
 
 /** Registers `framework:f1` with session s1. */
 async function register(store: Store): Promise<Lease> {
@@ -36,12 +39,18 @@ async function register(store: Store): Promise<Lease> {
   return lease;
 }
 
-const reason = bedReason('redis');
 const KINDS: [string, StoreKind][] = [['FakeStore', fakeKind()]];
-if (reason === undefined) KINDS.push(['RedisStore', redisKind()]);
-else
-  describe.skip(`RedisStore (skipped: ${reason})`, () =>
-    test('all of the contract', () => undefined));
+addKind('RedisStore', 'redis', redisKind);
+addKind('RedisStore on a Redis Cluster', 'redis', redisClusterKind);
+addKind('RedisStore with TLS', 'redis-tls', tlsKind);
+
+function addKind(name: string, bed: 'redis' | 'redis-tls', create: () => StoreKind): void {
+  const reason = bedReason(bed);
+  if (reason === undefined) KINDS.push([name, create()]);
+  else
+    describe.skip(`${name} (skipped: ${reason})`, () =>
+      test('all of the contract', () => undefined));
+}
 
 describe.each(KINDS)('%s', (_name, kind) => {
   let harness: StoreHarness;
@@ -111,6 +120,17 @@ describe.each(KINDS)('%s', (_name, kind) => {
       expect((await waiting).map(({ messages }) => messages)).toEqual(['["1"]']);
     });
 
+    test('is no longer waited for when the reader is told to stop, and can be read again', async () => {
+      const stop = new AbortController();
+      const waiting = store.readInbox(START, 10, 60_000, stop.signal);
+      await store.nowMs();
+      stop.abort();
+      expect(await waiting).toEqual([]);
+      expect(await store.readInbox(START, 10, 60_000, stop.signal)).toEqual([]);
+      await append(store, 1);
+      expect(await inboxOf(store)).toEqual(['["1"]']);
+    });
+
     test('is empty for a reader that has waited in vain', async () => {
       expect(await store.readInbox(START, 10, 1)).toEqual([]);
     });
@@ -122,81 +142,29 @@ describe.each(KINDS)('%s', (_name, kind) => {
     });
   });
 
-  describe('the lease', () => {
-    test('is given to one master, with an epoch', async () => {
-      expect(await store.acquireLease(masterId, LEASE_MS)).toEqual({ masterId: 'm1', epoch: 1 });
-      expect(await store.acquireLease(masterIdOf('m2'), LEASE_MS)).toBeUndefined();
+  describe('a session', () => {
+    test('has a number that nobody else has, and that is later than all before', async () => {
+      const other = await harness.another();
+      const ids = [
+        await store.openSession(),
+        await other.openSession(),
+        await store.openSession(),
+        await store.openSession(),
+      ];
+      const numbers = ids.map((id) => sessionNumber(id));
+      expect(numbers).toEqual([...new Set(numbers)].sort((x, y) => x - y));
+      expect(ids).toEqual([...ids].sort());
     });
 
-    test('says who has it, and for how long', async () => {
-      expect(await store.leader()).toBeUndefined();
-      await lead(store);
-      const leader = await store.leader();
-      expect(leader).toMatchObject({ masterId: 'm1', epoch: 1 });
-      expect(leader?.remainingMs).toBeGreaterThan(LEASE_MS - 5000);
-      expect(leader?.remainingMs).toBeLessThanOrEqual(LEASE_MS);
-    });
-
-    test('that is taken again by the same master, which has not seen the reply, is the same', async () => {
-      await lead(store);
-      expect(await store.acquireLease(masterId, LEASE_MS)).toEqual({ masterId: 'm1', epoch: 1 });
-    });
-
-    test('is renewed by who has it, who learns the time', async () => {
-      const before = await store.nowMs();
-      const lease = await lead(store);
-      expect(await store.renewLease(lease, LEASE_MS)).toBeGreaterThanOrEqual(before);
-    });
-
-    test('that is renewed for longer lasts longer', async () => {
-      const lease = await lead(store);
-      await store.renewLease(lease, 2 * LEASE_MS);
-      expect((await store.leader())?.remainingMs).toBeGreaterThan(LEASE_MS);
-    });
-
-    test('that has expired cannot be renewed, and goes to the next with a higher epoch', async () => {
-      const lease = await lead(store);
-      await harness.expireLease();
-      expect(await store.renewLease(lease, LEASE_MS)).toBeUndefined();
-      const next = await store.acquireLease(masterIdOf('m2'), LEASE_MS);
-      expect(next).toEqual({ masterId: 'm2', epoch: 2 });
-      expect(await store.renewLease(lease, LEASE_MS)).toBeUndefined();
-    });
-
-    test('that was lost and is taken again by the same master is another one', async () => {
-      await lead(store);
-      await harness.expireLease();
-      expect(await store.acquireLease(masterId, LEASE_MS)).toEqual({ masterId: 'm1', epoch: 2 });
-    });
-
-    test('that is given up is free at once', async () => {
-      const lease = await lead(store);
-      await store.releaseLease(lease);
-      expect(await store.leader()).toBeUndefined();
-      expect((await store.acquireLease(masterIdOf('m2'), LEASE_MS))?.epoch).toBe(2);
-    });
-
-    test('of another is not given up', async () => {
-      await lead(store);
-      await store.releaseLease({ masterId, epoch: 7 });
-      await store.releaseLease({ masterId: masterIdOf('m2'), epoch: 1 });
-      expect(await store.leader()).toMatchObject({ masterId: 'm1', epoch: 1 });
-    });
-
-    test('wakes who waits for it when it is given up', async () => {
-      const lease = await lead(store);
-      const standby = await harness.another();
-      const noticed = (async () => {
-        while (await standby.leader()) await standby.waitForLeaderChange(60_000);
-      })();
-      await harness.hasWaiter();
-      await store.releaseLease(lease);
-      await expect(noticed).resolves.toBeUndefined();
-    });
-
-    test('that does not change is waited for only as long as was asked for', async () => {
-      await lead(store);
-      await expect(store.waitForLeaderChange(1)).resolves.toBeUndefined();
+    test('that is opened after Redis has lost everything is still the later one', async () => {
+      let before = await store.openSession();
+      for (let count = 0; count < 100; count += 1) before = await store.openSession();
+      await harness.flushServer();
+      // The clock goes on meanwhile; a hundred sessions in their microseconds are soon behind it.
+      await harness.passTime();
+      const after = await store.openSession();
+      expect(isOlderSession(before, after)).toBe(true);
+      expect(isOlderSession(after, before)).toBe(false);
     });
   });
 
@@ -280,6 +248,7 @@ describe.each(KINDS)('%s', (_name, kind) => {
         commitNumber: 2,
         cursor: '7-7',
         registry: {
+          cluster: new Map(),
           agents: new Map([['a2', '{"n":4}']]),
           frameworks: new Map(),
           tasks: new Map([['f1/t1', '{"n":3}']]),
@@ -315,11 +284,51 @@ describe.each(KINDS)('%s', (_name, kind) => {
       expect(rest.map(({ messages }) => messages)).toEqual(['["2"]']);
     });
 
+    test('keeps what could not be taken, for people', async () => {
+      const lease = await lead(store);
+      await store.commit(commitOf(lease, 1, { quarantine: ['{"n":1}', '{"n":2}'] }));
+      await store.commit(commitOf(lease, 2));
+      expect(await harness.quarantine()).toEqual(['{"n":1}', '{"n":2}']);
+    });
+
+    test('keeps the last four states of the cluster, with the last event that is in each', async () => {
+      const lease = await lead(store);
+      await store.commit(commitOf(lease, 1, { snapshot: '0' }));
+      await store.commit(commitOf(lease, 2, { snapshot: '1', events: ['{"n":1}'] }));
+      const first = await harness.lastEventId();
+      await store.commit(commitOf(lease, 3, { snapshot: '2' }));
+      await store.commit(commitOf(lease, 4, { events: ['{"n":2}'] }));
+      await store.commit(commitOf(lease, 5, { snapshot: '3', events: ['{"n":3}', '{"n":4}'] }));
+      const third = await harness.lastEventId();
+      await store.commit(commitOf(lease, 6, { snapshot: '4' }));
+      expect(await harness.snapshots()).toEqual([
+        { state: '1', event: first },
+        { state: '2', event: first },
+        { state: '3', event: third },
+        { state: '4', event: third },
+      ]);
+    });
+
+    test('that keeps a state before there was any event says so', async () => {
+      await store.commit(commitOf(await lead(store), 1, { snapshot: '{}' }));
+      expect(await harness.snapshots()).toEqual([{ state: '{}', event: START }]);
+    });
+
     test('ends streams', async () => {
       const lease = await lead(store);
       await store.commit(commitOf(lease, 1, { sends: [{ client, session, messages: '["a"]' }] }));
       await store.commit(commitOf(lease, 2, { endedStreams: [{ client, session }] }));
       expect(await store.readClient(client, session, START, 0)).toEqual([]);
+    });
+
+    test('ends a stream with a last word for whoever still reads it', async () => {
+      const lease = await lead(store);
+      await store.commit(commitOf(lease, 1, { sends: [{ client, session, messages: '["a"]' }] }));
+      const [first] = await store.readClient(client, session, START, 0);
+      const farewell = '["bye"]';
+      await store.commit(commitOf(lease, 2, { endedStreams: [{ client, session, farewell }] }));
+      const rest = await store.readClient(client, session, first?.id ?? START, 0);
+      expect(rest.map(({ messages }) => messages)).toEqual(['["bye"]']);
     });
 
     test('appends events and history, in order', async () => {
@@ -407,14 +416,17 @@ describe.each(KINDS)('%s', (_name, kind) => {
       const nowMs = await store.nowMs();
       await store.heartbeat(client, session, START);
       expect(await store.silentClients(nowMs)).toEqual([]);
-      expect(await store.silentClients(nowMs + 60_000)).toEqual([client]);
+      const [silent] = await store.silentClients(nowMs + 60_000);
+      expect(silent?.client).toBe(client);
+      expect(silent?.seenMs).toBeGreaterThanOrEqual(nowMs);
+      expect(silent?.seenMs).toBeLessThan(nowMs + 60_000);
     });
 
     test('that never came is missed from the registration on', async () => {
       const nowMs = await store.nowMs();
       await register(store);
       expect(await store.silentClients(nowMs)).toEqual([]);
-      expect(await store.silentClients(nowMs + 60_000)).toEqual([client]);
+      expect(await store.silentClients(nowMs + 60_000)).toMatchObject([{ client }]);
     });
 
     test('is not expected of a client that has gone', async () => {
@@ -428,7 +440,13 @@ describe.each(KINDS)('%s', (_name, kind) => {
     expect(await store.loadSnapshot()).toEqual({
       commitNumber: 0,
       cursor: '0-0',
-      registry: { agents: new Map(), frameworks: new Map(), tasks: new Map(), offers: new Map() },
+      registry: {
+        cluster: new Map(),
+        agents: new Map(),
+        frameworks: new Map(),
+        tasks: new Map(),
+        offers: new Map(),
+      },
     });
   });
 

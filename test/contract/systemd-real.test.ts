@@ -2,12 +2,13 @@
  * What only a real systemd can show: limits in force, the environment as the command sees it, restarts of systemd and of
  * the bus in the middle, and that nothing reaches the host.
  */
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createSystemd } from '../../systemd/manager.ts';
 import type { SystemdConnection, UnitStatus } from '../../systemd/port.ts';
+import type { UnitSpec } from '../../systemd/properties.ts';
 import { bedReason } from '../beds/available.ts';
 import { startSystemdBed, type SystemdBed } from '../beds/private-systemd.ts';
 import { unitSpec } from '../beds/unit-specs.ts';
@@ -242,27 +243,125 @@ suite(reason === undefined ? 'a real systemd' : `a real systemd (skipped: ${reas
   );
 
   test(
-    'slices that nothing needs are stopped, those of ended units are not',
+    'slices that nothing needs are stopped, those of ended units and those of others are not',
     async () => {
       const { busAddress, cgroupRoot } = bed.inside;
-      const ended7 = unitSpec('swept-kept', ['sh', '-c', 'exit 7'], { slice: 'kaon-kept.slice' });
-      const gone = unitSpec('swept-gone', ['sleep', '1000'], { slice: 'kaon-gone.slice' });
-      await bed.systemd.startUnit(ended7);
-      await bed.systemd.startUnit(gone);
-      await ended(ended7.name);
-      bed.run('systemctl', 'stop', gone.name);
-      expect(await bed.systemd.listUnits('kaon-gone*')).toHaveLength(2);
+      const ended7 = unitSpec('swept-kept', ['sh', '-c', 'exit 7'], { slice: 'kaon-a:one.slice' });
+      const gone = unitSpec('swept-gone', ['true'], { slice: 'kaon-b:one.slice' });
+      const other = unitSpec('swept-other', ['true'], { slice: 'kaon-b:two.slice' });
+      for (const unit of [ended7, gone, other]) {
+        await bed.systemd.startUnit(unit);
+        await ended(unit.name);
+      }
+      await bed.systemd.releaseUnit(gone.name);
+      await bed.systemd.releaseUnit(other.name);
+      expect(await bed.systemd.listUnits('kaon-b:*.slice')).toHaveLength(2);
       const sweeper = createSystemd({ busAddress, cgroupRoot, sweepMs: 50 });
+      sweeper.sweepSlices(['kaon-*:one.slice', 'kaon-*:one-*.slice']);
       await until(async () =>
-        (await bed.systemd.listUnits('kaon-gone*')).length === 0 ? true : undefined,
+        (await bed.systemd.listUnits('kaon-b:one*')).length === 0 ? true : undefined,
       );
       await sweeper.close();
       expect(await bed.systemd.readUnit(ended7.name)).toMatchObject({ exitStatus: 7 });
-      expect(await bed.systemd.listUnits('kaon-kept*')).toHaveLength(2);
+      expect(await bed.systemd.listUnits('kaon-a:one*')).toHaveLength(2);
+      expect(await bed.systemd.listUnits('kaon-b:two.slice')).toHaveLength(1);
       await bed.systemd.releaseUnit(ended7.name);
     },
     TEST_TIMEOUT_MS,
   );
+
+  test(
+    'the end of a unit that somebody stopped can still be read, and its release leaves nothing',
+    async () => {
+      const unit = unitSpec('stopped', ['sleep', '1000']);
+      await bed.systemd.startUnit(unit);
+      bed.run('systemctl', 'stop', unit.name);
+      bed.run('systemctl', 'daemon-reload');
+      const status = await ended(unit.name);
+      expect(status).toMatchObject({
+        activeState: 'inactive',
+        exitKind: 'killed',
+        exitStatus: 15,
+      });
+      expect(status.memoryPeakBytes).toBeGreaterThan(0);
+      expect(status.leftActiveAtMs).toBeLessThanOrEqual(status.exitedAtMs);
+      await bed.systemd.releaseUnit(unit.name);
+      expect(await bed.systemd.listUnits('kaon-*stopped*')).toEqual([]);
+    },
+    TEST_TIMEOUT_MS,
+  );
+
+  describe('a fence', () => {
+    const FENCE = 'kaon-fence-t-1000ms';
+    const behind = (stem: string, argv: readonly string[], more = {}): UnitSpec =>
+      unitSpec(stem, argv, { fence: FENCE, ...more });
+    // A timer is not set late, so `armFence` does not wait for a connection.
+    beforeEach(async () => {
+      await bed.systemd.describe();
+    });
+    const hasFired = (): Promise<number> =>
+      until(async () => (await bed.systemd.readFence(FENCE)).firedAtMs || undefined);
+
+    test.each(['nothing happens', 'daemon-reload', 'daemon-reexec'])(
+      'stops the units behind it and no others, as each wants to be stopped, although %s',
+      async (verb) => {
+        const stops = behind('f-stops', ['sleep', '1000']);
+        const resists = behind('f-resists', ['sh', '-c', 'trap "" TERM; sleep 1000'], {
+          stopTimeoutMs: 300,
+        });
+        const ends = behind('f-ends', ['true']);
+        const outside = unitSpec('f-outside', ['sleep', '1000']);
+        const all = [stops, resists, ends, outside];
+        await bed.systemd.armFence(FENCE, 1000);
+        for (const unit of all) expect(await bed.systemd.startUnit(unit)).toEqual({ ok: true });
+        if (verb.startsWith('daemon')) bed.run('systemctl', verb);
+        const firedAtMs = await hasFired();
+        const [stopped, killed] = [await ended(stops.name), await ended(resists.name)];
+        expect(stopped).toMatchObject({ exitKind: 'killed', exitStatus: 15 });
+        expect(killed).toMatchObject({ exitKind: 'killed', exitStatus: 9 });
+        for (const status of [stopped, killed]) {
+          expect(Math.abs(status.leftActiveAtMs - firedAtMs)).toBeLessThan(1000);
+          expect(status.leftActiveAtMs).toBeLessThanOrEqual(status.exitedAtMs);
+        }
+        const own = await ended(ends.name);
+        expect(own).toMatchObject({ exitKind: 'exited', exitStatus: 0 });
+        expect(own.leftActiveAtMs).toBeGreaterThan(own.exitedAtMs);
+        expect(await bed.systemd.readUnit(outside.name)).toMatchObject({ subState: 'running' });
+        // Its units keep the fence's word; a new task can have one all the same.
+        await bed.systemd.removeFence(FENCE);
+        expect(await bed.systemd.readFence(FENCE)).toEqual({ isArmed: false, firedAtMs });
+        await bed.systemd.armFence(FENCE, 1000);
+        expect(await bed.systemd.readFence(FENCE)).toMatchObject({ isArmed: true });
+        await bed.systemd.removeFence(FENCE);
+        for (const unit of all) await bed.systemd.releaseUnit(unit.name);
+        await until(async () =>
+          (await bed.systemd.listUnits('kaon-fence-*')).length === 0 ? true : undefined,
+        );
+      },
+      TEST_TIMEOUT_MS,
+    );
+
+    test(
+      'that is set again in time stops nothing, and one that has fired can be set again',
+      async () => {
+        const unit = behind('f-again', ['sleep', '1000']);
+        await bed.systemd.armFence(FENCE, 1000);
+        await bed.systemd.startUnit(unit);
+        for (let count = 0; count < 6; count += 1) {
+          await new Promise((resolve) => setTimeout(resolve, 300));
+          await bed.systemd.armFence(FENCE, 1000);
+        }
+        expect(await bed.systemd.readUnit(unit.name)).toMatchObject({ subState: 'running' });
+        await hasFired();
+        expect(await ended(unit.name)).toMatchObject({ exitStatus: 15 });
+        await bed.systemd.armFence(FENCE, 1000);
+        expect(await bed.systemd.readFence(FENCE)).toMatchObject({ isArmed: true });
+        await bed.systemd.removeFence(FENCE);
+        await bed.systemd.releaseUnit(unit.name);
+      },
+      TEST_TIMEOUT_MS,
+    );
+  });
 
   test(
     'units, their ends and the calls outlive a re-execution of systemd',

@@ -261,6 +261,37 @@ function describeContract(
     );
 
     test(
+      'the journal fields of a unit can be read back, and those of no unit cannot',
+      async () => {
+        const journalFields = { KAON_A: 'x'.repeat(6000), KAON_B: '%n="$HOME"' };
+        const unit = spec('runsOn', { journalFields });
+        await systemd.startUnit(unit);
+        expect(await systemd.readJournalFields(unit.name)).toEqual(journalFields);
+        await systemd.releaseUnit(unit.name);
+        expect(await systemd.readJournalFields(unit.name)).toBeUndefined();
+      },
+      TEST_TIMEOUT_MS,
+    );
+
+    test(
+      'a fence is armed once it is set, listed by its timer, and gone when it is removed',
+      async () => {
+        const fence = 'kaon-fence-t-60000ms';
+        expect(await systemd.readFence(fence)).toEqual({ isArmed: false, firedAtMs: 0 });
+        await systemd.armFence(fence, 60_000);
+        await systemd.armFence(fence, 60_000);
+        expect(await systemd.readFence(fence)).toEqual({ isArmed: true, firedAtMs: 0 });
+        expect(await systemd.listUnits('kaon-fence-t-*.timer')).toMatchObject([
+          { name: `${fence}.timer`, subState: 'waiting' },
+        ]);
+        await systemd.removeFence(fence);
+        await systemd.removeFence(fence);
+        expect(await systemd.readFence(fence)).toEqual({ isArmed: false, firedAtMs: 0 });
+      },
+      TEST_TIMEOUT_MS,
+    );
+
+    test(
       'the keeper is started once',
       async () => {
         await systemd.ensureKeeper('kaon-keeper.service', 'kaon.slice');

@@ -11,7 +11,8 @@ import { createMasterState, loadRecords, takeChanges } from '../../master/core/s
 import { offerResources, step } from '../../master/core/step.ts';
 import type { Message } from '../../protocol/messages.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
-import { agentInfo, frameworkInfo, sessionOf } from '../support/builders.ts';
+import type { AgentTask, EndedLaunch } from '../../protocol/task.ts';
+import { agentInfo, frameworkInfo, launchIdOf, sessionOf } from '../support/builders.ts';
 import { anyMessage } from '../support/arbitraries.ts';
 import { assertInvariants } from '../support/invariants.ts';
 import { recordsOf } from '../support/records.ts';
@@ -25,7 +26,12 @@ type Action =
   | { readonly do: 'acknowledge'; readonly pick: number }
   | { readonly do: 'silence'; readonly client: string }
   | { readonly do: 'wait'; readonly ms: number }
+  /** An agent registers again, and says of each of its tasks what its fate was. */
+  | { readonly do: 'come back'; readonly pick: number; readonly fates: readonly Fate[] }
+  /** Redis has failed over to a replica that lacks the last writes. */
+  | { readonly do: 'lose data'; readonly steps: number }
   | { readonly do: 'fail over' };
+type Fate = 'runs' | 'runs as another launch' | 'has ended' | 'was acknowledged' | 'is forgotten';
 type TaskStateName =
   'TASK_RUNNING' | 'TASK_KILLING' | 'TASK_FINISHED' | 'TASK_FAILED' | 'TASK_LOST';
 
@@ -70,13 +76,34 @@ const anyAction: fc.Arbitrary<Action> = fc.oneof(
     client: fc.constantFrom('agent:a1', 'agent:a2', 'framework:f1', 'framework:f2', 'x', 'agent:'),
   }),
   fc.record({ do: fc.constant('wait' as const), ms: fc.constantFrom(1, 100, 1000, 5000, 40_000) }),
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      do: fc.constant('come back' as const),
+      pick: anyPick,
+      fates: fc.array(
+        fc.constantFrom<Fate[]>(
+          'runs',
+          'runs as another launch',
+          'has ended',
+          'was acknowledged',
+          'is forgotten',
+        ),
+        { minLength: 1, maxLength: 5 },
+      ),
+    }),
+  },
+  fc.record({ do: fc.constant('lose data' as const), steps: fc.constantFrom(0, 0, 1, 5, 20) }),
   fc.constant({ do: 'fail over' as const }),
 );
 
 interface World {
   state: MasterState;
   nowMs: number;
-  readonly stored: Map<string, string>;
+  stored: Map<string, string>;
+  /** What was stored after each step. */
+  readonly past: Map<string, string>[];
+  sessionsOpened: number;
   /** Client name -> session, as the store has them. */
   readonly sessions: Map<string, string>;
   /** Agents that came with tasks of their own or have shrunk: the master did not give these resources out. */
@@ -97,6 +124,7 @@ function senderOf(
     return [`agent:${message.agent.agentId}`, as === 'ghost' ? 's9' : message.session];
   }
   if (message.type === 'KillTask' && message.by === 'operator') return ['operator:ann', 's1'];
+  if (message.type === 'MarkAgentGone') return ['operator:ann', 's1'];
   if (message.type === 'UnregisterAgent') {
     const session = state.agents.get(message.agentId)?.record.session;
     return [`agent:${message.agentId}`, as === 'ghost' ? 's9' : (session ?? 's1')];
@@ -147,11 +175,12 @@ function act(world: World, action: Action): MasterEffect[] {
       const task = pickOf(state.tasks.values(), action.pick);
       const session = task && state.agents.get(task.agentId)?.record.session;
       if (!task || session === undefined) return [];
-      const { frameworkId, taskId, agentId } = task;
+      const { frameworkId, taskId, launchId, agentId } = task;
       const updateId = `${taskId}.${action.state}` as NonNullable<typeof task.status>['updateId'];
       const status = {
         frameworkId,
         taskId,
+        launchId,
         updateId,
         state: action.state,
         source: 'SOURCE_AGENT' as const,
@@ -167,7 +196,19 @@ function act(world: World, action: Action): MasterEffect[] {
       return say(world, { type: 'StatusUpdateAcknowledgement', frameworkId, taskId, updateId });
     }
     case 'silence':
-      return step(state, { type: 'clients.silent', clients: [action.client] }, nowMs);
+      return step(
+        state,
+        { type: 'clients.silent', clients: [{ client: action.client, seenMs: nowMs - 75_000 }] },
+        nowMs,
+      );
+    case 'come back':
+      return comeBack(world, action);
+    case 'lose data':
+      // The store has forgotten all sessions before the new leader is told.
+      world.sessions.clear();
+      world.stored = new Map(world.past.at(-1 - action.steps) ?? world.stored);
+      world.state = reload(world, state.epoch + 1);
+      return step(world.state, { type: 'data.lost' }, nowMs);
     case 'wait':
       world.nowMs += action.ms;
       return step(state, { type: 'tick' }, world.nowMs);
@@ -178,8 +219,31 @@ function act(world: World, action: Action): MasterEffect[] {
   }
 }
 
+function comeBack(world: World, { pick, fates }: Action & { do: 'come back' }): MasterEffect[] {
+  const record = pickOf(world.state.agents.values(), pick)?.record;
+  if (!record) return [];
+  const { info, node } = record;
+  const tasks: AgentTask[] = [];
+  const ended: EndedLaunch[] = [];
+  const own = [...world.state.tasks.values()].filter(({ agentId }) => agentId === info.agentId);
+  for (const [index, task] of own.entries()) {
+    const { frameworkId, taskId, launchId, name, resources, state } = task;
+    const reported: AgentTask = { frameworkId, taskId, launchId, name, resources, state };
+    const fate = fates[index % fates.length];
+    if (fate === 'runs') tasks.push(reported);
+    if (fate === 'has ended') tasks.push({ ...reported, state: 'TASK_FAILED' });
+    if (fate === 'was acknowledged') ended.push({ frameworkId, taskId, launchId });
+    if (fate !== 'runs as another launch') continue;
+    tasks.push({ ...reported, launchId: launchIdOf(`0.x.${String(index)}`) });
+  }
+  const session = sessionOf(`again-${String(++world.sessionsOpened)}`);
+  const message = { type: 'RegisterAgent' as const, agent: info, session, node, tasks, ended };
+  return say(world, { ...message, frameworks: [] });
+}
+
 /** What the next leader knows, less what it makes itself: its name and where the allocator begins. */
-function essence({ agents, frameworks, offers, tasks, total, orphans }: MasterState): unknown {
+function essence(state: MasterState): unknown {
+  const { agents, frameworks, offers, tasks, total, orphans, cluster } = state;
   const byKey = <T>(map: ReadonlyMap<string, T>): [string, T][] =>
     [...map].sort(([a], [b]) => (a < b ? -1 : 1));
   const holders = <T extends { tasks: Set<string>; offers: Set<string> }>(
@@ -196,20 +260,23 @@ function essence({ agents, frameworks, offers, tasks, total, orphans }: MasterSt
     tasks: byKey(tasks),
     orphans: [...orphans].sort(),
     total,
+    cluster,
   };
   // As JSON, because that is what is stored: an optional field that is undefined is one that is absent.
   return JSON.parse(JSON.stringify(plain));
 }
 
-function store({ state, stored }: World): void {
+function store({ state, stored, past }: World): void {
   for (const { registry, key, value } of takeChanges(state)) {
     if (value === undefined) stored.delete(`${registry} ${key}`);
     else stored.set(`${registry} ${key}`, value);
   }
+  past.push(new Map(stored));
 }
 
 function reload({ state, stored }: World, epoch: number): MasterState {
-  const next = createMasterState({ masterId: `m${String(epoch)}`, epoch }, state.options);
+  const identity = { masterId: `m${String(epoch)}`, epoch, term: 't' };
+  const next = createMasterState(identity, state.options);
   loadRecords(next, recordsOf(stored));
   return next;
 }
@@ -243,9 +310,11 @@ const anyActions = fc.array(anyAction, { minLength: 5, maxLength: 60, size: 'max
 /** Two agents and two frameworks are there, so that what follows means something. */
 function createWorld(): World {
   const world: World = {
-    state: createMasterState({ masterId: 'm1', epoch: 1 }, { offerTimeoutMs: 30_000 }),
+    state: createMasterState({ masterId: 'm1', epoch: 1, term: 't' }),
     nowMs: 1_000_000,
     stored: new Map(),
+    past: [],
+    sessionsOpened: 0,
     sessions: new Map(),
     overCommitted: new Set(),
   };
@@ -254,7 +323,15 @@ function createWorld(): World {
     const agent = agentInfo(`a${id}`);
     const framework = frameworkInfo(`f${id}`, { failoverTimeoutMs: 1000 });
     assertSessions(world, [
-      ...say(world, { type: 'RegisterAgent', agent, session, tasks: [] }),
+      ...say(world, {
+        type: 'RegisterAgent',
+        agent,
+        session,
+        node: 'n1',
+        tasks: [],
+        frameworks: [],
+        ended: [],
+      }),
       ...say(world, { type: 'RegisterFramework', framework, session }),
     ]);
   }
@@ -290,6 +367,7 @@ test('agents that only run what they are given are never given more than they ha
         act(world, honest(world.state, action));
         offerResources(world.state, world.nowMs);
         assertInvariants(world.state);
+        store(world);
       }
     }),
     { numRuns: 300 },
@@ -298,13 +376,18 @@ test('agents that only run what they are given are never given more than they ha
 
 /** An agent that registers reports just what the master has given it, and has always the same resources. */
 function honest(state: MasterState, action: Action): Action {
+  if (action.do === 'come back') {
+    const fates = action.fates.map((fate) => (fate === 'runs as another launch' ? 'runs' : fate));
+    return { ...action, fates };
+  }
   if (action.do !== 'say' || action.message.type !== 'RegisterAgent') return action;
   const { agent } = action.message;
   const tasks = [...state.tasks.values()]
     .filter((task) => task.agentId === agent.agentId && !isTerminal(task.state))
-    .map(({ frameworkId, taskId, name, resources, state: taskState }) => ({
+    .map(({ frameworkId, taskId, launchId, name, resources, state: taskState }) => ({
       frameworkId,
       taskId,
+      launchId,
       name,
       resources,
       state: taskState,

@@ -1,60 +1,84 @@
 /**
  * A simulated node: the production agent core in a shell that does what `agent/agent.ts` does. The node outlives its
- * agents: units, checkpoints and the agent's id stay when an agent dies.
+ * agents: units, fences, checkpoints and the agent's id stay when an agent dies.
  */
 import type { AgentState } from '../../agent/core/state.ts';
-import { agentTasks, createAgentState } from '../../agent/core/state.ts';
+import { createAgentState, registrationOf } from '../../agent/core/state.ts';
 import type { AgentEffect, AgentEvent } from '../../agent/core/step.ts';
-import type { AgentId } from '../../protocol/ids.ts';
+import type { AgentId, LaunchId } from '../../protocol/ids.ts';
 import { agentName } from '../../protocol/keys.ts';
 import type { Message } from '../../protocol/messages.ts';
 import type { Resources } from '../../protocol/resources.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
-import type { AgentInfo } from '../../protocol/task.ts';
+import type { AgentInfo, LeaderInfo } from '../../protocol/task.ts';
 import { SimClient } from './client.ts';
 import { describeMessage } from './describe.ts';
-import type { Disk } from './disk.ts';
-import { createDisk } from './disk.ts';
-import type { AgentStep } from './mutation.ts';
+import { Disk } from './disk.ts';
+import type { AgentSeams } from './mutation.ts';
 import type { Network } from './network.ts';
-import type { SimRedis } from './redis.ts';
-import { recover } from './recovery.ts';
-import type { SimRunner } from './runner.ts';
-import { createRunner } from './runner.ts';
+import { adoptUnknown, recover } from './recovery.ts';
+import { SimRunner } from './runner.ts';
 import type { ProcessObserver } from './systemd.ts';
 import { SimSystemd } from './systemd.ts';
+import type { Timing } from './timing.ts';
 import { Process } from './world.ts';
 
-const TICK_MS = 200;
-const RELIST_MS = 5000;
+/** A heartbeat that was answered later than this sets no fence. */
+const ANSWER_MAX_MS = 1000;
+/** With nothing to kill a tick only drops what is old. */
+const IDLE_TICK_MS = 10_000;
+/** An agent that was refused or replaced is started again by systemd. */
+const RESTART_MS = 1000;
+
+/** What a checker is told of an agent. */
+export interface AgentObserver extends ProcessObserver {
+  /** The agent takes this master for its leader. */
+  leaderSeen(node: string, before: LeaderInfo | undefined, leader: LeaderInfo): void;
+  /** It is told that another process has registered as this agent. */
+  agentMoved(node: string): void;
+  /** The node has nothing on disk of that launch any more, or never had. */
+  checkpointLost(launchId: LaunchId): void;
+}
 
 export interface NodeOptions {
   readonly network: Network;
-  readonly redis: SimRedis;
-  readonly step: AgentStep;
-  readonly observer: ProcessObserver;
+  readonly timing: Timing;
+  readonly seams: AgentSeams;
+  readonly observer: AgentObserver;
   readonly resources: Resources;
 }
 
 /** A machine with an agent on it. */
 export class SimNode {
   readonly name: string;
+  readonly agentId: AgentId;
   readonly systemd: SimSystemd;
   readonly disk: Disk;
   readonly resources: Resources;
   bootId = 1;
   agent: SimAgent | undefined;
+  /** An agent that is not there is not started again either. */
+  isClosed = false;
   readonly #options: NodeOptions;
   #runs = 0;
 
-  constructor(name: string, options: NodeOptions) {
+  constructor(name: string, agentId: string, options: NodeOptions) {
     this.name = name;
+    this.agentId = agentId as AgentId;
     this.#options = options;
     this.resources = options.resources;
     const { world, faults } = options.network;
-    this.systemd = new SimSystemd({ world, faults, node: name, observer: options.observer });
-    this.disk = createDisk(world, faults);
-    this.#start();
+    this.disk = new Disk(world, options.observer);
+    this.systemd = new SimSystemd({
+      setsFences: options.seams.setsFences,
+      world,
+      faults,
+      timing: options.timing,
+      node: name,
+      observer: options.observer,
+      onExecuted: (launchId) => this.disk.executed.add(launchId),
+    });
+    this.start();
   }
 
   /** The agent dies, and another is started after that time. */
@@ -65,7 +89,7 @@ export class SimNode {
     this.agent.process.kill();
     this.systemd.onUnitChanged = () => undefined;
     world.at(downMs, () => {
-      if (!this.agent?.process.isAlive) this.#start();
+      if (!this.agent?.process.isAlive) this.start();
     });
   }
 
@@ -77,7 +101,8 @@ export class SimNode {
     this.bootId += 1;
   }
 
-  #start(): void {
+  start(): void {
+    if (this.isClosed) return;
     const { world, faults } = this.#options.network;
     this.#runs += 1;
     const process = new Process(world, `${this.name}.${this.#runs}`);
@@ -105,57 +130,28 @@ export class SimAgent {
   readonly #options: AgentOptions;
   readonly #client: SimClient;
   readonly #runner: SimRunner;
+  readonly #fenceSetAtMs = new Map<number, number>();
+  #tickAtMs = Infinity;
+  isRegistered = false;
 
   constructor(node: SimNode, process: Process, options: AgentOptions) {
     this.process = process;
     this.#node = node;
     this.#options = options;
-    const agentId = node.name as AgentId;
-    this.state = createAgentState({
-      agentId,
-      agentTag: node.name,
-      hostname: node.name,
-      launchPrefix: options.network.world.random.name(3),
-    });
-    const info: AgentInfo = {
-      agentId,
-      hostname: node.name,
-      resources: node.resources,
-      attributes: {},
+    const { agentId, systemd, disk, bootId } = node;
+    this.state = createAgentState({ agentId, agentTag: node.name, hostname: node.name });
+    if (disk.leaderSeen) this.state.leaderSeen = disk.leaderSeen;
+    this.#client = this.#createClient();
+    const { strike, seams } = options;
+    const onEvent = (event: AgentEvent): void => {
+      this.#step(event);
     };
-    this.#client = new SimClient({
-      ...options,
-      process,
-      client: agentName(agentId),
-      register: (session) => [
-        { type: 'RegisterAgent', agent: info, session, tasks: agentTasks(this.state) },
-      ],
-      onMessage: (message) => {
-        this.#receive(message);
-      },
-      onMoved: () => {
-        // Only a test bed with two agents of one id could see this; here it would be a fault of the rules.
-        throw new Error(`${process.name} was told that its session has moved`);
-      },
-    });
-    this.#runner = createRunner({
-      node,
-      process,
-      world: options.network.world,
-      strike: options.strike,
-      onEvent: (event) => {
-        this.#step(event);
-      },
-    });
-    recover({
-      node,
-      process,
-      state: this.state,
-      runner: this.#runner,
-      step: options.step,
-      done: () => {
-        this.#run();
-      },
+    this.#runner = new SimRunner({ systemd, disk, bootId, process, strike, onEvent });
+    const { step, remembersEnds } = seams;
+    const { state } = this;
+    const runner = this.#runner;
+    recover({ systemd, disk, bootId, process, state, runner, step, remembersEnds }, () => {
+      this.#run();
     });
   }
 
@@ -163,56 +159,154 @@ export class SimAgent {
     return this.#client.sessionId;
   }
 
+  /** The operator takes this node out of the cluster. */
+  unregister(): void {
+    this.#client.send({ type: 'UnregisterAgent', agentId: this.#node.agentId });
+  }
+
+  #createClient(): SimClient {
+    const { agentId, name, resources } = this.#node;
+    const info: AgentInfo = { agentId, hostname: name, resources, attributes: {} };
+    return new SimClient({
+      network: this.#options.network,
+      timing: this.#options.timing,
+      process: this.process,
+      client: agentName(agentId),
+      register: (session) => [
+        {
+          type: 'RegisterAgent',
+          agent: info,
+          session,
+          node: name,
+          ...this.#options.seams.registration(registrationOf(this.state)),
+        },
+      ],
+      onMessage: (message) => {
+        this.#receive(message);
+      },
+      onMoved: () => {
+        this.#options.observer.agentMoved(name);
+        this.#leave('another process has registered as this agent');
+      },
+      onHeartbeat: (isOk, tookMs) => {
+        this.#onHeartbeat(isOk, tookMs);
+      },
+    });
+  }
+
   #run(): void {
     this.#node.systemd.onUnitChanged = (unit) => {
-      this.process.after(0, () => {
+      this.process.run(() => {
         this.#look(unit);
       });
     };
-    this.#log(`recovered ${this.state.tasks.size} tasks`);
+    this.#log(() => `recovered ${this.state.tasks.size} tasks`);
+    for (const stopAfterMs of this.#fencesInUse())
+      this.#node.systemd.ensureFence(stopAfterMs, () => undefined);
     this.#client.start();
     this.#relist();
-    this.#tick();
+    this.#planTick();
   }
 
-  #tick(): void {
-    this.process.after(TICK_MS, () => {
+  #leave(why: string): void {
+    this.#log(() => `stops: ${why}`);
+    this.#client.stop();
+    this.process.kill();
+    this.#node.systemd.onUnitChanged = () => undefined;
+    this.#options.network.world.at(RESTART_MS, () => {
+      if (this.#node.agent === this) this.#node.start();
+    });
+  }
+
+  /** Only a kill that is under way needs ticks. */
+  #planTick(): void {
+    const { world } = this.#options.network;
+    const isKilling = [...this.state.tasks.values()].some(
+      ({ kill, state }) => kill && !isTerminal(state),
+    );
+    const atMs = world.nowMs + (isKilling ? this.#options.timing.agentTickMs : IDLE_TICK_MS);
+    if (this.#tickAtMs <= atMs) return;
+    this.#tickAtMs = atMs;
+    this.process.after(atMs - world.nowMs, () => {
+      if (this.#tickAtMs !== atMs) return;
+      this.#tickAtMs = Infinity;
       this.#step({ type: 'tick' });
-      this.#tick();
+      this.#planTick();
     });
   }
 
   #receive(message: Message): void {
-    this.#log(`<- ${describeMessage(message)}`);
+    this.#log(() => `<- ${describeMessage(message)}`);
+    if (message.type === 'AgentRegistered') {
+      this.isRegistered = true;
+      const { observer } = this.#options;
+      observer.leaderSeen(this.#node.name, this.state.leaderSeen, message.master);
+    }
     this.#step({ type: 'message', message });
+    if (message.type === 'KillTask' || message.type === 'ShutdownFramework') this.#planTick();
   }
 
   #step(event: AgentEvent): void {
-    const { step, network } = this.#options;
-    if (event.type !== 'tick' && event.type !== 'message') this.#log(`${event.type} ${event.key}`);
-    for (const effect of step(this.state, event, network.world.nowMs)) this.#perform(effect);
+    const { seams, network } = this.#options;
+    if (event.type !== 'tick' && event.type !== 'message')
+      this.#log(() => `${event.type} ${event.key} ${event.launchId}`);
+    for (const effect of seams.step(this.state, event, network.world.nowMs)) this.#perform(effect);
+    if (event.type === 'unit.started') this.#planTick();
   }
 
   #perform(effect: AgentEffect): void {
     if (!this.process.isAlive) return;
+    const { disk } = this.#node;
     switch (effect.type) {
       case 'task.start':
         this.#runner.start(effect.entry);
         return;
       case 'unit.signal':
-        this.#log(`sends signal ${effect.signal} to ${effect.entry.unit}`);
+        this.#log(() => `sends signal ${effect.signal} to ${effect.entry.unit}`);
         this.#runner.signal(effect.entry, effect.signal);
         return;
       case 'message.send':
-        this.#log(`-> ${describeMessage(effect.message)}`);
+        this.#log(() => `-> ${describeMessage(effect.message)}`);
         this.#client.send(effect.message);
         return;
-      case 'checkpoint.remove':
+      case 'checkpoint.update':
+        this.#runner.update(effect.entry);
+        return;
+      case 'checkpoint.retire':
         this.#runner.forget(effect.entry);
+        return;
+      case 'ended.forget':
+        disk.ended.delete(effect.launchId);
+        return;
+      case 'leader.remember':
+        disk.leaderSeen = effect.leader;
+        return;
+      case 'agent.stop':
+        this.#leave(`${effect.code}: ${effect.message}`);
         return;
       default:
         effect satisfies never;
     }
+  }
+
+  /** As `agent/fences.ts`. */
+  #onHeartbeat(isOk: boolean, tookMs: number): void {
+    if (!this.#options.seams.isContact(isOk, tookMs, ANSWER_MAX_MS)) return;
+    const { nowMs } = this.#options.network.world;
+    for (const stopAfterMs of this.#fencesInUse()) {
+      if (nowMs - (this.#fenceSetAtMs.get(stopAfterMs) ?? -Infinity) < stopAfterMs / 4) continue;
+      this.#fenceSetAtMs.set(stopAfterMs, nowMs);
+      this.#node.systemd.armFence(stopAfterMs, () => undefined);
+    }
+  }
+
+  #fencesInUse(): ReadonlySet<number> {
+    const times = new Set<number>();
+    for (const { task, state } of this.state.tasks.values()) {
+      const { whenUnreachable } = task;
+      if (whenUnreachable !== 'keep' && !isTerminal(state)) times.add(whenUnreachable.stopAfterMs);
+    }
+    return times;
   }
 
   #look(unit: string): void {
@@ -224,19 +318,22 @@ export class SimAgent {
 
   #relist(): void {
     this.#node.systemd.listUnits((listed) => {
-      this.process.after(0, () => {
+      this.process.run(() => {
         for (const entry of this.state.tasks.values()) {
           if (!entry.started || isTerminal(entry.state)) continue;
-          if (listed.get(entry.unit) !== 'running') this.#runner.look(entry);
+          if (listed.get(entry.unit)?.state !== 'running') this.#runner.look(entry);
         }
+        adoptUnknown({ state: this.state, runner: this.#runner }, listed, (event) => {
+          this.#step(event);
+        });
       });
     });
-    this.process.after(RELIST_MS, () => {
+    this.process.after(this.#options.timing.relistMs, () => {
       this.#relist();
     });
   }
 
-  #log(what: string): void {
+  #log(what: string | (() => string)): void {
     this.#options.network.world.log(this.process.name, what);
   }
 }

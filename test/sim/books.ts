@@ -3,7 +3,7 @@ import type { Agent, Framework, MasterState } from '../../master/core/state.ts';
 import type { Resources } from '../../protocol/resources.ts';
 import { addResources, NO_RESOURCES, sumResources } from '../../protocol/resources.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
-import { Violation } from './checks.ts';
+import { Violation } from './violation.ts';
 
 /** @throws Violation if a sum that the allocator relies on is not that of the records */
 export function checkBooks(state: MasterState): void {

@@ -1,260 +1,359 @@
 /**
  * Safety: what must hold at every moment, whatever goes wrong. Written against what was seen of Redis, of the processes
  * on the nodes and of what frameworks were told, and never against the sums that the cores keep.
+ *
+ * After Redis has lost data some promises cannot be kept, and these are the exact limits:
+ * - A node is *settled* once its agent has registered with the Redis that is the primary now. Until then the master may
+ *   not know what runs there, so it promises nothing there, and may say that a task of it is unknown, but not before
+ *   every agent has had its timeout to come back.
+ * - What was written and is not in the memory of the primary is *forgotten*. A forgotten end may be followed by another
+ *   one; a forgotten exclusive task does not keep another one from running, until its agent has said that it runs.
  */
-import { isDeepStrictEqual } from 'node:util';
 import type { Append, AppendResult, Commit, CommitResult, Lease } from '../../io/store.ts';
-import type { FrameworkId, OfferId } from '../../protocol/ids.ts';
-import type { AgentRecord, OfferRecord, TaskRecord } from '../../protocol/records.ts';
+import type { FrameworkId, LaunchId, SessionId, TaskId } from '../../protocol/ids.ts';
+import type { ClientName } from '../../protocol/keys.ts';
+import type { TaskRecord } from '../../protocol/records.ts';
 import type { Resources } from '../../protocol/resources.ts';
 import { addResources, fits, formatResources, NO_RESOURCES } from '../../protocol/resources.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
-import type { Offer, TaskStatus } from '../../protocol/task.ts';
-import type { FrameworkObserver } from './framework.ts';
-import type { RedisObserver } from './redis.ts';
-import type { ProcessObserver, SimEnd, SimUnitSpec } from './systemd.ts';
+import type { LeaderInfo, Offer, TaskStatus } from '../../protocol/task.ts';
+import type { AgentObserver } from './agent.ts';
+import type { FrameworkObserver } from './framework-run.ts';
+import type { CommitFacts } from './host-book.ts';
+import { HostBook } from './host-book.ts';
+import { Processes } from './processes.ts';
+import type { Memory, RedisHost, RedisObserver } from './redis.ts';
+import { remembers } from './redis.ts';
+import type { Ender, SimEnd, SimUnitSpec } from './systemd.ts';
+import type { Timing } from './timing.ts';
+import { Told } from './told.ts';
+import { fail } from './violation.ts';
 import type { World } from './world.ts';
 
-/** A rule was broken: the end of the run. */
-export class Violation extends Error {
-  override readonly name = 'Violation';
+/** Clocks of Redis hosts differ by up to twice their skew, and a Redis that is slow answers late. */
+const CLOCK_SLACK_MS = 5000;
+
+/** Reasons of ends that the master has decided. */
+const ENDS_BY_MASTER: ReadonlySet<string> = new Set([
+  'REASON_AGENT_REMOVED',
+  'REASON_AGENT_REMOVED_BY_OPERATOR',
+  'REASON_STOPPED_WHEN_UNREACHABLE',
+  'REASON_RECONCILIATION',
+]);
+
+/** A launch that a commit has brought into the registry. */
+export interface LaunchFacts {
+  readonly launchId: LaunchId;
+  readonly key: string;
+  readonly frameworkId: string;
+  readonly agentId: string;
+  readonly exclusiveName: string | undefined;
+  /** By which Redis it was taken, the first time or again from its agent. */
+  memory: Memory;
+  atMs: number;
 }
 
-export class Checks implements RedisObserver, ProcessObserver, FrameworkObserver {
-  readonly #world: World;
-  /** Node name to what it has. */
-  readonly #nodes = new Map<string, Resources>();
-  /** Processes that run, node by node and unit by unit. */
-  readonly #running = new Map<string, Map<string, SimUnitSpec>>();
-  /** How each task's process ended; undefined while it runs. */
-  readonly #processes = new Map<string, SimEnd | 'killed' | undefined>();
-  readonly offers = new Map<OfferId, OfferRecord>();
-  readonly tasks = new Map<string, TaskRecord>();
-  readonly #usedOfferIds = new Set<string>();
-  /** Every task that a commit has brought into the registry. */
-  readonly accepted = new Set<string>();
-  /** Those of them whose framework was removed since: it is promised nothing more about them. */
-  readonly #forgone = new Set<string>();
-  /** Session that the registry has of each agent that it holds for reachable. */
-  readonly agentSessions = new Map<string, string | undefined>();
-  readonly #appended = new Set<string>();
-  readonly #ends = new Map<string, TaskStatus>();
-  readonly #seenUpdates = new Set<string>();
+export class Checks implements RedisObserver, AgentObserver, FrameworkObserver {
+  readonly world: World;
+  readonly timing: Timing;
+  readonly #books = new Map<RedisHost, HostBook>();
+  #primary: RedisHost | undefined;
+  readonly #nodes = new Map<string, { readonly agentId: string; readonly resources: Resources }>();
+  /** Agents whose registration the primary has taken. */
+  readonly #settled = new Set<string>();
+  /** When Redis last lost data or became another one. */
+  lossAtMs = -Infinity;
+  /** When that, or an old one that some still talked to, was last over. */
+  lossOverAtMs = -Infinity;
+  readonly launches = new Map<LaunchId, LaunchFacts>();
+  readonly launchesOf = new Map<string, Set<LaunchId>>();
+  /** Launches that their nodes may have forgotten. */
+  readonly lostCheckpoints = new Set<LaunchId>();
+  /** By launch and update: when ends were written, and by which Redis. */
+  readonly #endWrites = new Map<string, { memory: Memory; atMs: number }[]>();
+  /** Launches that the master has ended on its own word: their agents could not be asked. */
+  readonly #endedByMaster = new Set<LaunchId>();
+  /** Frameworks and keys of tasks whose end somebody has asked for. */
+  readonly endAskedFor = new Set<string>();
+  /** Agents that an operator has given up or taken out. */
+  readonly givenUp = new Set<string>();
+  readonly #heardAtMs = new Map<string, number>();
+  readonly #offerIds = new Set<string>();
+  readonly #appended = new Map<Memory, Set<string>>();
+  readonly processes: Processes;
+  readonly told: Told;
+  tasks = 0;
+  losses = 0;
   /** Also told of the offers that frameworks see. */
   onOffers: FrameworkObserver['offersSeen'] = () => undefined;
-  #lease: { readonly lease: Lease; readonly untilMs: number } | undefined;
-  #epoch = 0;
-  #cursor = 0;
-  #lastCommit: Commit | undefined;
 
-  constructor(world: World) {
-    this.#world = world;
+  constructor(world: World, timing: Timing) {
+    this.world = world;
+    this.timing = timing;
+    this.processes = new Processes(this);
+    this.told = new Told(this);
   }
 
-  addNode(name: string, resources: Resources): void {
-    this.#nodes.set(name, resources);
-    this.#running.set(name, new Map());
+  addNode(name: string, agentId: string, resources: Resources): void {
+    this.#nodes.set(name, { agentId, resources });
   }
 
-  runningOn(node: string): readonly SimUnitSpec[] {
-    return [...(this.#running.get(node)?.values() ?? [])];
+  agentOf(node: string): string {
+    return this.#nodes.get(node)?.agentId ?? node;
+  }
+
+  /** The Redis that is the primary now, as it was seen. */
+  get book(): HostBook {
+    return this.#primary ? this.#bookOf(this.#primary) : fail('no Redis has been seen yet');
+  }
+
+  /** Is what was written then in the memory of the primary? */
+  isRemembered(memory: Memory, atMs: number): boolean {
+    return this.#primary !== undefined && remembers(this.#primary.memory, memory, atMs);
+  }
+
+  get memory(): Memory {
+    return this.#primary?.memory ?? { parent: undefined, copiedAtMs: 0 };
+  }
+
+  /** Has another machine tried to be this agent? */
+  isClaimed(agentId: string): boolean {
+    return [...this.#nodes.values()].filter((node) => node.agentId === agentId).length > 1;
+  }
+
+  isSettled(agentId: string): boolean {
+    return this.#settled.has(agentId);
   }
 
   // --- Redis -----------------------------------------------------------------------------------------------------
 
-  appended(append: Append, result: AppendResult): void {
+  #bookOf(host: RedisHost): HostBook {
+    let book = this.#books.get(host);
+    if (!book) this.#books.set(host, (book = new HostBook(host)));
+    this.#primary ??= host;
+    return book;
+  }
+
+  dataChanged(host: RedisHost): void {
+    this.#bookOf(host).reload();
+    this.#primary = host;
+    this.#settled.clear();
+    this.lossAtMs = this.world.nowMs;
+    this.lossOverAtMs = this.world.nowMs;
+    this.losses += 1;
+    // Only the primary and the one before it are talked to.
+    for (const old of [...this.#books.keys()].slice(0, -2)) this.#books.delete(old);
+  }
+
+  appended(host: RedisHost, append: Append, result: AppendResult): void {
     if (result !== 'appended') return;
+    let seen = this.#appended.get(host.memory);
+    if (!seen) this.#appended.set(host.memory, (seen = new Set()));
     const entry = `entry ${append.sequence} of session ${append.session}`;
-    if (this.#appended.has(entry)) this.#fail(`${entry} was taken twice`);
-    this.#appended.add(entry);
+    if (seen.has(entry)) fail(`${entry} was taken twice`);
+    seen.add(entry);
   }
 
-  leaseHeld(lease: Lease, leaseMs: number): void {
-    const nowMs = Math.floor(this.#world.nowMs);
-    const held = this.#lease;
-    const isOther = held !== undefined && !isSameLease(held.lease, lease);
-    if (isOther && held.untilMs > nowMs) {
-      this.#fail(`${lease.masterId} got the lease that ${held.lease.masterId} still holds`);
+  heartbeat(_host: RedisHost, client: ClientName, _session: SessionId): void {
+    this.#heardAtMs.set(client, this.world.nowMs);
+  }
+
+  leaseHeld(host: RedisHost, lease: Lease, leaseMs: number, mayReplace: boolean): void {
+    this.#bookOf(host).leaseHeld(lease, leaseMs, mayReplace);
+  }
+
+  leaseRaised(host: RedisHost, from: Lease, to: Lease): void {
+    this.#bookOf(host).leaseRaised(from, to);
+  }
+
+  leaseReleased(host: RedisHost, lease: Lease): void {
+    this.#bookOf(host).leaseReleased(lease);
+  }
+
+  committed(host: RedisHost, commit: Commit, result: CommitResult, isRepeated: boolean): void {
+    const book = this.#bookOf(host);
+    const facts = book.committed(commit, result, isRepeated);
+    if (!facts) return;
+    for (const { registry, key, value } of commit.changes) {
+      if (registry !== 'offers' || value === undefined) continue;
+      if (this.#offerIds.has(key)) fail(`offer ${key} was written twice`);
+      this.#offerIds.add(key);
     }
-    if (lease.epoch < this.#epoch) this.#fail(`epoch ${lease.epoch} came after ${this.#epoch}`);
-    this.#epoch = lease.epoch;
-    this.#lease = { lease, untilMs: nowMs + leaseMs };
+    for (const { client, session } of commit.sessions)
+      if (session !== undefined) this.#heardAtMs.set(client, this.world.nowMs);
+    for (const task of facts.tasks) {
+      this.#noteLaunch(host, task);
+      if (isTerminal(task.state)) this.#noteEnd(host, task);
+    }
+    this.#noteSilentEnds(facts);
+    this.#checkRemovals(facts);
+    if (host === this.#primary) {
+      for (const agentId of facts.registered) this.#settled.add(agentId);
+      for (const agentId of facts.promisedOn) this.#checkPromises(agentId);
+    }
+    for (const { client, messages } of commit.sends)
+      if (client.startsWith('framework:')) this.told.answered(host === this.#primary, messages);
   }
 
-  leaseReleased(lease: Lease): void {
-    if (this.#lease && isSameLease(this.#lease.lease, lease)) this.#lease = undefined;
+  #noteEnd({ memory }: RedisHost, { launchId, status }: TaskRecord): void {
+    if (status?.source === 'SOURCE_MASTER') this.#endedByMaster.add(launchId);
+    const key = `${launchId} ${status?.updateId ?? ''}`;
+    const writes = this.#endWrites.get(key) ?? [];
+    this.#endWrites.set(key, [...writes.slice(-3), { memory, atMs: this.world.nowMs }]);
   }
 
-  committed(
-    commit: Commit,
-    result: CommitResult,
-    numbers: { before: number; after: number },
-  ): void {
-    const { before, after } = numbers;
-    if (!result.ok || after === before) {
-      if (after !== before) this.#fail(`commit ${commit.number} was refused and changed something`);
-      if (result.ok && !isDeepStrictEqual(commit, this.#lastCommit)) {
-        this.#fail(`commit ${commit.number} was taken for a repetition of another one`);
+  /** Is that end of a launch, which a framework was told, in the memory of the primary? */
+  isEndRemembered({ launchId, updateId }: TaskStatus): boolean {
+    const writes = this.#endWrites.get(`${launchId ?? ''} ${updateId ?? ''}`) ?? [];
+    return writes.some(({ memory, atMs }) => this.isRemembered(memory, atMs));
+  }
+
+  /** What the master ends there without a record of it, or with one that is gone with the same commit. */
+  #noteSilentEnds({ removed, events }: CommitFacts): void {
+    for (const { type, frameworkId, taskId, agentId } of events) {
+      if (type !== 'task.superseded') continue;
+      for (const { spec, node } of this.processes.runningOf(`${frameworkId}/${taskId}`))
+        if (this.agentOf(node) === agentId) this.#endedByMaster.add(spec.launchId);
+    }
+    for (const { frameworkId, taskId, launchId, state } of removed) {
+      if (isTerminal(state)) continue;
+      const isByMaster = events.some(
+        (event) =>
+          event.type === 'task.updated' &&
+          event.frameworkId === frameworkId &&
+          event.taskId === taskId &&
+          ENDS_BY_MASTER.has(event.reason ?? ''),
+      );
+      if (isByMaster) this.#endedByMaster.add(launchId);
+    }
+  }
+
+  #noteLaunch(host: RedisHost, task: TaskRecord): void {
+    const { launchId, frameworkId, taskId, agentId, info } = task;
+    const known = this.launches.get(launchId);
+    const { nowMs } = this.world;
+    if (known) {
+      if (!this.isRemembered(known.memory, known.atMs)) {
+        known.memory = host.memory;
+        known.atMs = nowMs;
       }
       return;
     }
-    const isLeader =
-      this.#lease !== undefined &&
-      isSameLease(this.#lease.lease, commit.lease) &&
-      this.#lease.untilMs > Math.floor(this.#world.nowMs);
-    if (!isLeader)
-      this.#fail(`commit ${commit.number} of ${commit.lease.masterId}, which does not lead`);
-    const cursor = Number(commit.cursor.split('-')[1]);
-    if (cursor < this.#cursor) this.#fail(`the cursor went back to ${commit.cursor}`);
-    this.#cursor = cursor;
-    this.#lastCommit = commit;
-    this.#applyChanges(commit);
-    for (const node of this.#nodes.keys()) this.#checkPromises(node);
+    const key = `${frameworkId}/${taskId}`;
+    const exclusiveName = info?.exclusive ? `${frameworkId}/${info.name}` : undefined;
+    const { memory } = host;
+    const facts = { launchId, key, frameworkId, agentId, exclusiveName, memory, atMs: nowMs };
+    this.launches.set(launchId, facts);
+    let ofKey = this.launchesOf.get(key);
+    if (!ofKey) this.launchesOf.set(key, (ofKey = new Set()));
+    ofKey.add(launchId);
+    this.tasks += 1;
   }
 
-  #applyChanges(commit: Commit): void {
-    for (const { registry, key, value } of commit.changes) {
-      if (registry === 'offers') this.#applyOffer(key as OfferId, value);
-      if (registry === 'tasks') this.#applyTask(key, value);
-      if (registry === 'agents') this.#applyAgent(key, value);
-      if (registry === 'frameworks' && value === undefined) this.#forgo(key);
+  /** A framework that is there, or has not been away for long enough, is not torn down. */
+  #checkRemovals({ events }: CommitFacts): void {
+    for (const { type, frameworkId = '', reason = '' } of events) {
+      if (type !== 'framework.removed') continue;
+      this.endAskedFor.add(frameworkId);
+      if (!reason.startsWith('failover timeout')) continue;
+      const awayMs = this.world.nowMs - (this.#heardAtMs.get(`framework:${frameworkId}`) ?? 0);
+      const timeoutMs = this.failoverTimeouts.get(frameworkId) ?? 0;
+      if (awayMs + CLOCK_SLACK_MS < timeoutMs)
+        fail(
+          `${frameworkId} was torn down after ${awayMs} ms, its failover timeout is ${timeoutMs}`,
+        );
     }
   }
 
-  #applyOffer(offerId: OfferId, value: string | undefined): void {
-    if (value === undefined) {
-      this.offers.delete(offerId);
-      return;
-    }
-    if (this.#usedOfferIds.has(offerId)) this.#fail(`offer ${offerId} was written twice`);
-    this.#usedOfferIds.add(offerId);
-    this.offers.set(offerId, JSON.parse(value) as OfferRecord);
+  /** How far the clocks of Redis hosts are apart. */
+  clockSkewMs = 0;
+  /** Each framework's own. */
+  readonly failoverTimeouts = new Map<string, number>();
+
+  /**
+   * What is promised on a node, as offers and as tasks that have not ended, is at most what it has. With what an agent
+   * brings back it may be more for a while, as long as nothing is offered: ended tasks count until their ends are told.
+   */
+  #checkPromises(agentId: string): void {
+    const { book } = this;
+    const { cpuMillis, memMib } = book.offeredOn(agentId);
+    if (cpuMillis > 0 || memMib > 0)
+      this.#checkFits(agentId, book.promisedOn(agentId), () => 'offers and tasks of the registry');
+    this.checkRunning(agentId);
   }
 
-  #applyTask(key: string, value: string | undefined): void {
-    if (value === undefined) {
-      this.tasks.delete(key);
-      return;
-    }
-    if (!this.tasks.has(key) && this.accepted.has(key))
-      this.#fail(`task ${key} came back after its end`);
-    this.accepted.add(key);
-    this.tasks.set(key, JSON.parse(value) as TaskRecord);
+  /**
+   * What runs on a settled node and what is offered of it is at most what it has. Without the launches that the master has
+   * ended on its own word: these are being ended, and are not counted while that takes.
+   */
+  checkRunning(agentId: string): void {
+    if (!this.#settled.has(agentId)) return;
+    const running = this.processes
+      .runningOn(agentId)
+      .filter(({ launchId }) => !this.#endedByMaster.has(launchId));
+    // Another machine may have got the agent's id; what runs on the first one is then nobody's.
+    if (this.isClaimed(agentId)) return;
+    const taken = addResources(sum(running.map(({ task }) => task)), this.book.offeredOn(agentId));
+    const what = (): string =>
+      `offers and running processes ${running.map(({ launchId }) => launchId).join(',')}`;
+    this.#checkFits(agentId, taken, what);
   }
 
-  #applyAgent(agentId: string, value: string | undefined): void {
-    const record = value === undefined ? undefined : (JSON.parse(value) as AgentRecord);
-    this.agentSessions.set(agentId, record?.session);
+  #checkFits(agentId: string, promised: Resources, what: () => string): void {
+    const has = [...this.#nodes.values()].find((node) => node.agentId === agentId)?.resources;
+    if (fits(promised, has ?? NO_RESOURCES)) return;
+    const text = `${formatResources(promised)} of ${formatResources(has ?? NO_RESOURCES)}`;
+    fail(`${agentId} is over-committed: ${what()} take ${text}`);
   }
 
-  #forgo(frameworkId: string): void {
-    for (const key of this.accepted) if (key.startsWith(`${frameworkId}/`)) this.#forgone.add(key);
-  }
-
-  /** What is promised on a node, as offers and as tasks that have not ended, is at most what it has. */
-  #checkPromises(node: string): void {
-    const offered = this.#offeredOn(node);
-    const tasks = [...this.tasks.values()].filter(
-      (task) => task.agentId === node && !isTerminal(task.state),
-    );
-    this.#checkFits(node, addResources(offered, sum(tasks)), 'offers and tasks of the registry');
-    const running = sum(this.runningOn(node).map(({ task }) => task));
-    this.#checkFits(node, addResources(offered, running), 'offers and running processes');
-  }
-
-  #offeredOn(node: string): Resources {
-    return sum([...this.offers.values()].filter((offer) => offer.agentId === node));
-  }
-
-  #checkFits(node: string, promised: Resources, what: string): void {
-    const has = this.#nodes.get(node) ?? NO_RESOURCES;
-    if (!fits(promised, has)) {
-      this.#fail(
-        `${node} is over-committed: ${what} take ${formatResources(promised)} of ${formatResources(has)}`,
-      );
-    }
-  }
-
-  // --- processes -------------------------------------------------------------------------------------------------
+  // --- nodes -----------------------------------------------------------------------------------------------------
 
   processStarted(node: string, spec: SimUnitSpec): void {
-    const key = keyOf(spec);
-    if (this.#processes.has(key)) this.#fail(`task ${key} was started a second time, on ${node}`);
-    this.#processes.set(key, undefined);
-    this.#running.get(node)?.set(spec.name, spec);
-    const running = sum(this.runningOn(node).map(({ task }) => task));
-    this.#checkFits(
-      node,
-      addResources(running, this.#offeredOn(node)),
-      'running processes and offers',
-    );
+    this.processes.started(node, spec);
+    this.checkRunning(this.agentOf(node));
   }
 
-  processEnded(node: string, spec: SimUnitSpec, end: SimEnd | 'killed'): void {
-    this.#processes.set(keyOf(spec), end);
-    this.#running.get(node)?.delete(spec.name);
+  processEnded(node: string, spec: SimUnitSpec, end: SimEnd | 'killed', ender: Ender): void {
+    this.processes.ended(node, spec, end, ender);
   }
 
-  // --- frameworks ------------------------------------------------------------------------------------------------
+  leaderSeen(node: string, before: LeaderInfo | undefined, leader: LeaderInfo): void {
+    if (!before) return;
+    const isSame = before.epoch === leader.epoch && before.masterId === leader.masterId;
+    if (leader.epoch < before.epoch || (leader.epoch === before.epoch && !isSame))
+      fail(
+        `${node} was led by ${before.masterId} in epoch ${before.epoch}, then by ${leader.masterId} in epoch ${leader.epoch}`,
+      );
+  }
+
+  /** Nobody else is this agent, so that is wrong, unless a loss has turned the order of sessions around. */
+  agentMoved(node: string): void {
+    const agentId = this.agentOf(node);
+    if (this.isClaimed(agentId) || (this.losses > 0 && this.clockSkewMs > 0)) return;
+    fail(`${node} was told that another process has registered as ${agentId}, and there is none`);
+  }
+
+  checkpointLost(launchId: LaunchId): void {
+    this.lostCheckpoints.add(launchId);
+  }
+
+  // --- frameworks and operators ----------------------------------------------------------------------------------
 
   statusSeen(frameworkId: FrameworkId, status: TaskStatus): void {
-    const key = `${frameworkId}/${status.taskId}`;
-    const { state, reason = '' } = status;
-    const known = this.#ends.get(key);
-    const update = `${key} ${status.updateId}`;
-    const isNew = !this.#seenUpdates.has(update);
-    this.#seenUpdates.add(update);
-    if (!isTerminal(state)) {
-      if (known && isNew) this.#fail(`${key} is ${state} after ${known.state}`);
-      return;
-    }
-    // A task that was never accepted has no end, only answers.
-    if (!this.accepted.has(key) || this.#forgone.has(key)) return;
-    // The answer to the kill of a task that has ended, by a scheduler that does not know it yet.
-    if (known && reason === 'REASON_TASK_UNKNOWN') return;
-    if (known && !(known.state === state && known.updateId === status.updateId)) {
-      this.#fail(
-        `${key} ended twice: ${known.state} ${known.reason ?? ''}, then ${state} ${reason}`,
-      );
-    }
-    this.#ends.set(key, status);
-    this.#checkTruth(key, status);
+    this.told.statusSeen(frameworkId, status);
   }
 
-  /** The end that is told is the one that was. */
-  #checkTruth(key: string, { state, certificate }: TaskStatus): void {
-    const hasProcess = this.#processes.has(key);
-    const end = this.#processes.get(key);
-    if (hasProcess && end === undefined) this.#fail(`${key} is said to be ${state} and still runs`);
-    if (state !== 'TASK_FINISHED') return;
-    if (!hasProcess) this.#fail(`${key} is said to have finished and never ran`);
-    if (end === 'killed' || end?.certificate.exitCode !== certificate?.exitCode) {
-      this.#fail(`${key} is said to have finished, its process ended with ${JSON.stringify(end)}`);
-    }
+  endAsked(frameworkId: string, taskId: TaskId | undefined): void {
+    this.endAskedFor.add(taskId === undefined ? frameworkId : `${frameworkId}/${taskId}`);
   }
 
   offersSeen(frameworkId: FrameworkId, offers: readonly Offer[]): void {
-    for (const offer of offers) {
-      if (offer.frameworkId !== frameworkId) {
-        this.#fail(`${frameworkId} got ${offer.offerId}, an offer for ${offer.frameworkId}`);
-      }
-      if (!this.#usedOfferIds.has(offer.offerId))
-        this.#fail(`${offer.offerId} was never committed`);
+    for (const { frameworkId: owner, offerId } of offers) {
+      if (owner !== frameworkId) fail(`${frameworkId} got ${offerId}, an offer for ${owner}`);
+      if (!this.#offerIds.has(offerId)) fail(`${offerId} was never committed`);
     }
     this.onOffers(frameworkId, offers);
   }
-
-  #fail(message: string): never {
-    throw new Violation(message);
-  }
-}
-
-function isSameLease(a: Lease, b: Lease): boolean {
-  return a.epoch === b.epoch && a.masterId === b.masterId;
-}
-
-function keyOf({ frameworkId, task }: SimUnitSpec): string {
-  return `${frameworkId}/${task.taskId}`;
 }
 
 function sum(holders: readonly { readonly resources: Resources }[]): Resources {

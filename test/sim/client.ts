@@ -15,37 +15,37 @@ import type { SessionId } from '../../protocol/ids.ts';
 import type { ClientName } from '../../protocol/keys.ts';
 import type { Message } from '../../protocol/messages.ts';
 import type { Connection, Network } from './network.ts';
-import type { SimRedis } from './redis.ts';
+import { streamOf } from './redis.ts';
+import type { Timing } from './timing.ts';
 import type { Process } from './world.ts';
 
-/** Shorter than in production, like all times of the simulation, so that a minute holds many of everything. */
-export const HEARTBEAT_MS = 1000;
-const READ_BLOCK_MS = 2000;
 const RETRY_MS = 250;
 
 export interface ClientOptions {
   readonly network: Network;
-  readonly redis: SimRedis;
+  readonly timing: Timing;
   readonly process: Process;
   readonly client: ClientName;
   readonly register: (session: SessionId) => readonly Message[];
   readonly onMessage: (message: Message) => void;
   readonly onMoved: () => void;
+  readonly onHeartbeat?: (isOk: boolean, tookMs: number) => void;
 }
 
 export class SimClient {
   readonly #options: ClientOptions;
-  readonly #session: ClientSession;
+  readonly #session: ClientSession = createSession();
   readonly #commands: Connection;
   readonly #reads: Connection;
   #stopped = false;
   #isLeaving = false;
+  #isOpening = false;
   #isAppending = false;
+  #isReading = false;
 
   constructor(options: ClientOptions) {
     this.#options = options;
     const { network, process } = options;
-    this.#session = createSession(this.#newId());
     this.#commands = network.connect(process);
     this.#reads = network.connect(process);
   }
@@ -56,7 +56,6 @@ export class SimClient {
 
   start(): void {
     this.#open('first');
-    this.#read();
     this.#heartbeat();
   }
 
@@ -77,11 +76,26 @@ export class SimClient {
   }
 
   #open(why: string): void {
+    if (this.#isOpening) return;
+    this.#isOpening = true;
     const { network, process, register } = this.#options;
-    const id = this.#newId();
-    network.world.log(process.name, `opens session ${id}: ${why}`);
-    openSession(this.#session, { id, registration: register(id) }, network.world.nowMs);
-    this.#flush();
+    this.#commands.call(
+      (redis) => redis.openSession(),
+      (id) => {
+        this.#isOpening = false;
+        if (this.#stopped) return;
+        network.world.log(process.name, `opens session ${id}: ${why}`);
+        openSession(this.#session, { id, registration: register(id) }, network.world.nowMs);
+        this.#flush();
+        this.#read();
+      },
+      () => {
+        this.#isOpening = false;
+        process.after(RETRY_MS, () => {
+          this.#open(why);
+        });
+      },
+    );
   }
 
   /** What is sent in one turn travels in one entry. */
@@ -94,33 +108,43 @@ export class SimClient {
   }
 
   #append(): void {
-    const { redis, client, process } = this.#options;
-    const next = nextAppend(this.#session);
-    if (!next || this.#stopped) {
+    const { client, process } = this.#options;
+    const next = this.#stopped ? undefined : nextAppend(this.#session);
+    if (!next) {
       this.#isAppending = false;
       return;
     }
-    const session = this.#session.id;
+    const append = { client, session: this.#session.id, ...next };
     this.#commands.call(
-      () => redis.append({ client, session, ...next }),
+      (redis) => redis.append(append),
       (result) => {
         const then = appendAnswered(this.#session, result);
         if (then === 'reopen') this.#open(`append answered ${result}`);
-        process.after(then === 'wait' ? RETRY_MS : 0, () => {
-          this.#append();
-        });
+        if (then === 'wait') this.#appendIn(RETRY_MS);
+        else this.#append();
+      },
+      () => {
+        this.#appendIn(process.isAlive ? RETRY_MS : 0);
       },
     );
   }
 
+  #appendIn(delayMs: number): void {
+    this.#options.process.after(delayMs, () => {
+      this.#append();
+    });
+  }
+
   #read(): void {
-    const { redis, client } = this.#options;
-    if (this.#stopped) return;
+    const { client } = this.#options;
+    if (this.#stopped || this.#isReading || !this.#session.isOpen) return;
+    this.#isReading = true;
     const { id, cursor } = this.#session;
     this.#reads.read(
-      () => redis.readClient(client, id, cursor),
-      READ_BLOCK_MS,
+      { key: streamOf(client, id), forMs: 2 * this.#options.timing.heartbeatMs },
+      (redis) => redis.readClient(client, id, cursor),
       (entries) => {
+        this.#isReading = false;
         this.#take(entriesRead(this.#session, id, entries).messages);
         this.#read();
       },
@@ -137,32 +161,36 @@ export class SimClient {
   }
 
   #heartbeat(): void {
-    const { network, redis, client, process, onMoved } = this.#options;
-    process.after(HEARTBEAT_MS, () => {
+    const { network, process, timing } = this.#options;
+    const spread = 0.8 + 0.4 * network.world.random.next();
+    process.after(timing.heartbeatMs * spread, () => {
       if (this.#stopped || this.#isLeaving) return;
-      const { id, cursor } = this.#session;
-      this.#commands.call(
-        () => redis.heartbeat(client, id, cursor),
-        (result) => {
-          if (this.#stopped || this.#isLeaving) return;
-          const then = heartbeatAnswered(
-            this.#session,
-            { id, cursor },
-            result,
-            network.world.nowMs,
-          );
-          if (then === 'moved') {
-            network.world.log(process.name, `session ${id} has moved`);
-            this.stop();
-            onMoved();
-          } else if (then === 'reopen') this.#open(result);
-          this.#heartbeat();
-        },
-      );
+      if (this.#session.isOpen) this.#sendHeartbeat();
+      else this.#heartbeat();
     });
   }
 
-  #newId(): SessionId {
-    return `s${this.#options.network.world.random.name(5)}` as SessionId;
+  #sendHeartbeat(): void {
+    const { network, client, process, onMoved, onHeartbeat } = this.#options;
+    const { world } = network;
+    const { id, cursor } = this.#session;
+    const sentMs = world.nowMs;
+    this.#commands.call(
+      (redis) => redis.heartbeat(client, id, cursor),
+      (result) => {
+        if (this.#stopped || this.#isLeaving) return;
+        onHeartbeat?.(result === 'ok', world.nowMs - sentMs);
+        const then = heartbeatAnswered(this.#session, { id, cursor }, result, world.nowMs);
+        if (then === 'moved') {
+          world.log(process.name, `session ${id} has moved`);
+          this.stop();
+          onMoved();
+        } else if (then === 'reopen') this.#open(result);
+        this.#heartbeat();
+      },
+      () => {
+        this.#heartbeat();
+      },
+    );
   }
 }

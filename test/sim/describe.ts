@@ -12,7 +12,7 @@ function detailOf(message: Message): string {
     case 'RegisterFramework':
       return ` ${message.framework.frameworkId} session ${message.session}`;
     case 'RegisterAgent':
-      return ` session ${message.session} with [${message.tasks.map((task) => `${task.taskId} ${task.state}`).join(', ')}]`;
+      return ` session ${message.session} of ${message.node} with [${message.tasks.map((task) => `${task.taskId} ${task.launchId} ${task.state}`).join(', ')}], leader seen ${message.leaderSeen?.epoch ?? 'none'}, ${message.ended.length} ended`;
     case 'LaunchTasks':
       return ` on ${message.offerIds.join(',')}: ${message.tasks.map((task) => (task as { taskId?: string }).taskId ?? '?').join(',')}`;
     case 'DeclineOffers':
@@ -22,21 +22,29 @@ function detailOf(message: Message): string {
     case 'StatusUpdateAcknowledgement':
       return ` ${message.taskId} ${message.updateId}`;
     case 'KillTask':
-      return ` ${message.frameworkId}/${message.taskId}`;
+      return ` ${message.frameworkId}/${message.taskId} ${message.launchId ?? ''} by ${message.by}`;
+    case 'AgentRegistered':
+    case 'FrameworkRegistered':
+      return ` by ${message.master.masterId} in epoch ${message.master.epoch}`;
+    case 'ReconcileTasks':
+      return ` [${message.taskIds.join(',')}]`;
+    case 'AgentError':
+    case 'FrameworkError':
+      return ` ${message.code}`;
     case 'ResourceOffers':
       return ` ${message.offers.map((offer) => offer.offerId).join(',')}`;
     case 'RescindResourceOffer':
       return ` ${message.offerId}`;
     case 'RunTask':
-      return ` ${message.frameworkId}/${message.task.taskId}`;
+      return ` ${message.framework.frameworkId}/${message.task.taskId} launch ${message.launchId}`;
     default:
       return '';
   }
 }
 
 export function describeStatus(status: TaskStatus): string {
-  const { frameworkId, taskId, state, reason = '', updateId = 'no ack' } = status;
-  return `${frameworkId}/${taskId} ${state} ${reason} (${updateId})`;
+  const { frameworkId, taskId, state, reason = '', updateId = 'no ack', launchId = '' } = status;
+  return `${frameworkId}/${taskId} ${launchId} ${state} ${reason} (${updateId})`;
 }
 
 export function describeEvent(event: ClusterEvent): string {

@@ -1,51 +1,82 @@
-/** A node's checkpoints: files that are replaced whole, on a disk that takes its time. */
-import type { AgentTaskEntry } from '../../agent/core/state.ts';
-import type { TaskInfo } from '../../protocol/task.ts';
-import type { Faults } from './faults.ts';
+/** A node's checkpoints, as `agent/checkpoint.ts` keeps them: files that are replaced whole. They may get lost, and the disk may be full. */
+import type { RememberedTask } from '../../agent/core/recovery.ts';
+import type { LaunchId } from '../../protocol/ids.ts';
+import type { LeaderInfo } from '../../protocol/task.ts';
 import type { SimEnd } from './systemd.ts';
-import type { Process, World } from './world.ts';
+import type { World } from './world.ts';
 
-/** What `agent/checkpoint.ts` keeps of a task, as far as the simulation goes. */
-export interface Checkpoint {
-  readonly frameworkId: AgentTaskEntry['frameworkId'];
-  readonly frameworkName: string;
-  readonly task: TaskInfo;
-  readonly launchId: string;
-  readonly unit: string;
+export interface Checkpoint extends RememberedTask {
   readonly bootId: number;
-  readonly kill: 'framework' | 'operator' | undefined;
-  readonly ended?: SimEnd;
+  readonly rebuilt: boolean;
+  readonly ended?: SimEnd & { readonly fenced: boolean };
+  readonly lost?: string;
   readonly failed?: string;
 }
 
-export interface Disk {
-  readonly checkpoints: ReadonlyMap<string, Checkpoint>;
-  /** `done` comes only if the writer still lives; the file may be there even if it does not. */
-  write(process: Process, checkpoint: Checkpoint, done: () => void): void;
-  remove(process: Process, launchId: string): void;
+export interface EndedCheckpoint {
+  readonly checkpoint: Checkpoint;
+  readonly retiredAtMs: number;
 }
 
-export function createDisk(world: World, faults: Faults): Disk {
-  const checkpoints = new Map<string, Checkpoint>();
-  const later = (process: Process, change: () => void, done: () => void): void => {
-    world.at(world.random.next() * 2 * faults.slowDiskMs, () => {
-      // The process that dies takes its unfinished work along: the new file was not renamed into its place.
-      if (!process.isAlive) return;
-      change();
-      process.after(0, done);
-    });
-  };
-  return {
-    checkpoints,
-    write: (process, checkpoint, done) => {
-      later(process, () => checkpoints.set(checkpoint.launchId, checkpoint), done);
-    },
-    remove: (process, launchId) => {
-      later(
-        process,
-        () => checkpoints.delete(launchId),
-        () => undefined,
-      );
-    },
-  };
+/** Told of what is not on the disk though it should be. */
+export interface DiskObserver {
+  checkpointLost(launchId: LaunchId): void;
+}
+
+export class Disk {
+  readonly live = new Map<LaunchId, Checkpoint>();
+  readonly ended = new Map<LaunchId, EndedCheckpoint>();
+  /** Launches whose command was executed: systemd has made the file of its output. */
+  readonly executed = new Set<LaunchId>();
+  leaderSeen: LeaderInfo | undefined;
+  fullUntilMs = 0;
+  readonly #world: World;
+  readonly #observer: DiskObserver;
+
+  constructor(world: World, observer: DiskObserver) {
+    this.#world = world;
+    this.#observer = observer;
+  }
+
+  /** @returns false if there is no room for it */
+  write(checkpoint: Checkpoint): boolean {
+    if (this.#isFull()) {
+      this.#observer.checkpointLost(checkpoint.launchId);
+      return false;
+    }
+    this.live.set(checkpoint.launchId, checkpoint);
+    return true;
+  }
+
+  update(
+    launchId: LaunchId,
+    change: Pick<Checkpoint, 'framework' | 'detached' | 'kill' | 'killAtMs'>,
+  ): void {
+    const checkpoint = this.live.get(launchId);
+    if (checkpoint) this.write({ ...checkpoint, ...change });
+  }
+
+  discard(launchId: LaunchId): void {
+    this.live.delete(launchId);
+  }
+
+  /** A rename: no room is needed for it. */
+  retire(launchId: LaunchId): void {
+    const checkpoint = this.live.get(launchId);
+    if (checkpoint) this.ended.set(launchId, { checkpoint, retiredAtMs: this.#world.nowMs });
+    this.live.delete(launchId);
+  }
+
+  /** A file that cannot be read any more. */
+  loseOne(): LaunchId | undefined {
+    if (this.live.size === 0) return undefined;
+    const launchId = this.#world.random.pick([...this.live.keys()]);
+    this.live.delete(launchId);
+    this.#observer.checkpointLost(launchId);
+    return launchId;
+  }
+
+  #isFull(): boolean {
+    return this.fullUntilMs > this.#world.nowMs;
+  }
 }

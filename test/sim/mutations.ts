@@ -1,23 +1,30 @@
 /** Broken variants, each a mistake that somebody could make, put in at the simulator's seams. */
-import type { AgentState } from '../../agent/core/state.ts';
-import { step as agentStep } from '../../agent/core/step.ts';
-import { addOffer } from '../../master/core/state.ts';
-import { step as masterStep } from '../../master/core/step.ts';
-import type { AgentId, OfferId } from '../../protocol/ids.ts';
-import { taskKey } from '../../protocol/ids.ts';
-import type { Seams } from './mutation.ts';
+import { masterMutations } from './mutations-master.ts';
+import type { AgentSeams, AgentStep, Seams } from './mutation.ts';
 import { PRODUCTION } from './mutation.ts';
+import type { Wishes } from './plan.ts';
 import { passThrough } from './redis.ts';
+import { step as agentStep } from '../../agent/core/step.ts';
+import { taskKey } from '../../protocol/ids.ts';
 
-/** What is wrong, and the parts that make it so. */
+/** What is wrong, the parts that make it so, and what a run needs for it to show soon. */
 export interface Mutation {
   readonly name: string;
   readonly seams: Seams;
+  readonly wishes?: Wishes;
 }
 
+const FAILOVERS: Wishes = {
+  faults: { redisFailoverEveryMs: 12_000, replicaLagMs: 4000, clockSkewMs: 0, splitBrainMs: 0 },
+};
+const FLUSHES: Wishes = { faults: { redisFlushEveryMs: 12_000 } };
+
 const redis = (change: Seams['redis']): Seams => ({ ...PRODUCTION, redis: change });
-const master = (step: Seams['masterStep']): Seams => ({ ...PRODUCTION, masterStep: step });
-const agent = (step: Seams['agentStep']): Seams => ({ ...PRODUCTION, agentStep: step });
+const agent = (change: Partial<AgentSeams>): Seams => ({
+  ...PRODUCTION,
+  agent: { ...PRODUCTION.agent, ...change },
+});
+const agentSteps = (step: AgentStep): Seams => agent({ step });
 
 const commitsAreNotFenced = redis((inner) => ({
   ...passThrough(inner),
@@ -27,10 +34,39 @@ const commitsAreNotFenced = redis((inner) => ({
   },
 }));
 
+const commitsDoNotAskWhichServer = redis((inner) => ({
+  ...passThrough(inner),
+  renewLease: (lease, leaseMs, connection) => {
+    const renewed = inner.renewLease(lease, leaseMs, connection);
+    if (renewed !== 'server-changed') return renewed;
+    inner.beginTerm(lease);
+    return inner.renewLease(lease, leaseMs, connection);
+  },
+  commit: (commit) => {
+    const result = inner.commit(commit);
+    if (result.ok || result.code === 'fenced') return result;
+    inner.beginTerm(commit.lease);
+    return inner.commit({ ...commit, number: inner.loadSnapshot().commitNumber + 1 });
+  },
+}));
+
 const cursorIsNotAdvanced = redis((inner) => ({
   ...passThrough(inner),
   commit: (commit) => inner.commit({ ...commit, cursor: '0-0' }),
 }));
+
+const cursorIsMovedByReading = redis((inner) => {
+  let read = '0-0';
+  return {
+    ...passThrough(inner),
+    readInbox: (cursor, count) => {
+      const entries = inner.readInbox(cursor, count);
+      read = entries.at(-1)?.id ?? read;
+      return entries;
+    },
+    loadSnapshot: () => ({ ...inner.loadSnapshot(), cursor: read }),
+  };
+});
 
 const leaseIsGivenToTwo = redis((inner) => ({
   ...passThrough(inner),
@@ -38,6 +74,22 @@ const leaseIsGivenToTwo = redis((inner) => ({
     const held = inner.leader();
     if (held) inner.releaseLease(held);
     return inner.acquireLease(masterId, leaseMs);
+  },
+}));
+
+const leaseKeepsItsEpoch = redis((inner) => ({
+  ...passThrough(inner),
+  acquireLease: (masterId, leaseMs, instead, connection) => {
+    const lease = inner.acquireLease(masterId, leaseMs, instead, connection);
+    return lease && { ...lease, epoch: 1 };
+  },
+}));
+
+const heartbeatsAreAlwaysOk = redis((inner) => ({
+  ...passThrough(inner),
+  heartbeat: (client, session, cursor) => {
+    inner.heartbeat(client, session, cursor);
+    return 'ok';
   },
 }));
 
@@ -56,73 +108,78 @@ const repeatedAppendsAreTaken = redis((inner) => {
   };
 });
 
-const usedOffersStay = master((state, event, nowMs) => {
-  const { message } = event.type === 'message' ? event : { message: undefined };
-  const ids: readonly OfferId[] = message?.type === 'LaunchTasks' ? message.offerIds : [];
-  const offers = ids.flatMap((offerId) => state.offers.get(offerId) ?? []);
-  const effects = masterStep(state, event, nowMs);
-  for (const offer of offers) if (!state.offers.has(offer.offerId)) addOffer(state, offer);
-  return effects;
-});
+const lossIsNotNoticed: Seams = {
+  ...PRODUCTION,
+  master: { ...PRODUCTION.master, noticesDataLoss: false },
+};
 
-const silentAgentsAreLost = master((state, event, nowMs) => {
-  if (event.type !== 'clients.silent') return masterStep(state, event, nowMs);
-  return event.clients.flatMap((client) => {
-    const agentId = client.replace('agent:', '') as AgentId;
-    const session = state.agents.get(agentId)?.record.session;
-    if (session === undefined) return [];
-    const message = { type: 'UnregisterAgent' as const, agentId };
-    return masterStep(state, { type: 'message', from: client, session, message }, nowMs);
-  });
-});
-
-const updatesAreNotSentAgain = master((state, event, nowMs) => {
-  const effects = masterStep(state, event, nowMs);
-  if (event.type !== 'message' || event.message.type !== 'RegisterFramework') return effects;
-  return effects.filter(
-    (effect) => effect.type !== 'send' || effect.message.type !== 'StatusUpdate',
-  );
-});
-
-const offersOutliveTheirAgent = master((state, event, nowMs) => {
-  const offers = event.type === 'clients.silent' ? [...state.offers.values()] : [];
-  const effects = masterStep(state, event, nowMs);
-  for (const offer of offers) if (!state.offers.has(offer.offerId)) addOffer(state, offer);
-  return effects;
-});
-
-const acknowledgementsAreDropped = agent((state, event, nowMs) =>
+const acknowledgementsAreDropped = agentSteps((state, event, nowMs) =>
   event.type === 'message' && event.message.type === 'StatusUpdateAcknowledgement'
     ? []
     : agentStep(state, event, nowMs),
 );
 
-const repeatedLaunchesStart = agent((state, event, nowMs) => {
+const repeatedLaunchesStart = agentSteps((state, event, nowMs) => {
   if (event.type === 'message' && event.message.type === 'RunTask') {
-    forget(state, taskKey(event.message.frameworkId, event.message.task.taskId));
+    const { framework, task } = event.message;
+    state.tasks.delete(taskKey(framework.frameworkId, task.taskId));
   }
   return agentStep(state, event, nowMs);
 });
 
-const killsAreForgotten = agent((state, event, nowMs) =>
+const killsAreForgotten = agentSteps((state, event, nowMs) =>
   agentStep(state, event, nowMs).filter((effect) => effect.type !== 'unit.signal'),
 );
 
-function forget(state: AgentState, key: ReturnType<typeof taskKey>): void {
-  state.tasks.delete(key);
-}
+const endsAreForgotten = agent({
+  remembersEnds: false,
+  step: (state, event, nowMs) => {
+    const effects = agentStep(state, event, nowMs);
+    state.ended.clear();
+    return effects;
+  },
+});
 
 /** Each must be noticed by some checker. */
 export const MUTATIONS: readonly Mutation[] = [
   { name: 'commits of a deposed leader are taken', seams: commitsAreNotFenced },
+  {
+    name: 'a commit is taken by another Redis than the term began with',
+    seams: commitsDoNotAskWhichServer,
+    wishes: FAILOVERS,
+  },
   { name: 'the cursor is not advanced by a commit', seams: cursorIsNotAdvanced },
+  { name: 'the cursor is moved by reading', seams: cursorIsMovedByReading },
   { name: 'the lease is given to two masters', seams: leaseIsGivenToTwo },
+  { name: 'the epoch of a new lease is not a new one', seams: leaseKeepsItsEpoch },
+  { name: 'heartbeats are answered ok whatever is registered', seams: heartbeatsAreAlwaysOk },
   { name: 'an append that is sent again is taken again', seams: repeatedAppendsAreTaken },
-  { name: 'an offer stays after it was accepted', seams: usedOffersStay },
-  { name: 'tasks of a silent agent are declared lost', seams: silentAgentsAreLost },
-  { name: 'a new session does not get the updates of the old one', seams: updatesAreNotSentAgain },
-  { name: 'offers of an agent that has gone silent stay', seams: offersOutliveTheirAgent },
+  { name: 'a loss of data is not noticed', seams: lossIsNotNoticed, wishes: FAILOVERS },
   { name: 'an agent drops acknowledgements', seams: acknowledgementsAreDropped },
   { name: 'a launch that comes twice is started twice', seams: repeatedLaunchesStart },
   { name: 'an agent sends no signals', seams: killsAreForgotten },
+  {
+    name: 'an agent does not remember recent ends',
+    seams: endsAreForgotten,
+    wishes: { ...FAILOVERS, character: { acknowledgeMs: 0 } },
+  },
+  {
+    name: 'an agent does not say which leader it has seen',
+    seams: agent({ registration: ({ leaderSeen: _leaderSeen, ...rest }) => rest }),
+    wishes: FLUSHES,
+  },
+  {
+    name: 'an agent does not say what runs on it',
+    seams: agent({ registration: (registration) => ({ ...registration, tasks: [] }) }),
+  },
+  {
+    name: 'fences are never set',
+    seams: agent({ setsFences: false }),
+    wishes: {
+      faults: { partitionEveryMs: 15_000, partitionMs: 40_000, deafShare: 0 },
+      character: { stopAfter: 1 },
+      faultsMs: 90_000,
+    },
+  },
+  ...masterMutations,
 ];

@@ -1,131 +1,166 @@
 /** One launch from its checkpoint to its end: the steps of `agent/task-runner.ts`, in that order. */
 import type { AgentTaskEntry } from '../../agent/core/state.ts';
 import type { AgentEvent } from '../../agent/core/step.ts';
-import type { SimNode } from './agent.ts';
-import type { Checkpoint } from './disk.ts';
-import type { SimUnit } from './systemd.ts';
-import type { Process, World } from './world.ts';
+import { SIGKILL } from '../../agent/core/step.ts';
+import { isTerminal } from '../../protocol/task-state.ts';
+import type { Checkpoint, Disk } from './disk.ts';
+import type { SimSystemd, SimUnit } from './systemd.ts';
+import type { Process } from './world.ts';
 
 export interface RunnerOptions {
-  readonly node: SimNode;
+  readonly systemd: SimSystemd;
+  readonly disk: Disk;
+  readonly bootId: number;
   readonly process: Process;
-  readonly world: World;
   /** Between any two steps the agent may die. */
   readonly strike: () => void;
   readonly onEvent: (event: AgentEvent) => void;
 }
 
-export interface SimRunner {
-  start(entry: AgentTaskEntry): void;
-  look(entry: AgentTaskEntry): void;
-  release(entry: AgentTaskEntry): void;
-  signal(entry: AgentTaskEntry, signal: number): void;
-  forget(entry: AgentTaskEntry): void;
-}
+export class SimRunner {
+  readonly #options: RunnerOptions;
+  readonly #looking = new Map<string, { again: boolean }>();
+  readonly #unreleased = new Set<string>();
 
-export function createRunner(options: RunnerOptions): SimRunner {
-  const { node, process, strike, onEvent } = options;
-  const { systemd, disk } = node;
-  const looking = new Map<string, { again: boolean }>();
+  constructor(options: RunnerOptions) {
+    this.#options = options;
+  }
 
-  /** An answer reaches the agent if it still lives. */
-  const answered =
-    <T>(then: (value: T) => void) =>
-    (value: T): void => {
-      process.after(0, () => {
-        strike();
-        if (process.isAlive) then(value);
+  start(entry: AgentTaskEntry): void {
+    const { systemd } = this.#options;
+    const { task, unit, framework, detached, launchId } = entry;
+    this.#write(this.#checkpointOf(entry));
+    const spec = { name: unit, framework, detached, task, launchId };
+    const begin = this.#answered<undefined>(() => {
+      const started = this.#answered<string | undefined>((failure) => {
+        if (failure === undefined)
+          this.#options.onEvent({ type: 'unit.started', key: entry.key, launchId });
+        else this.#fail(entry, failure);
       });
-    };
-
-  const checkpointOf = (entry: AgentTaskEntry): Checkpoint => ({
-    frameworkId: entry.frameworkId,
-    frameworkName: entry.frameworkName,
-    task: entry.task,
-    launchId: entry.launchId,
-    unit: entry.unit,
-    bootId: node.bootId,
-    kill: entry.kill?.by,
-  });
-
-  const write = (checkpoint: Checkpoint, then: () => void): void => {
-    disk.write(process, checkpoint, () => {
-      answered(then)(undefined);
+      systemd.startUnit(spec, started);
+      this.#options.strike();
     });
-  };
-
-  const release = (entry: AgentTaskEntry, then: () => void): void => {
-    systemd.releaseUnit(entry.unit, () => {
-      answered(then)(undefined);
-    });
-    strike();
-  };
-
-  const start = (entry: AgentTaskEntry): void => {
-    const { key, frameworkId, task, unit } = entry;
-    write(checkpointOf(entry), () => {
-      const started = (failure: string | undefined): void => {
-        if (failure === undefined) onEvent({ type: 'unit.started', key });
-        else
-          release(entry, () => {
-            write({ ...checkpointOf(entry), failed: failure }, () => {
-              onEvent({ type: 'unit.failed', key, message: failure });
-            });
-          });
-      };
-      systemd.startUnit({ name: unit, frameworkId, task }, answered(started));
-      strike();
-    });
-  };
-
-  const look = (entry: AgentTaskEntry, done: () => void): void => {
-    const { key } = entry;
-    const found = (unit: SimUnit | undefined): void => {
-      if (!unit) {
-        onEvent({ type: 'unit.lost', key, message: 'its unit vanished' });
-        done();
-        return;
-      }
-      const { end } = unit;
-      if (unit.state !== 'ended' || !end) {
-        done();
-        return;
-      }
-      write({ ...checkpointOf(entry), ended: end }, () => {
-        release(entry, () => {
-          onEvent({ type: 'unit.ended', key, ended: end });
-          done();
-        });
+    if (task.whenUnreachable === 'keep') begin(undefined);
+    else
+      systemd.ensureFence(task.whenUnreachable.stopAfterMs, () => {
+        begin(undefined);
       });
-    };
-    systemd.readUnit(entry.unit, answered(found));
-  };
+  }
 
-  const lookSoon = (entry: AgentTaskEntry): void => {
-    const running = looking.get(entry.unit);
+  #fail(entry: AgentTaskEntry, message: string): void {
+    const { systemd, disk, onEvent } = this.#options;
+    const { key, launchId, unit } = entry;
+    const released = this.#answered<undefined>(() => {
+      if (!this.#write({ ...this.#checkpointOf(entry), failed: message })) disk.discard(launchId);
+      onEvent({ type: 'unit.failed', key, launchId, message });
+    });
+    systemd.releaseUnit(unit, () => {
+      released(undefined);
+    });
+  }
+
+  look(entry: AgentTaskEntry): void {
+    const running = this.#looking.get(entry.unit);
     if (running) {
       running.again = true;
       return;
     }
     const mine = { again: false };
-    looking.set(entry.unit, mine);
-    look(entry, () => {
-      looking.delete(entry.unit);
-      if (mine.again) lookSoon(entry);
+    this.#looking.set(entry.unit, mine);
+    this.#look(entry, () => {
+      this.#looking.delete(entry.unit);
+      if (mine.again && !isTerminal(entry.state)) this.look(entry);
     });
-  };
+  }
 
-  return {
-    start,
-    look: lookSoon,
-    release: (entry) => {
-      systemd.releaseUnit(entry.unit, () => undefined);
-    },
-    signal: (entry, signal) => {
-      systemd.killUnit(entry.unit, signal, () => undefined);
-    },
-    forget: (entry) => {
-      disk.remove(process, entry.launchId);
-    },
-  };
+  #look(entry: AgentTaskEntry, done: () => void): void {
+    const { systemd, onEvent } = this.#options;
+    const { key, launchId, unit } = entry;
+    const found = (status: SimUnit | undefined): void => {
+      if (!status) {
+        const message = 'its unit vanished: somebody else stopped it';
+        this.#write({ ...this.#checkpointOf(entry), lost: message });
+        onEvent({ type: 'unit.lost', key, launchId, message });
+        done();
+        return;
+      }
+      const { end, state, ender } = status;
+      if (state !== 'ended' || !end) {
+        done();
+        return;
+      }
+      const ended = { ...end, fenced: ender === 'fence' };
+      const tell = this.#answered<undefined>(() => {
+        onEvent({ type: 'unit.ended', key, launchId, ended });
+        done();
+      });
+      if (this.#write({ ...this.#checkpointOf(entry), ended })) {
+        systemd.releaseUnit(unit, () => {
+          tell(undefined);
+        });
+        this.#options.strike();
+      } else {
+        this.#unreleased.add(unit);
+        systemd.killUnit(unit, SIGKILL);
+        tell(undefined);
+      }
+    };
+    systemd.readUnit(unit, this.#answered(found));
+  }
+
+  release(entry: AgentTaskEntry): void {
+    this.#options.systemd.releaseUnit(entry.unit, () => undefined);
+  }
+
+  signal(entry: AgentTaskEntry, signal: number): void {
+    this.#options.systemd.killUnit(entry.unit, signal);
+  }
+
+  update({ launchId, framework, detached, kill }: AgentTaskEntry): void {
+    const kills = { kill: kill?.by, killAtMs: kill?.deadlineMs };
+    this.#options.disk.update(launchId, { framework, detached, ...kills });
+  }
+
+  lose(entry: AgentTaskEntry, message: string): void {
+    this.#write({ ...this.#checkpointOf(entry), lost: message });
+  }
+
+  adopt(entry: AgentTaskEntry): void {
+    this.#write({ ...this.#checkpointOf(entry), rebuilt: true });
+  }
+
+  forget(entry: AgentTaskEntry): void {
+    this.#options.disk.retire(entry.launchId);
+    if (this.#unreleased.delete(entry.unit)) this.release(entry);
+  }
+
+  /** An answer reaches the agent if it still lives. */
+  #answered<T>(then: (value: T) => void): (value: T) => void {
+    const { process, strike } = this.#options;
+    return (value) => {
+      process.run(() => {
+        strike();
+        if (process.isAlive) then(value);
+      });
+    };
+  }
+
+  #write(checkpoint: Checkpoint): boolean {
+    return this.#options.disk.write(checkpoint);
+  }
+
+  #checkpointOf(entry: AgentTaskEntry): Checkpoint {
+    const { framework, detached, task, launchId, unit, kill } = entry;
+    return {
+      framework,
+      detached,
+      task,
+      launchId,
+      unit,
+      bootId: this.#options.bootId,
+      rebuilt: false,
+      kill: kill?.by,
+      killAtMs: kill?.deadlineMs,
+    };
+  }
 }

@@ -1,22 +1,25 @@
 /**
- * A node's PID 1, simulated: units that start, run, end in different ways, and stay loaded until they are released.
- * Requests are worked off one after the other, as D-Bus delivers them, whether or not their sender still lives.
+ * A node's PID 1, simulated: units that start, run, end in different ways, and stay loaded until they are released; and
+ * fences, which stop units whether or not an agent lives. Requests are worked off one after the other, as D-Bus delivers
+ * them, whether or not their sender still lives.
  */
-import type { DeathCertificate, TaskInfo } from '../../protocol/task.ts';
+import type { LaunchId } from '../../protocol/ids.ts';
+import type { DeathCertificate, FrameworkInfo, TaskInfo } from '../../protocol/task.ts';
 import type { Faults } from './faults.ts';
+import type { Timing } from './timing.ts';
 import type { World } from './world.ts';
 
 const SIGKILL = 9;
 const SIGTERM = 15;
-/** Longest that a task runs by itself; those that never end are killed by somebody. */
-const RUN_MAX_MS = 15_000;
 const FOREVER_SHARE = 0.1;
 
-/** What is started: enough to tell whose process it is. */
+/** What is started: whose process it is, as the unit's own record says it too. */
 export interface SimUnitSpec {
   readonly name: string;
-  readonly frameworkId: string;
+  readonly framework: FrameworkInfo;
+  readonly detached: boolean;
   readonly task: TaskInfo;
+  readonly launchId: LaunchId;
 }
 
 /** How the main process ended. */
@@ -25,30 +28,43 @@ export interface SimEnd {
   readonly certificate: Pick<DeathCertificate, 'exitCode' | 'signal' | 'oomKills'>;
 }
 
+/** Who has ended a process: itself (or the kernel, for its memory), or one of these. */
+export type Ender = 'itself' | 'agent' | 'fence' | 'hand' | 'reboot';
+
 export interface SimUnit {
   readonly spec: SimUnitSpec;
   state: 'activating' | 'running' | 'ended';
   end?: SimEnd;
+  ender?: Ender;
   readonly ignoresSigterm: boolean;
 }
 
 /** Told of each process, as the kernel sees it. */
 export interface ProcessObserver {
   processStarted(node: string, spec: SimUnitSpec): void;
-  processEnded(node: string, spec: SimUnitSpec, end: SimEnd | 'killed'): void;
+  processEnded(node: string, spec: SimUnitSpec, end: SimEnd | 'killed', ender: Ender): void;
 }
 
 export interface SystemdOptions {
+  readonly setsFences: boolean;
   readonly world: World;
   readonly faults: Faults;
+  readonly timing: Timing;
   readonly node: string;
   readonly observer: ProcessObserver;
+  /** The command of that launch was executed. */
+  readonly onExecuted: (launchId: LaunchId) => void;
 }
 
 export class SimSystemd {
   readonly units = new Map<string, SimUnit>();
   readonly #options: SystemdOptions;
   #freeAtMs = 0;
+  /** What was asked of the systemd before a reboot is asked of nobody. */
+  #boots = 0;
+  /** Fences that are armed, by their time; the number tells one arming from the next. */
+  readonly #fences = new Map<number, number>();
+  #armings = 0;
   /** Set by the agent that lives; signals find nobody otherwise. */
   onUnitChanged: (unit: string) => void = () => undefined;
 
@@ -67,14 +83,16 @@ export class SimSystemd {
       const unit: SimUnit = { spec, state: 'activating', ignoresSigterm: random.chance(0.2) };
       this.units.set(spec.name, unit);
       this.#options.world.at(this.#delayMs(), () => {
-        if (this.units.get(spec.name) === unit && unit.state === 'activating')
-          this.#exec(unit, done);
+        if (this.units.get(spec.name) !== unit) return;
+        if (unit.state === 'activating') this.#exec(unit, done);
+        else done('it was stopped while it was started');
       });
     });
   }
 
   #exec(unit: SimUnit, done: (failure: string | undefined) => void): void {
-    const { world, faults, node, observer } = this.#options;
+    const { world, faults, timing, node, observer, onExecuted } = this.#options;
+    onExecuted(unit.spec.launchId);
     if (world.random.chance(faults.startFailure)) {
       // It stays loaded until somebody has read why.
       unit.state = 'ended';
@@ -83,12 +101,12 @@ export class SimSystemd {
       return;
     }
     unit.state = 'running';
-    world.log(node, `process of ${unit.spec.name} starts`);
+    world.log(node, () => `process of ${unit.spec.name} starts`);
     observer.processStarted(node, unit.spec);
     if (!world.random.chance(FOREVER_SHARE)) {
-      const runMs = Math.min(world.random.exponential(3000), RUN_MAX_MS);
+      const runMs = Math.min(world.random.exponential(timing.taskMs), timing.taskMaxMs);
       world.at(runMs, () => {
-        this.#end(unit, this.#drawEnd());
+        this.#end(unit, this.#drawEnd(), 'itself');
       });
     }
     done(undefined);
@@ -105,15 +123,13 @@ export class SimSystemd {
     ]);
   }
 
-  /** @param done whether there was such a unit */
-  killUnit(name: string, signal: number, done: (found: boolean) => void): void {
+  killUnit(name: string, signal: number): void {
     this.#request(() => {
       const unit = this.units.get(name);
-      done(unit !== undefined);
       if (!unit || (signal === SIGTERM && unit.ignoresSigterm)) return;
       // A unit that is being started may have no process yet: then the signal is lost.
       this.#options.world.at(this.#delayMs(), () => {
-        this.#end(unit, { result: 'success', certificate: { signal } });
+        this.#end(unit, { result: 'success', certificate: { signal } }, 'agent');
       });
     });
   }
@@ -122,7 +138,7 @@ export class SimSystemd {
   releaseUnit(name: string, done: () => void): void {
     this.#request(() => {
       const unit = this.units.get(name);
-      if (unit) this.#remove(unit);
+      if (unit) this.#remove(unit, 'agent');
       done();
     });
   }
@@ -134,31 +150,99 @@ export class SimSystemd {
     });
   }
 
-  listUnits(done: (units: ReadonlyMap<string, SimUnit['state']>) => void): void {
+  listUnits(done: (units: ReadonlyMap<string, SimUnit>) => void): void {
     this.#request(() => {
-      done(new Map([...this.units].map(([name, { state }]) => [name, state])));
+      done(new Map([...this.units].map(([name, unit]) => [name, { ...unit }])));
     });
   }
 
   /** The node restarts: nothing of it is left. */
   reboot(): void {
-    for (const unit of [...this.units.values()]) this.#remove(unit);
+    for (const unit of [...this.units.values()]) this.#remove(unit, 'reboot');
+    this.#fences.clear();
+    this.#boots += 1;
+    this.#freeAtMs = 0;
   }
 
-  #remove(unit: SimUnit): void {
+  /** Somebody types `systemctl stop`; some units are unloaded by that. */
+  stopByHand(): void {
+    const { world, node } = this.#options;
+    const running = [...this.units.values()].filter(({ state }) => state === 'running');
+    if (running.length === 0) return;
+    const unit = world.random.pick(running);
+    world.log(node, () => `${unit.spec.name} is stopped by hand`);
+    if (world.random.chance(0.5)) this.#remove(unit, 'hand');
+    else this.#end(unit, { result: 'success', certificate: { signal: SIGTERM } }, 'hand');
+  }
+
+  // --- fences ----------------------------------------------------------------------------------------------------
+
+  armFence(stopAfterMs: number, done: () => void): void {
+    this.#request(() => {
+      this.#arm(stopAfterMs);
+      done();
+    });
+  }
+
+  /** Does not touch one that is armed. */
+  ensureFence(stopAfterMs: number, done: () => void): void {
+    this.#request(() => {
+      if (!this.#fences.has(stopAfterMs)) this.#arm(stopAfterMs);
+      done();
+    });
+  }
+
+  #arm(stopAfterMs: number): void {
+    if (!this.#options.setsFences) return;
+    this.#armings += 1;
+    const arming = this.#armings;
+    this.#fences.set(stopAfterMs, arming);
+    this.#options.world.at(stopAfterMs, () => {
+      if (this.#fences.get(stopAfterMs) !== arming) return;
+      this.#fences.delete(stopAfterMs);
+      this.#fire(stopAfterMs);
+    });
+  }
+
+  #fire(stopAfterMs: number): void {
+    const { world, node } = this.#options;
+    for (const unit of this.units.values()) {
+      const { whenUnreachable, killGracePeriodMs } = unit.spec.task;
+      if (whenUnreachable === 'keep' || whenUnreachable.stopAfterMs !== stopAfterMs) continue;
+      if (unit.state === 'ended') continue;
+      world.log(node, () => `the fence stops ${unit.spec.name}`);
+      if (unit.state === 'activating') {
+        unit.state = 'ended';
+        unit.ender = 'fence';
+        unit.end = { result: 'success', certificate: { signal: SIGTERM } };
+        continue;
+      }
+      const stop = (signal: number): void => {
+        this.#end(unit, { result: 'success', certificate: { signal } }, 'fence');
+      };
+      if (!unit.ignoresSigterm) stop(SIGTERM);
+      else
+        world.at(killGracePeriodMs, () => {
+          stop(SIGKILL);
+        });
+    }
+  }
+
+  #remove(unit: SimUnit, ender: Ender): void {
     const { node, observer } = this.#options;
-    if (unit.state === 'running') observer.processEnded(node, unit.spec, 'killed');
+    if (unit.state === 'running') observer.processEnded(node, unit.spec, 'killed', ender);
     unit.state = 'ended';
     this.units.delete(unit.spec.name);
   }
 
-  #end(unit: SimUnit, end: SimEnd): void {
+  #end(unit: SimUnit, end: SimEnd, ender: Ender): void {
     const { world, faults, node, observer } = this.#options;
     if (unit.state !== 'running') return;
     unit.state = 'ended';
     unit.end = end;
-    world.log(node, `process of ${unit.spec.name} ends: ${JSON.stringify(end)}`);
-    observer.processEnded(node, unit.spec, end);
+    unit.ender = ender;
+    world.log(node, () => `process of ${unit.spec.name} ends: ${JSON.stringify(end)} by ${ender}`);
+    observer.processEnded(node, unit.spec, end, ender);
     if (!world.random.chance(faults.lostSignal)) {
       world.at(this.#delayMs(), () => {
         this.onUnitChanged(unit.spec.name);
@@ -170,7 +254,10 @@ export class SimSystemd {
   #request(run: () => void): void {
     const { world } = this.#options;
     this.#freeAtMs = Math.max(this.#freeAtMs, world.nowMs) + this.#delayMs();
-    world.at(this.#freeAtMs - world.nowMs, run);
+    const boot = this.#boots;
+    world.at(this.#freeAtMs - world.nowMs, () => {
+      if (boot === this.#boots) run();
+    });
   }
 
   #delayMs(): number {

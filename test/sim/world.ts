@@ -2,7 +2,6 @@
  * The simulated world: one clock, one queue of what happens next, one source of chance, one log. Everything that
  * happens is an action at a time; two at the same time happen in the order in which they were put in.
  */
-import { createHash } from 'node:crypto';
 import type { Random } from './random.ts';
 import { seededRandom } from './random.ts';
 
@@ -15,34 +14,52 @@ interface Action {
 /** When the simulation begins, by the clock of Redis: any moment that is not 0. */
 export const EPOCH_MS = 1_000_000;
 
-/** Ten times what the busiest run takes. */
-const ACTIONS_MAX = 1_000_000;
+/** A run that does more in a second of its time does it in a circle. */
+const ACTIONS_PER_SECOND_MAX = 20_000;
+
+/** What is said of an event; a function if it takes work to say it. */
+export type Said = string | (() => string);
 
 export class World {
   readonly random: Random;
+  /** Empty unless the run is logged: nearly all runs succeed, and one that fails is run again. */
   readonly lines: string[] = [];
+  readonly isLogged: boolean;
   #nowMs = EPOCH_MS;
   #order = 0;
   #actions = 0;
+  /** The second of now, and how many actions there were before it. */
+  #second = 0;
+  #actionsBefore = 0;
   /** A binary heap by time, then order. */
   readonly #heap: Action[] = [];
 
-  constructor(seed: number) {
+  #digest = 0;
+
+  constructor(seed: number, isLogged: boolean) {
     this.random = seededRandom(seed);
+    this.isLogged = isLogged;
   }
 
   get nowMs(): number {
     return this.#nowMs;
   }
 
-  /** One line of the event log, `WHEN WHO WHAT`. */
-  log(who: string, what: string): void {
-    this.lines.push(`${((this.#nowMs - EPOCH_MS) / 1000).toFixed(3)} ${who} ${what}`);
+  /** How many actions there were. */
+  get actions(): number {
+    return this.#actions;
   }
 
-  /** A digest of the whole log: two runs with the same one were the same run. */
+  /** One line of the event log, `WHEN WHO WHAT`. */
+  log(who: string, what: Said): void {
+    if (!this.isLogged) return;
+    const said = typeof what === 'string' ? what : what();
+    this.lines.push(`${((this.#nowMs - EPOCH_MS) / 1000).toFixed(3)} ${who} ${said}`);
+  }
+
+  /** A digest of when everything happened, and of all chance: two runs with the same one were the same run. */
   digest(): string {
-    return createHash('sha256').update(this.lines.join('\n')).digest('hex');
+    return `${this.#actions}:${this.#digest}:${this.random.next()}`;
   }
 
   /** Does something later. */
@@ -59,10 +76,21 @@ export class World {
       this.#pop();
       this.#nowMs = next.atMs;
       this.#actions += 1;
-      if (this.#actions > ACTIONS_MAX) throw new Error('no end of it: something runs in a circle');
+      this.#digest = (Math.imul(this.#digest, 31) + next.atMs * 1000 + next.order) | 0;
+      this.#checkForCircles();
       next.run();
     }
     this.#nowMs = untilMs;
+  }
+
+  #checkForCircles(): void {
+    const second = Math.floor(this.#nowMs / 1000);
+    if (second !== this.#second) {
+      this.#second = second;
+      this.#actionsBefore = this.#actions;
+    }
+    if (this.#actions - this.#actionsBefore > ACTIONS_PER_SECOND_MAX)
+      throw new Error('no end of it: something runs in a circle');
   }
 
   #push(action: Action): void {
@@ -103,8 +131,10 @@ function isBefore(a: Action, b: Action): boolean {
 export class Process {
   readonly name: string;
   readonly #world: World;
-  #diedAtMs = Infinity;
+  #isAlive = true;
   #resumesAtMs = 0;
+  /** Called once, when it dies. */
+  onDeath: () => void = () => undefined;
 
   constructor(world: World, name: string) {
     this.#world = world;
@@ -112,17 +142,14 @@ export class Process {
   }
 
   get isAlive(): boolean {
-    return this.#diedAtMs === Infinity;
-  }
-
-  /** Infinity while it lives. */
-  get diedAtMs(): number {
-    return this.#diedAtMs;
+    return this.#isAlive;
   }
 
   /** Nothing that it has planned happens any more. */
   kill(): void {
-    this.#diedAtMs = Math.min(this.#diedAtMs, this.#world.nowMs);
+    if (!this.#isAlive) return;
+    this.#isAlive = false;
+    this.onDeath();
   }
 
   /** All that it has planned, and all that reaches it, waits. */
@@ -133,16 +160,17 @@ export class Process {
 
   after(delayMs: number, run: () => void): void {
     this.#world.at(delayMs, () => {
-      this.#runNow(run);
+      this.run(run);
     });
   }
 
-  #runNow(run: () => void): void {
-    if (!this.isAlive) return;
+  /** Now, or when it goes on. */
+  run(run: () => void): void {
+    if (!this.#isAlive) return;
     const waitMs = this.#resumesAtMs - this.#world.nowMs;
     if (waitMs > 0) {
       this.#world.at(waitMs, () => {
-        this.#runNow(run);
+        this.run(run);
       });
     } else run();
   }

@@ -5,6 +5,7 @@
 import type {
   AgentId,
   FrameworkId,
+  LaunchId,
   MasterId,
   OfferId,
   SessionId,
@@ -23,6 +24,7 @@ import type {
 /** Branded ids of plain text. */
 export const agentIdOf = (text: string): AgentId => text as AgentId;
 export const frameworkIdOf = (text: string): FrameworkId => text as FrameworkId;
+export const launchIdOf = (text: string): LaunchId => text as LaunchId;
 export const masterIdOf = (text: string): MasterId => text as MasterId;
 export const offerIdOf = (text: string): OfferId => text as OfferId;
 export const sessionOf = (text: string): SessionId => text as SessionId;
@@ -69,6 +71,8 @@ export function taskInfo(taskId: string, more: Partial<TaskInfo> = {}): TaskInfo
     resources: { cpuMillis: 1000, memMib: 128 },
     command: { argv: ['true'], environment: {} },
     killGracePeriodMs: 5000,
+    whenUnreachable: 'keep',
+    exclusive: false,
     labels: {},
     ...more,
   };
@@ -83,6 +87,7 @@ export function agentTask(
   return {
     frameworkId: frameworkIdOf(frameworkId),
     taskId: taskIdOf(taskId),
+    launchId: launchIdOf(`launch-of-${taskId}`),
     name: taskId,
     resources: amount(1, 128),
     state: 'TASK_RUNNING',

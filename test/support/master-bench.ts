@@ -4,8 +4,14 @@
  */
 import type { MasterEffect } from '../../master/core/effects.ts';
 import type { MasterOptions, MasterState } from '../../master/core/state.ts';
-import { createMasterState, loadRecords, takeChanges } from '../../master/core/state.ts';
+import {
+  createMasterState,
+  loadRecords,
+  MASTER_OPTIONS_DEFAULT,
+  takeChanges,
+} from '../../master/core/state.ts';
 import { offerResources, step } from '../../master/core/step.ts';
+import type { LaunchId } from '../../protocol/ids.ts';
 import { taskKey } from '../../protocol/ids.ts';
 import type { Message, MessageOf, MessageType } from '../../protocol/messages.ts';
 import type { ClusterEvent, EndedTask, OfferRecord, TaskRecord } from '../../protocol/records.ts';
@@ -15,6 +21,7 @@ import {
   agentInfo,
   frameworkIdOf,
   frameworkInfo,
+  launchIdOf,
   offerIdOf,
   sessionOf,
   taskIdOf,
@@ -31,6 +38,8 @@ export interface MasterBench {
   /** Ends a session, as the liveness check does. */
   silence(...clients: string[]): MasterEffect[];
   overflow(...clients: string[]): MasterEffect[];
+  /** Redis has failed over to a copy of what this master has stored. */
+  loseData(): MasterEffect[];
   /** Lets time pass, and then a tick. */
   wait(ms: number): MasterEffect[];
   registerFramework(id: string, more?: Partial<FrameworkInfo>, session?: string): MasterEffect[];
@@ -51,29 +60,29 @@ export interface MasterBench {
   offerOf(frameworkId: string): OfferRecord;
   /** Another leader, with what this one has stored. */
   failOver(): MasterBench;
+  /** What is stored now. The leader that it makes has come to power on it: Redis has lost what was stored later. */
+  replica(): (nowMs: number) => MasterBench;
 }
 
-interface AgentWords {
-  readonly session?: string;
-  readonly tasks?: AgentTask[];
-}
+type AgentWords = Partial<
+  Pick<MessageOf<'RegisterAgent'>, 'node' | 'tasks' | 'frameworks' | 'ended' | 'leaderSeen'>
+> & { readonly session?: string };
 
 const FIRST_MS = 1_000_000;
 
 export function createMasterBench(options: Partial<MasterOptions> = {}, epoch = 1): MasterBench {
   const state = createMasterState(
-    { masterId: 'm1', epoch },
-    { offerTimeoutMs: 30_000, ...options },
+    { masterId: 'm1', epoch, term: 't' },
+    { ...MASTER_OPTIONS_DEFAULT, ...options },
   );
-  return benchOf(state, FIRST_MS, options);
+  return benchOf(state, FIRST_MS);
 }
 
 function benchOf(
   state: MasterState,
   startMs: number,
-  options: Partial<MasterOptions>,
+  stored = new Map<string, string>(),
 ): MasterBench {
-  const stored = new Map<string, string>();
   const sessionNow = (from: string): string => {
     const id = from.replace(/^\w+:/, '');
     const holder = from.startsWith('agent:')
@@ -93,7 +102,12 @@ function benchOf(
     nowMs: startMs,
     say: (from, message, session = sessionNow(from)) =>
       settle(step(state, { type: 'message', from, session, message }, bench.nowMs)),
-    silence: (...clients) => settle(step(state, { type: 'clients.silent', clients }, bench.nowMs)),
+    silence: (...names) => {
+      const seenMs = bench.nowMs - state.options.agentTimeoutMs;
+      const clients = names.map((client) => ({ client, seenMs }));
+      return settle(step(state, { type: 'clients.silent', clients }, bench.nowMs));
+    },
+    loseData: () => settle(step(state, { type: 'data.lost' }, bench.nowMs)),
     overflow: (...clients) =>
       settle(step(state, { type: 'clients.overflowing', clients }, bench.nowMs)),
     wait: (ms) => {
@@ -110,12 +124,21 @@ function benchOf(
         },
         session,
       ),
-    registerAgent: (id, { session = 's1', tasks = [], ...more } = {}) =>
-      bench.say(
-        `agent:${id}`,
-        { type: 'RegisterAgent', agent: agentInfo(id, more), session: sessionOf(session), tasks },
-        session,
-      ),
+    registerAgent: (id, words = {}) => {
+      const { session = 's1', node = 'n1', tasks = [], frameworks = [], ended = [] } = words;
+      const { leaderSeen, ...rest } = words;
+      const message: MessageOf<'RegisterAgent'> = {
+        type: 'RegisterAgent',
+        agent: agentInfo(id, infoOf(rest)),
+        session: sessionOf(session),
+        node,
+        tasks: tasks.map((task) => ({ ...task, launchId: launchOf(state, task) })),
+        frameworks,
+        ended,
+        ...(leaderSeen && { leaderSeen }),
+      };
+      return bench.say(`agent:${id}`, message, session);
+    },
     launch: (frameworkId, offerIds, tasks, refuseMs = 0) =>
       frameworkSays(frameworkId, {
         type: 'LaunchTasks',
@@ -134,7 +157,7 @@ function benchOf(
     update: (agentId, status) =>
       bench.say(`agent:${agentId}`, {
         type: 'StatusUpdate',
-        status: { ...status, agentId: agentIdOf(agentId) },
+        status: { launchId: launchOf(state, status), ...status, agentId: agentIdOf(agentId) },
       }),
     acknowledge: (frameworkId, taskId, updateId) =>
       frameworkSays(frameworkId, {
@@ -166,16 +189,57 @@ function benchOf(
       return offer;
     },
     failOver: () => {
-      for (const { registry, key, value } of takeChanges(state)) {
-        if (value === undefined) stored.delete(`${registry} ${key}`);
-        else stored.set(`${registry} ${key}`, value);
-      }
-      const next = createMasterState({ masterId: 'm2', epoch: state.epoch + 1 }, state.options);
-      loadRecords(next, recordsOf(stored));
-      return benchOf(next, bench.nowMs, options);
+      store(state, stored);
+      return leaderOn(stored, state, bench.nowMs);
+    },
+    replica: () => {
+      store(state, stored);
+      const copy = new Map(stored);
+      return (nowMs) => {
+        const next = leaderOn(copy, state, nowMs);
+        next.loseData();
+        return next;
+      };
     },
   };
   return bench;
+}
+
+function store(state: MasterState, stored: Map<string, string>): void {
+  for (const { registry, key, value } of takeChanges(state)) {
+    if (value === undefined) stored.delete(`${registry} ${key}`);
+    else stored.set(`${registry} ${key}`, value);
+  }
+}
+
+function leaderOn(
+  stored: Map<string, string>,
+  { options, epoch }: MasterState,
+  nowMs: number,
+): MasterBench {
+  const next = createMasterState({ masterId: 'm2', epoch: epoch + 1, term: 't' }, options);
+  loadRecords(next, recordsOf(stored));
+  return benchOf(next, nowMs, stored);
+}
+
+/** What an agent says of a task that the master has launched there names the master's launch. */
+function launchOf(state: MasterState, said: AgentTask | TaskStatus): LaunchId {
+  const { frameworkId, taskId, launchId } = said;
+  const isMade = launchId !== undefined && launchId !== `launch-of-${taskId}`;
+  if (isMade) return launchId;
+  const task = state.tasks.get(taskKey(frameworkId, taskId));
+  return task?.launchId ?? launchIdOf(`launch-of-${taskId}`);
+}
+
+function infoOf({
+  session: _session,
+  node: _node,
+  tasks: _tasks,
+  frameworks: _frameworks,
+  ended: _ended,
+  ...info
+}: Partial<AgentInfo> & AgentWords): Partial<AgentInfo> {
+  return info;
 }
 
 /** Messages of one type that the effects send to a client. */

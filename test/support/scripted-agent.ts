@@ -6,7 +6,13 @@ import type { Store } from '../../io/store.ts';
 import type { AgentId } from '../../protocol/ids.ts';
 import { agentName } from '../../protocol/keys.ts';
 import type { Message, MessageOf, MessageType } from '../../protocol/messages.ts';
-import type { AgentInfo, AgentTask } from '../../protocol/task.ts';
+import type {
+  AgentFramework,
+  AgentInfo,
+  AgentTask,
+  EndedLaunch,
+  LeaderInfo,
+} from '../../protocol/task.ts';
 import { agentInfo, taskStatus } from './builders.ts';
 import { createWatch } from './watch.ts';
 
@@ -25,12 +31,24 @@ export interface ScriptedAgent {
   stop(): Promise<void>;
 }
 
+/** What the agent says of itself when it registers; nothing by default. */
+export interface ScriptedAgentOptions {
+  readonly info?: Partial<AgentInfo>;
+  /** Which installation; default that of the agent's id. */
+  readonly node?: string;
+  readonly tasks?: AgentTask[];
+  readonly frameworks?: AgentFramework[];
+  readonly ended?: EndedLaunch[];
+  readonly leaderSeen?: LeaderInfo;
+}
+
 export function startScriptedAgent(
   store: Store,
   id: string,
-  options: { readonly info?: Partial<AgentInfo>; readonly tasks?: AgentTask[] } = {},
+  options: ScriptedAgentOptions = {},
 ): ScriptedAgent {
   const info = agentInfo(id, options.info);
+  const { node = `node-of-${id}`, tasks = [], frameworks = [], ended = [], leaderSeen } = options;
   const messages = createWatch<Message>();
   const mailbox = new Mailbox({
     store,
@@ -38,7 +56,16 @@ export function startScriptedAgent(
     log: silentLog,
     client: agentName(info.agentId),
     register: (session) => [
-      { type: 'RegisterAgent', agent: info, session, tasks: options.tasks ?? [] },
+      {
+        type: 'RegisterAgent',
+        agent: info,
+        session,
+        node,
+        tasks,
+        frameworks,
+        ended,
+        ...(leaderSeen && { leaderSeen }),
+      },
     ],
     onMessages: (some) => {
       for (const message of some) messages.push(message);
@@ -60,7 +87,13 @@ export function startScriptedAgent(
     },
     countOf: (type) => messages.seen.filter((message) => message.type === type).length,
     say: (frameworkId, taskId, state) => {
-      const status = taskStatus(frameworkId, taskId, state, { agentId: info.agentId });
+      const launch = messages.seen.find(
+        (message) => message.type === 'RunTask' && message.task.taskId === taskId,
+      );
+      const status = taskStatus(frameworkId, taskId, state, {
+        agentId: info.agentId,
+        ...(launch?.type === 'RunTask' && { launchId: launch.launchId }),
+      });
       mailbox.send({ type: 'StatusUpdate', status });
     },
     stop: async () => {

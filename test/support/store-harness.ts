@@ -2,13 +2,18 @@
  * The two stores of the contract suite behind one set of handles for what the interface hides: time that passes, and
  * what people read (events, history).
  */
+import type { StoredSnapshot } from '../../io/fake/data.ts';
 import { FakeStore } from '../../io/fake/store.ts';
 import { RedisModel } from '../../io/fake/model.ts';
 import { silentLog } from '../../io/log.ts';
 import type { RedisStore } from '../../io/redis-store.ts';
 import { openRedisStore } from '../../io/redis-store.ts';
 import type { Commit, Lease, Store, StreamId } from '../../io/store.ts';
+import { START } from '../../io/store.ts';
+import type { MasterId } from '../../protocol/ids.ts';
 import { INBOX_MAX_ENTRIES } from '../../protocol/limits.ts';
+import { startRedisClusterBed } from '../beds/redis-cluster.ts';
+import { startTlsRedisBed } from '../beds/redis-tls.ts';
 import { startRedisBed, type RedisBed } from '../beds/redis.ts';
 
 /** One cluster in one test. */
@@ -24,6 +29,16 @@ export interface StoreHarness {
   hasWaiter(): Promise<void>;
   events(): Promise<string[]>;
   history(): Promise<string[]>;
+  quarantine(): Promise<string[]>;
+  snapshots(): Promise<StoredSnapshot[]>;
+  /** Id of the newest entry of the events. */
+  lastEventId(): Promise<StreamId>;
+  /** Some milliseconds go by in Redis. */
+  passTime(): Promise<void>;
+  /** Redis ends and starts again, with its data. */
+  restartServer(): Promise<void>;
+  /** Redis loses everything, and goes on. */
+  flushServer(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -61,8 +76,23 @@ export function fakeKind(): StoreKind {
           return Promise.resolve();
         },
         hasWaiter: () => Promise.resolve(),
-        events: () => Promise.resolve(model.events),
-        history: () => Promise.resolve(model.history),
+        events: () => Promise.resolve([...model.events]),
+        history: () => Promise.resolve([...model.history]),
+        quarantine: () => Promise.resolve([...model.quarantine]),
+        snapshots: () => Promise.resolve([...model.snapshots]),
+        lastEventId: () => Promise.resolve(model.lastEventId),
+        passTime: () => {
+          nowMs += 10;
+          return Promise.resolve();
+        },
+        restartServer: () => {
+          model.restart(true);
+          return Promise.resolve();
+        },
+        flushServer: () => {
+          model.flushAll();
+          return Promise.resolve();
+        },
         close: async () => {
           for (const store of stores) await store.close();
         },
@@ -71,18 +101,53 @@ export function fakeKind(): StoreKind {
   };
 }
 
+/** What a suite needs of a Redis, whichever it is. */
+export interface StoreBed {
+  readonly url: string;
+  /** Restarts the server that has the keys of the cluster, which keeps its data. */
+  restart(cluster: string): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** With its file, so that a restart finds the data again. */
+const startPlainBed = (): Promise<RedisBed> => startRedisBed({ appendonly: 'yes' });
+
 /** A server for the whole suite, and a cluster name for each test. */
 export function redisKind(): StoreKind & { readonly bed: () => RedisBed } {
-  let bed: RedisBed | undefined;
+  return kindOn(startPlainBed);
+}
+
+/** The same on TLS with client certificates. */
+export function tlsKind(): StoreKind {
+  return kindOn(startTlsRedisBed);
+}
+
+/** The same on a Redis Cluster. */
+export function redisClusterKind(): StoreKind {
+  return kindOn(async () => {
+    const bed = await startRedisClusterBed({ appendonly: 'yes' });
+    const restart = async (cluster: string): Promise<void> => {
+      const port = await bed.ownerOf(cluster);
+      await bed.kill(port);
+      await bed.restart(port);
+    };
+    return { ...bed, restart };
+  });
+}
+
+function kindOn<Bed extends StoreBed>(
+  startBed: () => Promise<Bed>,
+): StoreKind & { readonly bed: () => Bed } {
+  let bed: Bed | undefined;
   let clusters = 0;
-  const running = (): RedisBed => {
+  const running = (): Bed => {
     if (!bed) throw new Error('the Redis bed was not started');
     return bed;
   };
   return {
     bed: running,
     start: async () => {
-      bed = await startRedisBed();
+      bed = await startBed();
     },
     stop: () => running().stop(),
     open: async () => {
@@ -124,6 +189,26 @@ export function redisKind(): StoreKind & { readonly bed: () => RedisBed } {
           const entries = await redis.xrange(keys.history, '-', '+');
           return entries.map(([, fields]) => fields[1] ?? '');
         },
+        quarantine: async () => {
+          const entries = await redis.xrange(keys.quarantine, '-', '+');
+          return entries.map(([, fields]) => fields[1] ?? '');
+        },
+        snapshots: async () => {
+          const entries = await redis.xrange(keys.snapshots, '-', '+');
+          return entries.map(([, [, state = '', , event = '']]) => ({ state, event }));
+        },
+        lastEventId: async () => {
+          const [newest] = await redis.xrevrange(keys.events, '+', '-', 'COUNT', 1);
+          return newest?.[0] ?? START;
+        },
+        passTime: async () => {
+          const startMs = await store.nowMs();
+          while ((await store.nowMs()) < startMs + 10);
+        },
+        restartServer: () => running().restart(cluster),
+        flushServer: async () => {
+          await redis.flushall();
+        },
         close: async () => {
           for (const opened of stores) await opened.close();
         },
@@ -148,6 +233,17 @@ export function commitOf(
     sends: [],
     events: [],
     history: [],
+    quarantine: [],
+    snapshot: undefined,
     ...more,
   };
+}
+
+/** Takes the lease and begins a term, as a master does before it loads. */
+export async function beginTerm(store: Store, masterId = 'm1', leaseMs = 60_000): Promise<Lease> {
+  const lease = await store.acquireLease(masterId as MasterId, leaseMs);
+  if (!lease) throw new Error('the lease is held by another');
+  const term = await store.beginTerm(lease);
+  if (!term.ok) throw new Error('the lease was lost at once');
+  return lease;
 }

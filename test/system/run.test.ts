@@ -124,6 +124,29 @@ suite(`kaon run${reason === undefined ? '' : ` (${reason})`}`, () => {
     expect(exitCode).toBe(127);
   }, 30_000);
 
+  test.each<[string, string[], number, string]>([
+    ['does not exist', ['no-such-command', '$x;'], 127, 'command "no-such-command" cannot be'],
+    ['is no program', ['/etc/passwd', '$x;'], 127, 'command "/etc/passwd" cannot be executed'],
+  ])(
+    'a command that goes through a script and %s gives its exit code and says why',
+    async (_how, argv, code, why) => {
+      const { stderr, exitCode } = await run('--', ...argv);
+      expect(stderr).toContain(why);
+      expect(exitCode).toBe(code);
+    },
+    30_000,
+  );
+
+  test('a command that goes through a script and leaves with 127 itself has left with 127', async () => {
+    const { stderr, exitCode } = await run('--', 'sh', '-c', 'exit $((127))');
+    expect({ stderr, exitCode }).toEqual({ stderr: '', exitCode: 127 });
+  }, 30_000);
+
+  test('a command that goes through a script runs as its user, with its environment', async () => {
+    const argv = ['--user', 'nobody', '--env', 'A=$b;', '--', 'sh', '-c', 'echo "$(id -un) $A"'];
+    expect((await run(...argv)).stdout).toBe('nobody $b;\n');
+  }, 30_000);
+
   test('a user that does not exist gives 126 and names it', async () => {
     const { stderr, exitCode } = await run('--user', 'nobody-here', '--', 'true');
     expect(stderr).toContain('user "nobody-here" does not exist');

@@ -1,15 +1,20 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
-import { afterEach, beforeEach, expect, test } from '@jest/globals';
-import type { TaskCheckpoint } from '../../../agent/checkpoint.ts';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import type { CheckpointChange, TaskCheckpoint } from '../../../agent/checkpoint.ts';
 import { recoveredEntry } from '../../../agent/core/recovery.ts';
 import type { AgentTaskEntry } from '../../../agent/core/state.ts';
+import type { AgentEvent } from '../../../agent/core/step.ts';
 import { TaskRunner } from '../../../agent/task-runner.ts';
+import { Fences } from '../../../agent/fences.ts';
+import { decodeUnitRecord, UNIT_RECORD_FIELD } from '../../../agent/unit-record.ts';
 import { silentLog } from '../../../io/log.ts';
+import type { LaunchId } from '../../../protocol/ids.ts';
+import type { TaskInfo } from '../../../protocol/task.ts';
 import { createFakeSystemd, type FakeSystemd } from '../../../systemd/fake.ts';
-import { agentIdOf, frameworkIdOf, taskInfo } from '../../support/builders.ts';
+import { agentIdOf, frameworkInfo, taskInfo } from '../../support/builders.ts';
 import { createManualClock, type ManualClock } from '../../support/manual-clock.ts';
 
 let directory: string;
@@ -17,40 +22,61 @@ let systemd: FakeSystemd;
 let clock: ManualClock;
 let stop: AbortController;
 let written: TaskCheckpoint[];
-let events: string[];
+let discarded: string[];
+let changes: CheckpointChange[];
+let isDiskFull: boolean;
+let events: AgentEvent[];
 let entry: AgentTaskEntry;
 let runner: TaskRunner;
 
-beforeEach(() => {
-  directory = mkdtempSync(join(tmpdir(), 'kaon-runner-'));
-  systemd = createFakeSystemd();
-  clock = createManualClock();
-  stop = new AbortController();
-  written = [];
-  events = [];
-  entry = recoveredEntry({
-    frameworkId: frameworkIdOf('f1'),
-    frameworkName: 'run',
-    task: taskInfo('t1'),
-    launchId: 'l1',
+/** A launch of `t1` that nothing is known of yet. */
+function entryOf(more: Partial<TaskInfo> = {}): AgentTaskEntry {
+  return recoveredEntry({
+    framework: frameworkInfo('f1'),
+    detached: false,
+    task: taskInfo('t1', more),
+    launchId: 'l1' as LaunchId,
     unit: 'kaon-a1-t1-l1.service',
   });
+}
+
+const types = (): string[] => events.map(({ type }) => type);
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'kaon-runner-'));
+  clock = createManualClock();
+  systemd = createFakeSystemd({ nowMs: () => clock.monotonicMs() });
+  stop = new AbortController();
+  written = [];
+  discarded = [];
+  changes = [];
+  isDiskFull = false;
+  events = [];
+  entry = entryOf();
+  const common = { systemd, clock, log: silentLog, agentTag: 'a1' };
   runner = new TaskRunner({
-    systemd,
-    clock,
+    ...common,
     directory,
-    log: silentLog,
     bootId: 'boot',
     signal: stop.signal,
+    cluster: 'test',
+    agentId: agentIdOf('a1'),
+    fences: new Fences({ ...common, inUse: () => new Set([20_000]) }),
     checkpoints: {
-      agentId: () => Promise.resolve(agentIdOf('a1')),
-      write: (checkpoint) => void written.push(checkpoint),
-      remove: () => undefined,
+      write: (checkpoint) => {
+        if (isDiskFull) throw new Error('ENOSPC: no space left on device');
+        written.push(checkpoint);
+      },
+      update: (_launchId, change) => void changes.push(change),
+      discard: (launchId) => void discarded.push(launchId),
+      retire: () => undefined,
+      forgetEnded: () => undefined,
       readAll: () => Promise.resolve([]),
+      readEnded: () => Promise.resolve([]),
     },
-    onEvent: ({ type }) => {
-      events.push(type);
-      if (type === 'unit.ended') entry.state = 'TASK_FINISHED';
+    onEvent: (event) => {
+      events.push(event);
+      if (event.type === 'unit.ended') entry.state = 'TASK_FINISHED';
     },
   });
 });
@@ -69,7 +95,7 @@ test('a unit that changes while its end is being taken keeps that end, and is no
   runner.look(entry);
   runner.look(entry);
   await settle();
-  expect(events).toEqual(['unit.started', 'unit.ended']);
+  expect(types()).toEqual(['unit.started', 'unit.ended']);
   expect(written.at(-1)).toMatchObject({ ended: { certificate: { exitCode: 0 } } });
 });
 
@@ -79,7 +105,7 @@ test('a unit that is not there any more is remembered as lost before that is tol
   await systemd.releaseUnit(entry.unit);
   runner.look(entry);
   await settle();
-  expect(events).toEqual(['unit.started', 'unit.lost']);
+  expect(types()).toEqual(['unit.started', 'unit.lost']);
   expect(written.at(-1)).toHaveProperty('lost');
 });
 
@@ -95,7 +121,7 @@ test('a start without an answer is neither a start nor a failure, and is not tri
   await settle();
   stop.abort();
   await clock.pass(60_000);
-  expect([tries, events]).toEqual([1, []]);
+  expect([tries, types()]).toEqual([1, []]);
 });
 
 test('a start without an answer whose unit is there has started', async () => {
@@ -110,5 +136,111 @@ test('a start without an answer whose unit is there has started', async () => {
   await settle();
   await clock.pass(1000);
   await settle();
-  expect(events).toEqual(['unit.started']);
+  expect(types()).toEqual(['unit.started']);
+});
+
+test('the unit of a task says whose it is', async () => {
+  runner.start(entry);
+  await settle();
+  const fields = await systemd.readJournalFields(entry.unit);
+  expect(decodeUnitRecord(fields?.[UNIT_RECORD_FIELD] ?? '')).toMatchObject({
+    ok: true,
+    value: { cluster: 'test', agentId: 'a1', launchId: 'l1', task: { taskId: 't1' } },
+  });
+});
+
+test('a kill is stored with the time at which force follows', async () => {
+  await clock.pass(1000);
+  entry.kill = { by: 'operator', deadlineMs: clock.monotonicMs() + 5000 };
+  runner.update(entry);
+  expect(changes).toMatchObject([{ kill: 'operator', killAtMs: clock.wallMs() + 5000 }]);
+});
+
+test('a command that systemd may change is in a script that others cannot read', async () => {
+  entry = entryOf({ command: { argv: ['/bin/echo', '$x;'], environment: { A: '$b' } } });
+  runner.start(entry);
+  await settle();
+  const { argv = [], environment } = systemd.specOf(entry.unit) ?? {};
+  const [, path = ''] = argv;
+  expect(argv).toEqual(['/bin/sh', join(directory, 'sandboxes', 'f1', 't1', 'l1', 'command')]);
+  expect(readFileSync(path, 'utf8')).toContain("exec '/bin/echo' '$x;'\n");
+  expect(statSync(path).mode & 0o777).toBe(0o600);
+  expect(environment).toMatchObject({ A: '$b' });
+});
+
+describe('while the disk is full', () => {
+  test('a task starts all the same, because its unit says whose it is', async () => {
+    isDiskFull = true;
+    runner.start(entry);
+    await settle();
+    expect([types(), written]).toEqual([['unit.started'], []]);
+  });
+
+  test('an end is told, and the unit keeps it until the framework knows it', async () => {
+    runner.start(entry);
+    await settle();
+    isDiskFull = true;
+    systemd.finish(entry.unit, { exitKind: 'exited', exitStatus: 4, result: 'exit-code' });
+    runner.look(entry);
+    await settle();
+    expect(events.at(-1)).toMatchObject({
+      type: 'unit.ended',
+      ended: { certificate: { exitCode: 4 } },
+    });
+    expect(await systemd.readUnit(entry.unit)).toMatchObject({ exitStatus: 4 });
+    runner.forget(entry);
+    await settle();
+    expect(await systemd.readUnit(entry.unit)).toBeUndefined();
+  });
+
+  test('a start that fails leaves no checkpoint that the next agent would start from', async () => {
+    systemd = Object.assign(systemd, {
+      startUnit: () => {
+        isDiskFull = true;
+        return Promise.resolve({ ok: false, kind: 'refused', message: 'no' });
+      },
+    });
+    runner.start(entry);
+    await settle();
+    expect([types(), discarded]).toEqual([['unit.failed'], ['l1']]);
+  });
+});
+
+describe('a task that is to be stopped when its node is cut off', () => {
+  beforeEach(() => {
+    entry = entryOf({ whenUnreachable: { stopAfterMs: 20_000 } });
+  });
+
+  test('is behind a fence that was set before its start', async () => {
+    runner.start(entry);
+    await settle();
+    expect(systemd.specOf(entry.unit)?.fence).toBe('kaon-fence-a1-20000ms');
+    expect(systemd.armsOf('kaon-fence-a1-20000ms')).toBe(1);
+  });
+
+  test('and was stopped by its fence says so with its end', async () => {
+    runner.start(entry);
+    await settle();
+    await clock.pass(20_000);
+    systemd.fireFence('kaon-fence-a1-20000ms');
+    runner.look(entry);
+    await settle();
+    expect(events.at(-1)).toMatchObject({
+      type: 'unit.ended',
+      ended: { fenced: true, certificate: { signal: 15 } },
+    });
+    expect(written.at(-1)).toMatchObject({ ended: { fenced: true } });
+  });
+
+  test('and ended by itself does not, although its fence has fired since', async () => {
+    runner.start(entry);
+    await settle();
+    await clock.pass(5000);
+    systemd.finish(entry.unit, { exitKind: 'exited', exitStatus: 0 });
+    await clock.pass(15_000);
+    systemd.fireFence('kaon-fence-a1-20000ms');
+    runner.look(entry);
+    await settle();
+    expect(events.at(-1)).toMatchObject({ type: 'unit.ended', ended: { fenced: false } });
+  });
 });

@@ -117,6 +117,33 @@ describe('an ended task', () => {
   });
 });
 
+describe('a task that its node stopped for want of contact', () => {
+  const cutOff = taskInfo('t1', { whenUnreachable: { stopAfterMs: 90_000 } });
+
+  test.each<[string, EndedUnit, string]>([
+    ['ended by SIGTERM', ended('success', { signal: 15 }), 'ended by signal 15 (SIGTERM)'],
+    ['left with 0', ended('success', { exitCode: 0 }), 'exited with code 0'],
+    ['had to be killed', ended('timeout', { signal: 9 }), 'ended by signal 9 (SIGKILL)'],
+  ])('and that %s was killed for that', (_how, unit, words) => {
+    expect(judge({ ...unit, fenced: true }, cutOff, undefined)).toEqual({
+      state: 'TASK_KILLED',
+      reason: 'REASON_STOPPED_WHEN_UNREACHABLE',
+      message: `stopped by its node after 1m30s without contact to the cluster: ${words}`,
+    });
+  });
+
+  test('while it was being killed on request was killed on request', () => {
+    const unit = { ...ended('success', { signal: 15 }), fenced: true };
+    expect(judge(unit, cutOff, 'framework').reason).toBe('REASON_KILLED_BY_FRAMEWORK');
+  });
+});
+
+test('a task without a limit of time has not reached one, however long its stop took', () => {
+  expect(judge(ended('timeout', { signal: 9 }), taskInfo('t1'), undefined)).toMatchObject({
+    reason: 'REASON_COMMAND_SIGNALED',
+  });
+});
+
 describe('a task that was never executed', () => {
   const withCommand = taskInfo('t1', {
     command: { argv: ['serve', '-x'], environment: {}, user: 'ghost', workingDirectory: '/gone' },

@@ -41,7 +41,9 @@ describe('the status', () => {
     resources: resources(1000, 1024),
   });
   const cluster = {
-    agents: [agent('a1', 'active'), agent('a2', 'unreachable')],
+    nowMs: 1000,
+    cluster: [],
+    agents: [agent('a1', 'active'), agent('a2', 'unreachable'), agent('a3', 'gone')],
     frameworks: [],
     offers: [],
     tasks: [task('a1', 'TASK_RUNNING'), task('a1', 'TASK_FAILED'), task('a2', 'TASK_UNREACHABLE')],
@@ -49,7 +51,7 @@ describe('the status', () => {
 
   test('compares what is used with what there is on the agents that are there', () => {
     expect(countsOf(cluster)).toMatchObject({
-      agents: { active: 1, unreachable: 1 },
+      agents: { active: 1, unreachable: 1, gone: 1 },
       tasks: { TASK_RUNNING: 1, TASK_UNREACHABLE: 1 },
       used: resources(1000, 1024),
       total: resources(4000, 8192),
@@ -73,8 +75,46 @@ describe('the status', () => {
       plain,
     );
     expect(text).toContain('leader      none: running tasks go on, nothing new is placed');
+    expect(text).toContain('agents      1 active, 1 unreachable, 1 gone');
     expect(text).toContain('cpus        [#####---------------] 1 of 4 used (25%)');
     expect(text).toContain('inbox       more than 500 entries not read yet');
+  });
+});
+
+describe('the status of a cluster in trouble', () => {
+  const describe = (more: object): string =>
+    describeStatus(
+      {
+        cluster: 'default',
+        redis: { url: 'redis://r', version: '7', persistence: 'none', warnings: [] },
+        leader: null,
+        agents: { active: 4, silent: 0, isSilenceDoubted: false, unreachable: 0, gone: 0 },
+        recovering: null,
+        frameworks: {},
+        tasks: {},
+        offers: 0,
+        used: resources(0, 0),
+        offered: resources(0, 0),
+        total: resources(4000, 8192),
+        inbox: { backlog: 0, isMore: false },
+        ...more,
+      },
+      plain,
+    );
+
+  test('says how long agents may still come back with what was lost', () => {
+    expect(describe({ recovering: { remainingMs: 41_200 } })).toContain(
+      'state       recovering after data loss, 42 s left',
+    );
+    expect(describe({})).not.toContain('recovering');
+  });
+
+  test('says how many active agents are silent, and whether the master believes it', () => {
+    const agents = { active: 4, silent: 3, isSilenceDoubted: false, unreachable: 0, gone: 0 };
+    expect(describe({ agents })).toContain('4 active (3 of them not heard of for 15s or more)');
+    expect(describe({ agents: { ...agents, isSilenceDoubted: true } })).toContain(
+      'or more: too many at once to believe it, so none is given up)',
+    );
   });
 });
 
@@ -116,7 +156,7 @@ describe('the event log', () => {
   test('gives what can be read of an entry and notes the rest', () => {
     const unreadable: Unreadable[] = [];
     const events = eventsOfEntry('9-0', ['events', entry], unreadable);
-    expect(events.map(({ id, type }) => [id, type])).toEqual([['9-0', 'task.updated']]);
+    expect(events.map(({ id, type }) => [id, type])).toEqual([['9-0.1', 'task.updated']]);
     expect(unreadable).toHaveLength(1);
     expect(eventsOfEntry('9-1', ['events', '{'], unreadable)).toEqual([]);
     expect(unreadable).toHaveLength(2);
@@ -125,7 +165,7 @@ describe('the event log', () => {
   test('shows an event in one line', () => {
     const [event] = eventsOfEntry('9-0', ['events', entry], []);
     expect(event && formatEvent(event, plain)).toMatch(
-      /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d {2}task\.updated {11}failed {2}task=t1 framework=f1 {2}a\\nb$/,
+      /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d {2}9-0\.1 {14}task\.updated {11}failed {2}task=t1 framework=f1 {2}a\\nb$/,
     );
   });
 

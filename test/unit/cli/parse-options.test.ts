@@ -6,6 +6,7 @@ import {
   parseLogsOptions,
   parseMasterOptions,
   parseRunOptions,
+  parseStepDownOptions,
 } from '../../../cli/parse-options.ts';
 import type { RawOptions } from '../../../cli/parse-options.ts';
 
@@ -42,7 +43,9 @@ describe('kaon run', () => {
       memMib: 128,
       environment: {},
       attributes: {},
+      exclusive: false,
       instances: 1,
+      whenUnreachable: 'keep',
       detach: false,
     });
   });
@@ -141,7 +144,29 @@ describe('other commands', () => {
   test('--since is a duration or the id of an event', () => {
     expect(parseEventsOptions({ since: '10m' }, connection).since).toEqual({ agoMs: 600_000 });
     expect(parseEventsOptions({ since: '1795204670845-0' }, connection).since).toEqual({
-      after: '1795204670845-0',
+      after: { ms: 1_795_204_670_845, sequence: 0, index: Infinity },
     });
+  });
+});
+
+describe('kaon step-down', () => {
+  const invocation = { INVOCATION_ID: '0123456789abcdef0123456789abcdef' };
+  const stepDown = (
+    raw: RawOptions,
+    asked?: string,
+    environment: Record<string, string> = {},
+  ): ReturnType<typeof parseStepDownOptions> =>
+    parseStepDownOptions(raw, connection, asked, environment);
+
+  test('is of the master that is named, else of that of the same start of the unit', () => {
+    expect(stepDown({}, 'node1.abc', invocation).masterId).toBe('node1.abc');
+    expect(stepDown({}, undefined, invocation).masterId).toMatch(/\.0123456789ab$/);
+  });
+
+  test('is of whoever leads only if that was said', () => {
+    expect(stepDown({ current: true }, undefined, invocation)).toEqual(connection);
+    expect(() => stepDown({})).toThrow('no master named');
+    expect(() => stepDown({ current: true }, 'node1.abc')).toThrow('exclude each other');
+    expect(() => stepDown({}, 'not an id')).toThrow('not the id of a master');
   });
 });

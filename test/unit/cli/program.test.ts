@@ -34,7 +34,7 @@ describe('the command line', () => {
   test('has a help for every command, with its flags and those of the cluster', async () => {
     const { commands } = createProgram({ version: '', environment: {}, finish: () => undefined });
     expect(commands.map((command) => command.name()).join(' ')).toBe(
-      'run tasks task logs kill status agents frameworks offers events dev master agent',
+      'run tasks task logs kill status agents frameworks offers events replay gone dev master agent step-down',
     );
     for (const command of commands) {
       const { out, exit } = await parse(command.name(), '--help');

@@ -77,11 +77,20 @@ describe('the table of tasks says', () => {
   });
 
   test('what a task that is not there yet waits for, and who wants it gone', () => {
-    expect(messageOfTask(view('f/t', { isUnheard: true, killRequested: 'operator' }))).toBe(
+    expect(messageOfTask(view('f/t', { isUnheard: true, killRequested: 'operator' }), 0)).toBe(
       'waiting for its agent; kill requested by operator',
     );
-    expect(messageOfTask(view('f/t', { endedAtMs: 1, isUnacknowledged: true }))).toBe(
+    expect(messageOfTask(view('f/t', { endedAtMs: 1, isUnacknowledged: true }), 0)).toBe(
       'its framework has not acknowledged it',
+    );
+  });
+
+  test('since when a task is unreachable, and what its node does with it', () => {
+    const cutOff = { state: 'TASK_UNREACHABLE', unreachable: { sinceMs: 1000 } } as const;
+    expect(messageOfTask(view('f/t', cutOff), 61_000)).toBe('for 1m; goes on if its node lives');
+    const unreachable = { sinceMs: 1000, stoppedByMs: 91_000 };
+    expect(messageOfTask(view('f/t', { ...cutOff, unreachable }), 61_000)).toBe(
+      'for 1m; its node stops it within 30s',
     );
   });
 });

@@ -60,8 +60,11 @@ function driverWith(own: Partial<Scheduler>): SchedulerDriver {
 }
 
 function lead(): Lease {
+  const held = model.leader();
+  if (held) return held;
   const lease = model.acquireLease(masterIdOf('m1'), 1_000_000_000);
   if (!lease) throw new Error('somebody else leads');
+  model.beginTerm(lease);
   return lease;
 }
 
@@ -151,6 +154,13 @@ describe('callbacks', () => {
       'lost a1',
       'reregistered',
     ]);
+  });
+
+  test('of a cluster that has forgotten the framework are those of a return', async () => {
+    await connect();
+    tell(registered(false), registered(false));
+    await calls.count(2);
+    expect(calls.seen).toEqual(['registered f1 m1 1', 'reregistered']);
   });
 
   test('come one at a time: the next waits for the promise of the last', async () => {

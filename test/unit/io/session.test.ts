@@ -33,7 +33,7 @@ function sent(session: ClientSession): string[] | undefined {
 
 /** Opened at 0 with its registration `r1` on its way. */
 function opened(): ClientSession {
-  const session = createSession('none' as SessionId);
+  const session = createSession();
   openSession(session, { id: s1, registration: [revive('r1')] }, 0);
   nextAppend(session);
   return session;
@@ -84,6 +84,34 @@ describe('what is sent', () => {
     reopen(session);
     expect(sent(session)).toEqual(['r2', 'a', 'b']);
     expect(nextAppend(session)?.sequence).toBe(1);
+  });
+});
+
+describe('a session that is over', () => {
+  test.each([
+    ['the store has lost its entries', (session: ClientSession) => appendAnswered(session, 'gap')],
+    [
+      'the master does not know it',
+      (session: ClientSession) =>
+        heartbeatAnswered(session, { id: s1, cursor: '1-1' }, 'unknown', LATER_MS),
+    ],
+  ])('because %s is silent until the next has begun', (_why, end) => {
+    const session = registered();
+    expect(end(session)).toBe('reopen');
+    session.outbox.push(revive('a'));
+    expect(nextAppend(session)).toBeUndefined();
+    const entry = { id: '1-2', messages: JSON.stringify([revive('b')]) };
+    expect(entriesRead(session, s1, [entry]).messages).toEqual([]);
+    const heartbeat = { id: s1, cursor: '1-1' };
+    expect(heartbeatAnswered(session, heartbeat, 'moved', LATER_MS)).toBe('ok');
+    reopen(session);
+    expect(sent(session)).toEqual(['r2', 'a']);
+  });
+
+  test('has nothing to say before the first one', () => {
+    const session = createSession();
+    session.outbox.push(revive('a'));
+    expect(nextAppend(session)).toBeUndefined();
   });
 });
 

@@ -39,14 +39,23 @@ describe('an agent that registers', () => {
     expect(bench.registerAgent('a1')).toEqual([]);
   });
 
-  test('again takes the session over, and the stream of the old one ends', () => {
+  test('again takes the session over, and the stream of the old one ends with the reason', () => {
     const bench = createMasterBench();
     bench.registerAgent('a1');
     const effects = bench.registerAgent('a1', { session: 's2' });
     expect(effects).toEqual(
       expect.arrayContaining([
         { type: 'session.set', client: 'agent:a1', session: 's2' },
-        { type: 'stream.end', client: 'agent:a1', session: 's1' },
+        {
+          type: 'stream.end',
+          client: 'agent:a1',
+          session: 's1',
+          farewell: {
+            type: 'AgentError',
+            code: 'agent-moved',
+            message: 'another process has registered as this agent',
+          },
+        },
       ]),
     );
   });
@@ -57,7 +66,10 @@ describe('an agent that registers', () => {
       type: 'RegisterAgent' as const,
       agent: agentInfo('a1'),
       session: sessionOf('s1'),
+      node: 'n1',
       tasks: [],
+      frameworks: [],
+      ended: [],
     };
     expect(ignored(bench.say('agent:a2', message, 's1'))).toEqual([
       'an agent registers only itself',
@@ -125,7 +137,7 @@ describe('a task that its agent does not report when it registers again', () => 
     const effects = bench.registerAgent('a1', { session: 's2' });
     expect(told(effects, 'f1')).toEqual(['t1 TASK_LOST REASON_RECONCILIATION']);
     expect(bench.offersOf('f1')).toEqual(['a1 4 8192']);
-    expect(history(bench.acknowledge('f1', 't1', 'lost:t1'))).toMatchObject([
+    expect(history(bench.acknowledge('f1', 't1', '1.t.1.master.TASK_LOST'))).toMatchObject([
       { state: 'TASK_LOST' },
     ]);
   });
@@ -174,12 +186,12 @@ describe('a task that an agent reports when it registers', () => {
     expect(bench.state.tasks.size).toBe(0);
   });
 
-  test('of a framework that this cluster has removed is shut down', () => {
+  test('of a framework that this cluster has removed is killed', () => {
     const bench = benchWithRunning(taskInfo('t1'));
     bench.silence('agent:a1');
     bench.say('framework:f1', { type: 'UnregisterFramework', frameworkId: frameworkIdOf('f1') });
     const effects = bench.registerAgent('a1', { session: 's2', tasks: [agentTask('f1', 't1')] });
-    expect(sends(effects)).toEqual(['agent:a1 AgentRegistered', 'agent:a1 ShutdownFramework']);
+    expect(sends(effects)).toEqual(['agent:a1 AgentRegistered', 'agent:a1 KillTask']);
   });
 
   test('of a framework that the cluster has forgotten goes on: it may come back', () => {
@@ -191,11 +203,14 @@ describe('a task that an agent reports when it registers', () => {
 });
 
 describe('an agent that goes silent', () => {
-  test('is unreachable: its offers are rescinded, and its tasks are left alone', () => {
+  test('is unreachable: its offers are rescinded, and its tasks are told of and left alone', () => {
     const bench = benchWithRunning(taskInfo('t1'));
     const effects = bench.silence('agent:a1');
-    expect(events(effects)).toEqual(['offer.rescinded', 'agent.unreachable']);
-    expect(bench.task('f1', 't1')?.state).toBe('TASK_RUNNING');
+    expect(events(effects)).toEqual(['offer.rescinded', 'agent.unreachable', 'task.updated']);
+    expect(sends(effects)).toEqual([
+      'framework:f1 RescindResourceOffer',
+      'framework:f1 StatusUpdate',
+    ]);
     expect(bench.offersOf('f1')).toEqual([]);
   });
 
@@ -226,23 +241,44 @@ describe('an agent that goes silent', () => {
   });
 });
 
+describe('an agent that does not read its messages', () => {
+  test('has no session and no offers any more, and its tasks go on', () => {
+    const bench = benchWithRunning(taskInfo('t1'));
+    const effects = bench.overflow('agent:a1');
+    expect(events(effects)).toEqual(['offer.rescinded', 'agent.disconnected']);
+    expect(bench.task('f1', 't1')?.state).toBe('TASK_RUNNING');
+    expect(bench.offersOf('f1')).toEqual([]);
+  });
+
+  test('is unreachable if it does not register again within the agent timeout', () => {
+    const bench = benchWithRunning(taskInfo('t1'));
+    bench.overflow('agent:a1');
+    bench.wait(74_999);
+    expect(bench.silence()).toEqual([]);
+    bench.wait(1);
+    expect(told(bench.silence(), 'f1')).toEqual(['t1 TASK_UNREACHABLE REASON_AGENT_DISCONNECTED']);
+  });
+});
+
 describe('an agent that leaves', () => {
   test('loses its tasks, and every framework is told of both', () => {
     const bench = benchWithRunning(taskInfo('t1'));
     bench.registerFramework('f2');
     const effects = bench.say('agent:a1', { type: 'UnregisterAgent', agentId });
-    expect(told(effects, 'f1')).toEqual(['t1 TASK_LOST REASON_RECONCILIATION']);
+    expect(told(effects, 'f1')).toEqual(['t1 TASK_LOST REASON_AGENT_REMOVED']);
     expect(sends(effects).filter((line) => line.endsWith('LostAgent'))).toEqual([
       'framework:f1 LostAgent',
       'framework:f2 LostAgent',
     ]);
-    expect(bench.state.agents.size).toBe(0);
+    expect(bench.state.agents.get(agentId)?.record.state).toBe('gone');
   });
 
   test('leaves tasks that go into the history when they are acknowledged', () => {
     const bench = benchWithRunning(taskInfo('t1'));
     bench.say('agent:a1', { type: 'UnregisterAgent', agentId });
-    expect(history(bench.acknowledge('f1', 't1', 'lost:t1'))).toMatchObject([{ agentId: 'a1' }]);
+    expect(history(bench.acknowledge('f1', 't1', '1.t.1.master.TASK_LOST'))).toMatchObject([
+      { agentId: 'a1' },
+    ]);
   });
 
   test('and registers again is a new one', () => {
@@ -270,6 +306,6 @@ test('events say who, what and why', () => {
     atMs: 1_000_000,
     agentId: 'a1',
     resources: amount(4, 8192),
-    message: 'node7',
+    name: 'node7',
   });
 });

@@ -84,8 +84,11 @@ test('a record that cannot be read is named and skipped, and the others are load
   const log = createWatchedLog();
   const good = {
     info: { agentId: 'a1', hostname: 'n', resources: { cpuMillis: 1, memMib: 1 }, attributes: {} },
+    newestSession: 's1',
+    node: 'n1',
     state: 'unreachable',
     registeredAtMs: 1,
+    writtenOff: [],
   };
   const none = new Map<string, string>();
   const agents = new Map([
@@ -93,7 +96,7 @@ test('a record that cannot be read is named and skipped, and the others are load
     ['a2', '{'],
     ['a3', '{"state":"odd"}'],
   ]);
-  const registry = { agents, frameworks: none, offers: none, tasks: none };
+  const registry = { cluster: none, agents, frameworks: none, offers: none, tasks: none };
   const records = decodeSnapshot({ commitNumber: 1, cursor: '0-0', registry }, log);
   expect(records.agents).toEqual([good]);
   expect(log.lines.seen.map(({ event, fields }) => [event, fields['key']])).toEqual([

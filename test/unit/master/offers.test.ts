@@ -36,7 +36,7 @@ describe('an offer', () => {
     const [message] = sent(bench.registerFramework('f1'), 'framework:f1', 'ResourceOffers');
     expect(message?.offers).toEqual([
       {
-        offerId: 'o1.1',
+        offerId: 'o1.t.1',
         frameworkId: 'f1',
         agentId: 'a1',
         hostname: 'node7',
@@ -51,12 +51,12 @@ describe('an offer', () => {
     const bench = benchWithOffer();
     const next = bench.failOver();
     next.registerAgent('a2');
-    expect([...next.state.offers.keys()]).toEqual(['o1.1', 'o2.1']);
+    expect([...next.state.offers.keys()]).toEqual(['o1.t.1', 'o2.t.1']);
   });
 
   test('that another leader made is still good', () => {
     const next = benchWithOffer().failOver();
-    next.launch('f1', 'o1.1', [taskInfo('t1')]);
+    next.launch('f1', 'o1.t.1', [taskInfo('t1')]);
     expect(next.task('f1', 't1')?.state).toBe('TASK_STAGING');
   });
 
@@ -92,7 +92,7 @@ describe('an offer', () => {
 describe('declined resources', () => {
   test('are not offered to the same framework before the filter expires', () => {
     const bench = benchWithOffer();
-    bench.decline('f1', 'o1.1', 5000);
+    bench.decline('f1', 'o1.t.1', 5000);
     bench.wait(4999);
     expect(bench.offersOf('f1')).toEqual([]);
     bench.wait(1);
@@ -101,7 +101,7 @@ describe('declined resources', () => {
 
   test('are refused for 5 s unless the framework says how long', () => {
     const bench = benchWithOffer();
-    bench.decline('f1', 'o1.1');
+    bench.decline('f1', 'o1.t.1');
     bench.wait(4999);
     expect(bench.offersOf('f1')).toEqual([]);
     bench.wait(1);
@@ -110,34 +110,34 @@ describe('declined resources', () => {
 
   test('with a filter of 0 are offered again at once', () => {
     const bench = benchWithOffer();
-    bench.decline('f1', 'o1.1', 0);
+    bench.decline('f1', 'o1.t.1', 0);
     expect(bench.offersOf('f1')).toEqual(['a1 4 8192']);
   });
 
   test('are offered to others at once', () => {
     const bench = benchWithOffer();
     bench.registerFramework('f2');
-    bench.decline('f1', 'o1.1', 5000);
+    bench.decline('f1', 'o1.t.1', 5000);
     expect(bench.offersOf('f2')).toEqual(['a1 4 8192']);
   });
 
   test('are offered again when there is more of them', () => {
     const bench = benchWithOffer();
-    bench.decline('f1', 'o1.1', 60_000);
+    bench.decline('f1', 'o1.t.1', 60_000);
     bench.registerAgent('a1', { session: 's2', resources: amount(5, 8192) });
     expect(bench.offersOf('f1')).toEqual(['a1 5 8192']);
   });
 
   test('are offered again after a revive', () => {
     const bench = benchWithOffer();
-    bench.decline('f1', 'o1.1', 60_000);
+    bench.decline('f1', 'o1.t.1', 60_000);
     bench.say('framework:f1', { type: 'ReviveOffers', frameworkId });
     expect(bench.offersOf('f1')).toEqual(['a1 4 8192']);
   });
 
   test('stay refused over a failover of the master', () => {
     const bench = benchWithOffer();
-    bench.decline('f1', 'o1.1', 60_000);
+    bench.decline('f1', 'o1.t.1', 60_000);
     const next = bench.failOver();
     next.wait(1000);
     expect(next.offersOf('f1')).toEqual([]);
@@ -146,17 +146,17 @@ describe('declined resources', () => {
   test('of another framework stay with it', () => {
     const bench = benchWithOffer();
     bench.registerFramework('f2');
-    expect(events(bench.decline('f2', 'o1.1'))).toEqual([]);
+    expect(events(bench.decline('f2', 'o1.t.1'))).toEqual([]);
     expect(bench.offersOf('f1')).toEqual(['a1 4 8192']);
   });
 
   test('of an offer that is gone are nothing', () => {
-    expect(events(benchWithOffer().decline('f1', 'o9.9'))).toEqual([]);
+    expect(events(benchWithOffer().decline('f1', 'o9.t.9'))).toEqual([]);
   });
 
   test('for longer than a year are refused for a year', () => {
     const bench = benchWithOffer();
-    bench.decline('f1', 'o1.1', 315_360_000_000);
+    bench.decline('f1', 'o1.t.1', 315_360_000_000);
     bench.wait(31_536_000_000);
     expect(bench.offersOf('f1')).toEqual(['a1 4 8192']);
   });
@@ -176,7 +176,7 @@ describe('declined resources', () => {
 
 test('a launch without tasks is a decline', () => {
   const bench = benchWithOffer();
-  expect(events(bench.launch('f1', 'o1.1', [], 5000))).toEqual(['offer.declined']);
+  expect(events(bench.launch('f1', 'o1.t.1', [], 5000))).toEqual(['offer.declined']);
   expect(bench.offersOf('f1')).toEqual([]);
 });
 
@@ -186,7 +186,7 @@ test('several offers are declined by one message', () => {
   const effects = bench.say('framework:f1', {
     type: 'DeclineOffers',
     frameworkId,
-    offerIds: [offerIdOf('o1.1'), offerIdOf('o1.2'), offerIdOf('o1.1')],
+    offerIds: [offerIdOf('o1.t.1'), offerIdOf('o1.t.2'), offerIdOf('o1.t.1')],
   });
   expect(events(effects)).toEqual(['offer.declined', 'offer.declined']);
 });
@@ -220,10 +220,19 @@ describe('a framework that suppresses offers', () => {
 });
 
 test('more offers than one call can answer come in several messages', () => {
-  const state = createMasterState({ masterId: 'm1', epoch: 1 });
+  const state = createMasterState({ masterId: 'm1', epoch: 1, term: 't' });
   for (let index = 0; index < 1001; index += 1) {
     const info = agentInfo(`a${String(index)}`);
-    setAgent(state, { info, session: sessionOf('s1'), state: 'active', registeredAtMs: 0 });
+    const session = sessionOf('s1');
+    setAgent(state, {
+      info,
+      session,
+      newestSession: session,
+      node: 'n1',
+      state: 'active',
+      registeredAtMs: 0,
+      writtenOff: [],
+    });
   }
   const message: Message = {
     type: 'RegisterFramework',

@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import type { TaskState } from '../../../protocol/task-state.ts';
 import {
+  agentTask,
   amount,
   frameworkIdOf,
   taskIdOf,
@@ -148,6 +149,7 @@ describe('a task that ends', () => {
         frameworkId: 'f1',
         frameworkName: 'f1',
         taskId: 't1',
+        launchId: '1.t.1',
         agentId: 'a1',
         name: 't1',
         resources: amount(1, 128),
@@ -221,11 +223,17 @@ describe('an acknowledgement', () => {
 });
 
 describe('a kill', () => {
-  test('goes to the agent of the task', () => {
+  test('goes to the agent of the task, and names the launch', () => {
     const bench = benchWithRunning(taskInfo('t1'));
     const effects = bench.kill('framework:f1', 'f1', 't1');
     expect(sent(effects, 'agent:a1', 'KillTask')).toEqual([
-      { type: 'KillTask', frameworkId: 'f1', taskId: 't1', by: 'framework' },
+      {
+        type: 'KillTask',
+        frameworkId: 'f1',
+        taskId: 't1',
+        launchId: '1.t.1',
+        by: 'framework',
+      },
     ]);
     expect(events(effects)).toEqual(['task.kill-requested']);
   });
@@ -284,7 +292,7 @@ describe('a kill', () => {
     expect(sends(bench.kill('framework:f1', 'f1', 't1'))).toEqual([]);
     const effects = bench.registerAgent('a1', {
       session: 's2',
-      tasks: [{ ...taskStatus('f1', 't1', 'TASK_RUNNING'), name: 't1', resources: amount(1, 128) }],
+      tasks: [agentTask('f1', 't1')],
     });
     expect(sent(effects, 'agent:a1', 'KillTask')).toHaveLength(1);
   });
@@ -296,28 +304,4 @@ test('nothing of a registry that another leader wrote is lost', () => {
   const next = bench.failOver();
   expect([...next.state.tasks.values()]).toEqual([...bench.state.tasks.values()]);
   expect(next.offersOf('f1')).toEqual(bench.offersOf('f1'));
-});
-
-describe('a reconciliation', () => {
-  const reconcile = (bench: MasterBench, ...taskIds: string[]): string[] =>
-    told(
-      bench.say('framework:f1', {
-        type: 'ReconcileTasks',
-        frameworkId: frameworkIdOf('f1'),
-        taskIds: taskIds.map(taskIdOf),
-      }),
-      'f1',
-    );
-
-  test('tells the newest state of a task, also before its agent has said anything', () => {
-    expect(reconcile(benchWithTasks(taskInfo('t1')), 't1')).toEqual([
-      't1 TASK_STAGING REASON_RECONCILIATION',
-    ]);
-  });
-
-  test('tells of a task that the master does not know that it is unknown, and does not call it lost', () => {
-    expect(reconcile(benchWithTasks(taskInfo('t1')), 't9')).toEqual([
-      't9 TASK_UNKNOWN REASON_RECONCILIATION',
-    ]);
-  });
 });

@@ -13,9 +13,10 @@ import {
   ENTRY_MAX_BYTES,
   ENTRY_MAX_MESSAGES,
   MESSAGE_MAX_BYTES,
+  UNREACHABLE_STOP_MIN_MS,
 } from '../../../protocol/limits.ts';
 import type { Message } from '../../../protocol/messages.ts';
-import { taskInfo } from '../../support/builders.ts';
+import { agentInfo, taskInfo } from '../../support/builders.ts';
 
 const revive = { type: 'ReviveOffers', frameworkId: 'f1' } as Message;
 
@@ -99,6 +100,23 @@ describe('a message', () => {
     const kill = { type: 'KillTask', frameworkId: 'f1', taskId: 't1' };
     expect(unwrap(decodeMessage(kill))).toEqual({ ...kill, by: 'framework' });
   });
+
+  test('of an older agent registers it with what it does not say left empty', () => {
+    const register = { type: 'RegisterAgent', agent: agentInfo('a1'), session: 's1', tasks: [] };
+    expect(unwrap(decodeMessage(register))).toEqual({
+      ...register,
+      node: '',
+      frameworks: [],
+      ended: [],
+    });
+  });
+
+  test.each(['AgentError', 'MarkAgentGone', 'UpdateFramework', 'RunTask'])(
+    '%s without what it is about is told so',
+    (type) => {
+      expect(outcome(decodeMessage({ type }))).toMatch(new RegExp(`^invalid: ${type}: `));
+    },
+  );
 
   test('cannot bring a prototype in through a map', () => {
     const text =
@@ -245,6 +263,18 @@ describe('a task that is not valid', () => {
     expect(outcome(decodeTask(wrong)).split('; ')).toHaveLength(5);
   });
 
+  test.each([
+    ['keep', 'ok'],
+    [{ stopAfterMs: UNREACHABLE_STOP_MIN_MS }, 'ok'],
+    [
+      { stopAfterMs: UNREACHABLE_STOP_MIN_MS - 1 },
+      'invalid: whenUnreachable.stopAfterMs: Too small: expected number to be >=15000',
+    ],
+    ['stop', 'invalid: whenUnreachable: Invalid input'],
+  ])('when unreachable %j: %s', (whenUnreachable, expected) => {
+    expect(outcome(decodeTask({ ...taskInfo('t1'), whenUnreachable }))).toBe(expected);
+  });
+
   test('larger than a message may be', () => {
     const command = { argv: ['x'.repeat(MESSAGE_MAX_BYTES)], environment: {} };
     expect(outcome(decodeTask(taskInfo('t1', { command })))).toMatch(
@@ -263,7 +293,9 @@ test('a task that says little gets the defaults', () => {
   expect(unwrap(decodeTask(task))).toEqual({
     ...task,
     command: { argv: ['a'], environment: {} },
+    exclusive: false,
     killGracePeriodMs: 5000,
+    whenUnreachable: 'keep',
     labels: {},
   });
 });

@@ -1,5 +1,14 @@
 import { describe, expect, test } from '@jest/globals';
-import { ID_MAX_CHARS, TaskId, taskKey } from '../../../protocol/ids.ts';
+import {
+  ID_MAX_CHARS,
+  isOlderSession,
+  masterIdOfInvocation,
+  numberedSession,
+  SessionId,
+  sessionNumber,
+  TaskId,
+  taskKey,
+} from '../../../protocol/ids.ts';
 import { agentName, frameworkName, keysOf } from '../../../protocol/keys.ts';
 import { agentIdOf, frameworkIdOf, sessionOf, taskIdOf } from '../../support/builders.ts';
 
@@ -52,4 +61,32 @@ describe('the keys of a cluster', () => {
     const name = frameworkName(frameworkIdOf('f1'));
     expect(keys.client(name, sessionOf('s1'))).toBe('kaon:{prod}:framework:f1:s1');
   });
+});
+
+describe('a numbered session', () => {
+  const numbers = [1, 35, 36, 1_700_000_000_000_000, Number.MAX_SAFE_INTEGER];
+
+  test.each(numbers)('is an id of which the number %d can be read', (number) => {
+    const session = numberedSession(number);
+    expect(SessionId.safeParse(session).success).toBe(true);
+    expect(sessionNumber(session)).toBe(number);
+  });
+
+  test('sorts by its number', () => {
+    const sessions = numbers.map((number) => numberedSession(number));
+    expect([...sessions].sort()).toEqual(sessions);
+  });
+
+  test('is older than one with a higher number, and younger than any without', () => {
+    expect(isOlderSession(numberedSession(7), numberedSession(8))).toBe(true);
+    expect(isOlderSession(numberedSession(8), numberedSession(8))).toBe(false);
+    expect(isOlderSession(numberedSession(8), numberedSession(7))).toBe(false);
+    expect(isOlderSession('sabcdefghi', numberedSession(1))).toBe(true);
+    expect(isOlderSession('s1', 's2')).toBe(false);
+  });
+});
+
+test('a master that systemd has started is named after its host and that start', () => {
+  const id = masterIdOfInvocation('node 1.example', '0123456789abcdef0123456789abcdef');
+  expect(id).toBe('node_1_example.0123456789ab');
 });

@@ -1,5 +1,10 @@
 import { describe, expect, test } from '@jest/globals';
-import { keeperUnit, transientUnit, type UnitProperty } from '../../../systemd/properties.ts';
+import {
+  fenceUnits,
+  keeperUnit,
+  transientUnit,
+  type UnitProperty,
+} from '../../../systemd/properties.ts';
 import { unitSpec } from '../../beds/unit-specs.ts';
 
 const MIB = 1_048_576n;
@@ -72,7 +77,15 @@ describe('transientUnit', () => {
     expect(slice?.name).toBe('kaon-web-web:1.slice');
     expect(asTable(slice?.properties ?? [])).toEqual({
       DefaultDependencies: ['b', false],
+      Before: ['as', ['kaon-web-1.service']],
       ...LIMITS,
+    });
+  });
+
+  test('behind a fence conflicts with its service, whose start then stops it', () => {
+    const { properties } = transientUnit({ ...SPEC, fence: 'kaon-fence-a-15000ms' }, 'v2');
+    expect(asTable(properties)).toMatchObject({
+      Conflicts: ['as', ['kaon-fence-a-15000ms.service']],
     });
   });
 
@@ -97,6 +110,23 @@ describe('transientUnit', () => {
       CPUQuotaPerSecUSec: ['t', quota],
       CPUWeight: ['t', weight],
     });
+  });
+});
+
+describe('a fence', () => {
+  test('is a timer, exact to a tenth of a second, that may be set as often as one likes', () => {
+    const { name, properties, auxiliary } = fenceUnits('kaon-fence-a-15000ms', 15_000, false);
+    expect(name).toBe('kaon-fence-a-15000ms.timer');
+    expect(asTable(properties)).toMatchObject({
+      TimersMonotonic: ['a(st)', [['OnActiveSec', 15_000_000n]]],
+      AccuracyUSec: ['t', 100_000n],
+      StartLimitIntervalUSec: ['t', 0n],
+    });
+    expect(auxiliary.map((unit) => unit.name)).toEqual(['kaon-fence-a-15000ms.service']);
+  });
+
+  test('whose service is there already is the timer alone', () => {
+    expect(fenceUnits('kaon-fence-a-15000ms', 15_000, true).auxiliary).toEqual([]);
   });
 });
 

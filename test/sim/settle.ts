@@ -1,0 +1,99 @@
+/** Liveness: when no fault comes any more, everything comes to its end, and all resources are offered to one who asks. */
+import type { FrameworkId } from '../../protocol/ids.ts';
+import type { Resources } from '../../protocol/resources.ts';
+import { formatResources, NO_RESOURCES } from '../../protocol/resources.ts';
+import type { Cluster } from './cluster.ts';
+import { drawCharacter } from './character.ts';
+import { Violation } from './violation.ts';
+
+const LOOK_MS = 1000;
+
+/** @throws Violation that says what is left */
+export function settle(cluster: Cluster): void {
+  const { world, plan } = cluster;
+  let left: string[] = [];
+  for (let waitedMs = 0; waitedMs < plan.healingMs; waitedMs += LOOK_MS) {
+    world.runUntil(world.nowMs + LOOK_MS);
+    left = leftOver(cluster);
+    if (left.length > 0) continue;
+    cluster.checks.book.checkProjection();
+    probe(cluster);
+    return;
+  }
+  throw new Violation(
+    `${plan.healingMs / 1000} s after the last fault: ${left.slice(0, 5).join('; ')}`,
+  );
+}
+
+function leftOver(cluster: Cluster): string[] {
+  const { checks, frameworks, nodes } = cluster;
+  const { tasks, offers } = checks.book;
+  const left = nodes.flatMap((node) => leftOn(cluster, node));
+  for (const { frameworkId, taskId, state, agentId } of tasks.values())
+    left.push(`the registry has ${frameworkId}/${taskId} ${state} on ${agentId}`);
+  for (const framework of frameworks) {
+    for (const { taskId } of framework.open())
+      left.push(`${framework.frameworkId} never heard the end of ${taskId}`);
+  }
+  for (const offerId of offers.keys()) left.push(`offer ${offerId} is out`);
+  return left;
+}
+
+function leftOn({ checks }: Cluster, node: Cluster['nodes'][number]): string[] {
+  const { name, agentId, systemd, disk, agent } = node;
+  const record = checks.book.agent(agentId);
+  if (node.isClosed) {
+    const isThere = record?.state === 'active' || record?.state === 'unreachable';
+    return isThere ? [`${name} is dead, and its agent is called ${record.state}`] : [];
+  }
+  const left: string[] = [];
+  if (record?.session !== agent?.sessionId) left.push(`agent ${agentId} is not registered`);
+  for (const { name: unit } of checks.processes.runningOn(agentId))
+    left.push(`${name} runs ${unit}`);
+  for (const unit of systemd.units.keys()) left.push(`${name} has unit ${unit}`);
+  for (const launchId of disk.live.keys()) left.push(`${name} has checkpoint ${launchId}`);
+  for (const key of agent?.state.tasks.keys() ?? []) left.push(`agent ${agentId} has ${key}`);
+  return left;
+}
+
+/** A framework that takes whatever there is must be offered every node, whole. */
+function probe(cluster: Cluster): void {
+  const { world, plan, checks } = cluster;
+  const character = {
+    ...drawCharacter(world.random),
+    statesDemand: false,
+    accept: 0,
+    decline: 0,
+    nonsense: 0,
+    kill: 0,
+    suppress: 0,
+    leave: 0,
+  };
+  const asking = cluster.framework('probe', character);
+  const seen = new Map<string, Resources>();
+  checks.onOffers = (frameworkId: FrameworkId, offers) => {
+    if (frameworkId !== asking.frameworkId) return;
+    // Each time all that a node has is in one offer, so the last one says it.
+    for (const { agentId, resources } of offers) seen.set(agentId, resources);
+  };
+  let missing: string | undefined;
+  for (let waitedMs = 0; waitedMs < plan.healingMs; waitedMs += LOOK_MS) {
+    world.runUntil(world.nowMs + LOOK_MS);
+    missing = notOffered(cluster, seen);
+    if (missing === undefined) return;
+  }
+  throw new Violation(`all is over, and ${missing}`);
+}
+
+function notOffered(
+  { nodes }: Cluster,
+  offered: ReadonlyMap<string, Resources>,
+): string | undefined {
+  for (const { agentId, resources, isClosed } of nodes) {
+    if (isClosed) continue;
+    const part = offered.get(agentId) ?? NO_RESOURCES;
+    if (part.cpuMillis === resources.cpuMillis && part.memMib === resources.memMib) continue;
+    return `of ${agentId} ${formatResources(part)} of ${formatResources(resources)} are offered`;
+  }
+  return undefined;
+}

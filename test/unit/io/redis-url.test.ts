@@ -1,0 +1,125 @@
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { hidePassword, parseRedisUrl } from '../../../io/redis-url.ts';
+import { codeOf } from '../../../protocol/errors.ts';
+
+const thrownBy = (url: string): unknown => {
+  try {
+    return parseRedisUrl(url);
+  } catch (thrown) {
+    return thrown;
+  }
+};
+
+describe('an address with Sentinel or Cluster', () => {
+  test.each<[string, object]>([
+    [
+      'redis+sentinel://s1:26380,s2/main',
+      {
+        sentinels: [
+          { host: 's1', port: 26380 },
+          { host: 's2', port: 26379 },
+        ],
+        name: 'main',
+      },
+    ],
+    [
+      'redis+sentinel://ann:p%40w@[::1]:7000/main/2?sentinelUsername=bob&sentinelPassword=x%26y',
+      {
+        sentinels: [{ host: '::1', port: 7000 }],
+        name: 'main',
+        db: 2,
+        username: 'ann',
+        password: 'p@w',
+        sentinelUsername: 'bob',
+        sentinelPassword: 'x&y',
+      },
+    ],
+    [
+      'rediss+sentinel://:pw@s1/main',
+      { sentinels: [{ host: 's1', port: 26379 }], name: 'main', password: 'pw', tls: {} },
+    ],
+    [
+      'redis+cluster://n1:7000,n2:7001,n3',
+      {
+        nodes: [
+          { host: 'n1', port: 7000 },
+          { host: 'n2', port: 7001 },
+          { host: 'n3', port: 6379 },
+        ],
+      },
+    ],
+    [
+      'rediss+cluster://ann:pw@n1:7000/',
+      { nodes: [{ host: 'n1', port: 7000 }], username: 'ann', password: 'pw', tls: {} },
+    ],
+  ])('%s is understood', (url, address) => {
+    expect(parseRedisUrl(url)).toEqual(address);
+  });
+
+  test.each([
+    ['redis+sentinel://s1:26379', 'the name by which the Sentinels know the master is missing'],
+    ['redis+sentinel:///main', '"" is not a HOST:PORT'],
+    ['redis+sentinel://s1,,s2/main', '"" is not a HOST:PORT'],
+    ['redis+sentinel://s1/main/one', 'a database is a number'],
+    ['redis+sentinel://s1/main/1/2', 'after the name of the master comes a database at most'],
+    ['redis+sentinel://s1/main?password=geheim', '"password" is not a setting of it'],
+    ['redis+cluster://n1:0', '"n1:0" is not a HOST:PORT'],
+    ['redis+cluster://n1/1', 'a Redis Cluster has one database'],
+    ['redis+cluster://n1?sentinelPassword=x', '"sentinelPassword" is not a setting of it'],
+    ['redis+magic://n1', 'redis+magic:// is not a scheme of Redis'],
+    ['redis://n1,n2', 'several hosts need redis+sentinel:// or redis+cluster://'],
+    ['redis://n1?ca=/x', 'ca need rediss, the form with TLS'],
+    ['rediss://n1?cert=/x', 'cert and key go together'],
+  ])('%s is an error: %s', (url, why) => {
+    const error = thrownBy(url);
+    expect(codeOf(error)).toBe('redis-url');
+    expect(String(error)).toContain(`: ${why}`);
+    expect(String(error)).not.toContain('geheim');
+  });
+});
+
+describe('the TLS files of an address', () => {
+  let directory: string;
+
+  beforeAll(() => {
+    directory = mkdtempSync(join(tmpdir(), 'kaon-redis-url-'));
+    for (const name of ['ca', 'cert', 'key']) writeFileSync(join(directory, name), `the ${name}`);
+  });
+  afterAll(() => {
+    rmSync(directory, { recursive: true });
+  });
+
+  test('are read', () => {
+    const query = `ca=${directory}/ca&cert=${directory}/cert&key=${directory}/key`;
+    const { tls } = parseRedisUrl(`rediss://cache?${query}`);
+    expect([tls?.ca, tls?.cert, tls?.key].map(String)).toEqual(['the ca', 'the cert', 'the key']);
+  });
+
+  test('that cannot be read are an error that names them', () => {
+    const error = thrownBy('rediss+cluster://n1?ca=/nonexistent/ca.pem');
+    expect(error).toMatchObject({
+      code: 'redis-tls-file',
+      message: expect.stringMatching(/cannot read ca .*\/nonexistent\/ca\.pem/) as unknown,
+    });
+  });
+});
+
+describe('hidePassword', () => {
+  test.each([
+    ['redis+sentinel://ann:geheim@s1:1,s2:2/main', 'redis+sentinel://ann:***@s1:1,s2:2/main'],
+    [
+      'redis+sentinel://s1/main?sentinelPassword=ge@heim&sentinelUsername=bob',
+      'redis+sentinel://s1/main?sentinelPassword=***&sentinelUsername=bob',
+    ],
+    [
+      'rediss+cluster://:geheim@n1:1,n2:2?ca=/etc/ca.pem',
+      'rediss+cluster://:***@n1:1,n2:2?ca=/etc/ca.pem',
+    ],
+    ['redis+cluster://n1:1,n2:2', 'redis+cluster://n1:1,n2:2'],
+  ])('%s is shown as %s', (url, shown) => {
+    expect(hidePassword(url)).toBe(shown);
+  });
+});
