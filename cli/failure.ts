@@ -24,7 +24,6 @@ const EXIT_CODES: Readonly<Record<string, number>> = {
   'agent-unreachable': EXIT_UNREACHABLE,
   'agent-moved': EXIT_CONFIG,
   'agent-id-taken': EXIT_CONFIG,
-  'agent-running': EXIT_CONFIG,
   'agent-state': EXIT_CONFIG,
   'registry-too-new': EXIT_CONFIG,
   'redis-evicts': EXIT_CONFIG,

@@ -9,6 +9,7 @@ import type { Script } from './define-script.ts';
 import { defineScript } from './define-script.ts';
 import { ACQUIRE, BEGIN_TERM, RAISE_EPOCH, RELEASE, RENEW } from './scripts.ts';
 import type { Lease, TermBegin } from './store.ts';
+import { CLOCK_SKEW_MAX_MS } from './store.ts';
 
 /** The lease as it stands in the key `leader`. */
 export function tokenOf(lease: Lease): string {
@@ -32,7 +33,7 @@ export class RedisLease {
     this.#onReconnected = onReconnected;
     this.#scripts = {
       acquire: defineScript(redis, 'kaonAcquire', ACQUIRE, 3),
-      begin: defineScript(redis, 'kaonBeginTerm', BEGIN_TERM, 3),
+      begin: defineScript(redis, 'kaonBeginTerm', BEGIN_TERM, 4),
       renew: defineScript(redis, 'kaonRenew', RENEW, 3),
       raise: defineScript(redis, 'kaonRaiseEpoch', RAISE_EPOCH, 3),
       release: defineScript(redis, 'kaonRelease', RELEASE, 2),
@@ -49,11 +50,12 @@ export class RedisLease {
   }
 
   async begin(lease: Lease): Promise<TermBegin> {
-    const { leader, server, sessions } = this.#keys;
-    const reply = await this.#scripts.begin([leader, server, sessions, tokenOf(lease)]);
+    const { leader, server, sessions, sessionNumber } = this.#keys;
+    const args = [tokenOf(lease), CLOCK_SKEW_MAX_MS];
+    const reply = await this.#scripts.begin([leader, server, sessions, sessionNumber, ...args]);
     if (reply === null) return { ok: false };
-    const [time, lost] = reply as [string, number];
-    return { ok: true, storeMs: Number(time), dataLost: lost === 1 };
+    const [time, lost, from] = reply as [string, number, string | undefined];
+    return { ok: true, storeMs: Number(time), lostBefore: lost === 1 ? Number(from) : undefined };
   }
 
   async renew(lease: Lease, leaseMs: number): Promise<number | 'server-changed' | undefined> {

@@ -61,11 +61,13 @@ return 'ok'
 /**
  * KEYS leader, epoch, leader's connection. ARGV master id, lease ms, token to replace or '', connection or '', channel.
  * Takes the lease if it is free, if it is this master's already, or if it is the one to replace; each time with a new
- * epoch, so that of two terms of one master only the later one can write. Returns the epoch, or false.
+ * epoch, so that of two terms of one master only the later one can write. The first epoch is the time in seconds: a
+ * cluster that was emptied must not count from 1 again, for a late write of before would fit. Returns the epoch, or false.
  */
 export const ACQUIRE = `
 local held = redis.call('GET', KEYS[1])
 if held and held ~= ARGV[3] and string.match(held, '^%d+ (.*)$') ~= ARGV[1] then return false end
+if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('SET', KEYS[2], redis.call('TIME')[1]) end
 local epoch = string.format('%.0f', redis.call('INCR', KEYS[2]))
 local token = epoch .. ' ' .. ARGV[1]
 redis.call('SET', KEYS[1], token, 'PX', ARGV[2])
@@ -89,10 +91,11 @@ return now()
 `;
 
 /**
- * KEYS leader, server, sessions. ARGV token. The leader is about to load: if the data was last verified on another
+ * KEYS leader, server, sessions, session number. ARGV token, clock skew ms. The leader is about to load: if the data was last verified on another
  * Redis process (or never), some of it may be missing, and no session is known any more; so every client finds out with
  * its next heartbeat, and registers again with all that it has. The question mark goes with the first commit: a leader that
- * dies before it has acted on the loss leaves that to the next one. Returns the time in ms and whether that was so, or false.
+ * dies before it has acted on the loss leaves that to the next one. Numbers of sessions go on above what the Redis before
+ * this one can have given out. Returns the time in ms, whether data may be lost, and the number so far; or false.
  */
 export const BEGIN_TERM = `${HELPERS}
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return false end
@@ -100,7 +103,11 @@ local id = server()
 if redis.call('GET', KEYS[2]) == id then return {now(), 0} end
 redis.call('DEL', KEYS[3])
 redis.call('SET', KEYS[2], id .. '?')
-return {now(), 1}
+local time = redis.call('TIME')
+local last = tonumber(redis.call('GET', KEYS[4]) or '0')
+local from = string.format('%.0f', math.max(last, time[1] * 1000000 + time[2] + ARGV[2] * 1000))
+redis.call('SET', KEYS[4], from)
+return {now(), 1, from}
 `;
 
 /** KEYS leader, epoch, leader's connection. ARGV token, new epoch, new token. Returns 1, or 0 if the lease is not ours. */

@@ -116,7 +116,18 @@ export type CommitRefusal = 'fenced' | 'server-changed' | 'out-of-order';
 /** What the beginning of a term found; `dataLost`: Redis is another one than in the last term, and may lack writes. */
 export type TermBegin =
   | { readonly ok: false }
-  | { readonly ok: true; readonly storeMs: number; readonly dataLost: boolean };
+  | {
+      readonly ok: true;
+      readonly storeMs: number;
+      /** If data may have been lost: only sessions with numbers above this one were opened after that. */
+      readonly lostBefore: number | undefined;
+    };
+
+/**
+ * By so much the clock of a Redis that was replaced may have been ahead, milliseconds: numbers of sessions go on above
+ * what it can have given out.
+ */
+export const CLOCK_SKEW_MAX_MS = 60_000;
 
 /** A client and when it was last heard of, in the time of the store. */
 export interface SilentClient {

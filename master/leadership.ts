@@ -142,18 +142,19 @@ export class Leadership {
     this.#cursor = snapshot.cursor;
     this.#commitNumber = snapshot.commitNumber;
     this.#leadingSinceMs = this.#now();
-    if (term.dataLost) {
+    const isLost = term.lostBefore !== undefined;
+    if (isLost) {
       const { epoch } = this.#lease;
       const commits = this.#commitNumber;
       if (commits > 0) log.warn('redis.data-lost', { epoch, commits });
       else log.info('cluster.empty', { epoch, meaning: 'new, or Redis has lost everything' });
     }
     this.#setAside(records.bad);
-    if (term.dataLost || records.bad.length > 0) {
+    if (isLost || records.bad.length > 0) {
       const unreadable = unreadableClients(records.bad);
       // Who finds out while this master still loads opens a new session then, and must be heard.
-      const since = term.dataLost ? { sinceMs: term.storeMs } : {};
-      this.#events.push({ type: 'data.lost', unreadable, ...since });
+      const from = isLost ? { lostBefore: term.lostBefore } : {};
+      this.#events.push({ type: 'data.lost', unreadable, ...from });
     }
     return true;
   }

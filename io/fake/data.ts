@@ -27,7 +27,8 @@ export interface Data {
   /** Whether a leader of that server has committed. */
   isSettled: boolean;
   sessionNumber: number;
-  epoch: number;
+  /** Undefined: none has been given out yet. */
+  epoch: number | undefined;
   commitNumber: number;
   cursor: StreamId;
   readonly inbox: Stream<Omit<InboxEntry, 'id'>>;
@@ -57,7 +58,7 @@ export function emptyData(): Data {
     server: undefined,
     isSettled: false,
     sessionNumber: 0,
-    epoch: 0,
+    epoch: undefined,
     commitNumber: 0,
     cursor: '0-0',
     inbox: newStream(),

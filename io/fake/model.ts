@@ -27,7 +27,7 @@ import type {
   StreamId,
   TermBegin,
 } from '../store.ts';
-import { FAREWELL_MS } from '../store.ts';
+import { CLOCK_SKEW_MAX_MS, FAREWELL_MS } from '../store.ts';
 import type { Data, StoredSnapshot, Stream } from './data.ts';
 import {
   addEntry,
@@ -43,7 +43,7 @@ import {
 /** All that a Redis held at one moment, as a replica has it. */
 export type RedisCopy = { readonly data: Data };
 
-/** @param nowMs the store's own clock */
+/** The data of one Redis and the calls that are made of it, each done at once. */
 export class RedisModel {
   readonly #nowMs: () => number;
   #data: Data = emptyData();
@@ -53,8 +53,10 @@ export class RedisModel {
   /** Called after each write, so that blocked readers look again. */
   onWrite: () => void = () => undefined;
 
-  constructor(nowMs: () => number) {
+  /** @param lastEpoch of a cluster that has had leaders; a new one begins at the time in seconds */
+  constructor(nowMs: () => number, lastEpoch?: number) {
     this.#nowMs = nowMs;
+    this.#data.epoch = lastEpoch;
   }
 
   nowMs(): number {
@@ -172,8 +174,9 @@ export class RedisModel {
     const held = this.leader();
     const isReplaced = instead !== undefined && this.#holds(instead);
     if (held && held.masterId !== masterId && !isReplaced) return undefined;
-    this.#data.epoch += 1;
-    const lease = { masterId, epoch: this.#data.epoch };
+    const epoch = (this.#data.epoch ?? Math.floor(this.#nowMs() / 1000)) + 1;
+    this.#data.epoch = epoch;
+    const lease = { masterId, epoch };
     this.#hold(lease, leaseMs, connection);
     if (held) this.onWrite();
     return lease;
@@ -181,13 +184,16 @@ export class RedisModel {
 
   beginTerm(lease: Lease): TermBegin {
     if (!this.#holds(lease)) return { ok: false };
-    const dataLost = this.#data.server !== this.serverId || !this.#data.isSettled;
-    if (dataLost) {
-      this.#data.sessions.clear();
-      this.#data.server = this.serverId;
-      this.#data.isSettled = false;
+    const storeMs = this.#nowMs();
+    if (this.#data.server === this.serverId && this.#data.isSettled) {
+      return { ok: true, storeMs, lostBefore: undefined };
     }
-    return { ok: true, storeMs: this.#nowMs(), dataLost };
+    this.#data.sessions.clear();
+    this.#data.server = this.serverId;
+    this.#data.isSettled = false;
+    const lostBefore = Math.max(this.#data.sessionNumber, (storeMs + CLOCK_SKEW_MAX_MS) * 1000);
+    this.#data.sessionNumber = lostBefore;
+    return { ok: true, storeMs, lostBefore };
   }
 
   renewLease(
@@ -206,7 +212,7 @@ export class RedisModel {
     if (this.#holds(raised)) return raised;
     if (!this.#holds(lease) || !this.#data.leader) return undefined;
     this.#data.leader = { ...this.#data.leader, lease: raised };
-    this.#data.epoch = Math.max(this.#data.epoch, epoch);
+    this.#data.epoch = Math.max(this.#data.epoch ?? 0, epoch);
     return raised;
   }
 

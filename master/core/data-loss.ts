@@ -3,7 +3,6 @@
  * from the agents and frameworks as they register again; until all have had the time for it, nothing is said to be
  * unknown, because it may still turn up.
  */
-import { sessionNumberAt } from '../../protocol/ids.ts';
 import type { ClientName } from '../../protocol/keys.ts';
 import { agentName } from '../../protocol/keys.ts';
 import type { TaskRecord } from '../../protocol/records.ts';
@@ -22,11 +21,11 @@ import { beginFence } from './unreachable.ts';
  * Every client registers again. Offers go: what they promise may be in use by tasks that are not known. And a launch that
  * nobody has confirmed is not sent again: the agent may have run it, and the confirmation may be what was lost.
  *
- * @param sinceMs when that was found out and all sessions ended; what was opened later is of this Redis
+ * @param lostBefore sessions up to this number have ended; those above it were opened after the loss was found
  */
 export function dataLost(
   cx: StepContext,
-  sinceMs: number,
+  lostBefore: number,
   unreadable: readonly ClientName[] = [],
 ): void {
   const { state } = cx;
@@ -53,7 +52,7 @@ export function dataLost(
   const isNew = state.agents.size + state.frameworks.size + state.tasks.size === 0;
   if (!isNew) leaveLostEpochs(cx);
   const recoveringUntilMs = cx.nowMs + state.options.agentTimeoutMs;
-  setCluster(state, { recoveringUntilMs, isNew, sessionsFrom: sessionNumberAt(sinceMs) });
+  setCluster(state, { recoveringUntilMs, isNew, sessionsFrom: lostBefore + 1 });
   appendEvent(cx, {
     type: isNew ? 'cluster.begun' : 'cluster.recovering',
     reason: reasonOf(isNew, unreadable),

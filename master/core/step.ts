@@ -3,6 +3,7 @@
  * in production and in the simulator. The shell reads a batch, steps each event, then asks for offers once.
  */
 import type { AgentId, FrameworkId, SessionId } from '../../protocol/ids.ts';
+import { sessionNumberAt } from '../../protocol/ids.ts';
 import type { ClientName } from '../../protocol/keys.ts';
 import { agentName, frameworkName } from '../../protocol/keys.ts';
 import type { Message } from '../../protocol/messages.ts';
@@ -53,8 +54,8 @@ export type MasterEvent =
   | {
       readonly type: 'data.lost';
       readonly unreadable?: readonly ClientName[];
-      /** When all sessions were ended for it, in the time of the store; absent: now. Later ones have found out. */
-      readonly sinceMs?: number;
+      /** Sessions up to this number have ended for it; absent: those opened until now. Later ones have found out. */
+      readonly lostBefore?: number;
     }
   | { readonly type: 'tick' };
 
@@ -81,7 +82,7 @@ export function step(state: MasterState, event: MasterEvent, nowMs: number): Mas
       for (const client of event.clients) clientOverflowing(cx, client);
       break;
     case 'data.lost':
-      dataLost(cx, event.sinceMs ?? nowMs, event.unreadable);
+      dataLost(cx, event.lostBefore ?? sessionNumberAt(nowMs) - 1, event.unreadable);
       break;
     case 'tick':
       expireOffers(cx);

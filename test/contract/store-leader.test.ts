@@ -7,6 +7,7 @@ import { systemClock } from '../../io/clock.ts';
 import type { Store } from '../../io/store.ts';
 import { START } from '../../io/store.ts';
 import { waitForLease } from '../../master/lease.ts';
+import { sessionNumber, sessionNumberAt } from '../../protocol/ids.ts';
 import { bedReason } from '../beds/available.ts';
 import { masterIdOf, sessionOf } from '../support/builders.ts';
 import type { StoreHarness, StoreKind } from '../support/store-harness.ts';
@@ -194,7 +195,7 @@ describe.each(KINDS)('%s', (_name, kind) => {
       await store.acquireLease(masterId, LEASE_MS);
       const before = await store.nowMs();
       const term = await store.beginTerm(lease);
-      expect(term).toMatchObject({ ok: true, dataLost: true });
+      expect(term).toMatchObject({ ok: true, lostBefore: expect.any(Number) });
       expect(term.ok && term.storeMs).toBeGreaterThanOrEqual(before);
     });
 
@@ -203,7 +204,7 @@ describe.each(KINDS)('%s', (_name, kind) => {
       await harness.expireLease();
       await store.acquireLease(m2, LEASE_MS);
       const term = await store.beginTerm({ masterId: m2, epoch: 2 });
-      expect(term).toMatchObject({ ok: true, dataLost: false });
+      expect(term).toMatchObject({ ok: true, lostBefore: undefined });
       expect(await store.heartbeat(client, session, START)).toBe('ok');
     });
 
@@ -211,7 +212,7 @@ describe.each(KINDS)('%s', (_name, kind) => {
       await beginTerm(store);
       await store.acquireLease(masterId, LEASE_MS);
       const term = await store.beginTerm({ masterId, epoch: 2 });
-      expect(term).toMatchObject({ ok: true, dataLost: true });
+      expect(term).toMatchObject({ ok: true, lostBefore: expect.any(Number) });
     });
 
     test('is not begun by who does not lead', async () => {
@@ -235,7 +236,7 @@ describe.each(KINDS)('%s', (_name, kind) => {
       expect(await store.heartbeat(client, session, START)).toBe('ok');
       const lease = await store.acquireLease(masterId, LEASE_MS);
       const term = lease && (await store.beginTerm(lease));
-      expect(term).toMatchObject({ ok: true, dataLost: true });
+      expect(term).toMatchObject({ ok: true, lostBefore: expect.any(Number) });
       expect(await store.heartbeat(client, session, START)).toBe('unknown');
       const next = commitOf({ masterId, epoch: 2 }, 2, { sessions: [{ client, session }] });
       expect(await store.commit(next)).toMatchObject({ ok: true });
@@ -250,16 +251,28 @@ describe.each(KINDS)('%s', (_name, kind) => {
       expect(await store.commit(commitOf(lease, 2))).toMatchObject({ ok: false, code: 'fenced' });
       expect(await store.heartbeat(client, session, START)).toBe('unknown');
       const next = await store.acquireLease(m2, LEASE_MS);
-      expect(next && (await store.beginTerm(next))).toMatchObject({ ok: true, dataLost: true });
+      expect(next && (await store.beginTerm(next))).toMatchObject({
+        ok: true,
+        lostBefore: expect.any(Number),
+      });
     });
 
-    test('does not go on under a lease that only looks like its own, after everything was lost', async () => {
+    test('does not count its epochs from 1 again after everything was lost', async () => {
       const lease = await register(store);
       await harness.flushServer();
-      // The call that took the lease is sent once more by a connection that had broken.
-      expect(await store.acquireLease(masterId, LEASE_MS)).toEqual(lease);
-      expect(await store.renewLease(lease, LEASE_MS)).toBe('server-changed');
-      expect(await store.commit(commitOf(lease, 2))).toMatchObject({ code: 'server-changed' });
+      const next = await store.acquireLease(masterId, LEASE_MS);
+      // The time in seconds: no leader of before can have had it.
+      expect(next?.epoch).toBeGreaterThan(1_600_000_000);
+      expect(await store.renewLease(lease, LEASE_MS)).toBeUndefined();
+      expect(await store.commit(commitOf(lease, 2))).toMatchObject({ code: 'fenced' });
+    });
+
+    test('has numbers of sessions above all that a Redis with a fast clock can have given out', async () => {
+      const lease = await store.acquireLease(masterId, LEASE_MS);
+      const term = lease && (await store.beginTerm(lease));
+      const lostBefore = (term?.ok === true && term.lostBefore) || Infinity;
+      expect(sessionNumber(await store.openSession())).toBeGreaterThan(lostBefore);
+      expect(lostBefore).toBeGreaterThan(sessionNumberAt((await store.nowMs()) + 50_000));
     });
   });
 

@@ -84,12 +84,13 @@ export class Leadership {
         if (!term.ok) this.#stop('lost', 'its lease was gone before it began');
         else this.#timeOffsetMs = term.storeMs - askedAtMs;
         if (this.#finishIfStopped()) return;
-        this.#load(term.ok && term.dataLost && seams.noticesDataLoss);
+        this.#load(term.ok && seams.noticesDataLoss ? term.lostBefore : undefined);
       },
     );
   }
 
-  #load(isDataLost: boolean): void {
+  #load(lostBefore: number | undefined): void {
+    const isDataLost = lostBefore !== undefined;
     this.#options.commands.call(
       (redis) => redis.loadSnapshot(),
       (snapshot) => {
@@ -98,8 +99,11 @@ export class Leadership {
         this.#cursor = snapshot.cursor;
         this.#commitNumber = snapshot.commitNumber;
         this.#leadingSinceMs = this.#now();
-        if (isDataLost || records.bad.length > 0)
-          this.#events.push({ type: 'data.lost', unreadable: unreadableClients(records.bad) });
+        if (isDataLost || records.bad.length > 0) {
+          const unreadable = unreadableClients(records.bad);
+          const from = isDataLost ? { lostBefore } : {};
+          this.#events.push({ type: 'data.lost', unreadable, ...from });
+        }
         this.#log(
           () =>
             `leads epoch ${this.#state.epoch} from commit ${this.#commitNumber}, ${this.#state.tasks.size} tasks, data lost: ${isDataLost}`,

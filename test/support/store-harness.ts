@@ -54,7 +54,7 @@ export function fakeKind(): StoreKind {
     stop: () => Promise.resolve(),
     open: () => {
       let nowMs = 1_700_000_000_000;
-      const model = new RedisModel(() => nowMs);
+      const model = new RedisModel(() => nowMs, 0);
       const stores: FakeStore[] = [];
       const another = (): FakeStore => {
         const store = new FakeStore(model);
@@ -162,6 +162,8 @@ function kindOn<Bed extends StoreBed>(
       };
       const store = await another();
       const { redis, keys } = store;
+      // As if there had been leaders before, so that tests can name the epochs that follow.
+      await redis.set(keys.epoch, 0);
       return {
         store,
         another,

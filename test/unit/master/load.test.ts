@@ -54,7 +54,8 @@ describe('while a leader loads after a loss of data', () => {
     bench.registerAgent('a1');
     const sinceMs = bench.nowMs;
     bench.nowMs += 1000; // It loads.
-    step(bench.state, { type: 'data.lost', sinceMs }, bench.nowMs);
+    const lostBefore = sessionNumberAt(sinceMs) - 1;
+    step(bench.state, { type: 'data.lost', lostBefore }, bench.nowMs);
     const session = numberedSession(sessionNumberAt(sinceMs + openedAfterMs));
     bench.registerAgent('a1', { session });
     return bench.state.agents.get(agentIdOf('a1'))?.record.session === session;
