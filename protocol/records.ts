@@ -91,6 +91,8 @@ export const TaskRecord = z.object({
   /** True until the agent has said anything of the task: only then may its launch be sent once more. */
   unheard: z.boolean(),
   killRequested: z.enum(['framework', 'operator']).optional(),
+  /** Shortest grace period that was asked for with it; absent: the task's own. */
+  killGraceMs: z.int().optional(),
   /** Of an unreachable task: from then on its node has stopped it, whatever became of the agent. */
   stoppedByMs: z.int().optional(),
   /** Newest status. */

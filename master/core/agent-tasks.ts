@@ -129,6 +129,7 @@ function settleBelieved(cx: StepContext, agent: Agent, key: TaskKey, report: Rep
     taskId,
     launchId,
     by,
+    ...(task.killGraceMs !== undefined && { gracePeriodMs: task.killGraceMs }),
   });
 }
 

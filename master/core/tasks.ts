@@ -279,7 +279,7 @@ export function killTask(cx: StepContext, message: MessageOf<'KillTask'>): void 
     return;
   }
   if (isTerminal(task.state)) return;
-  task.killRequested ??= by;
+  noteKill(task, by, message.gracePeriodMs);
   touchTask(cx.state, task);
   appendEvent(cx, {
     type: 'task.kill-requested',
@@ -294,4 +294,14 @@ export function killTask(cx: StepContext, message: MessageOf<'KillTask'>): void 
     by,
     launchId,
   });
+}
+
+/** Kept until the end, for an agent that cannot be reached now or forgets it. */
+function noteKill(
+  task: TaskRecord,
+  by: 'framework' | 'operator',
+  graceMs: number | undefined,
+): void {
+  task.killRequested ??= by;
+  if (graceMs !== undefined) task.killGraceMs = Math.min(task.killGraceMs ?? graceMs, graceMs);
 }

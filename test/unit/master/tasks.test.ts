@@ -296,6 +296,23 @@ describe('a kill', () => {
     });
     expect(sent(effects, 'agent:a1', 'KillTask')).toHaveLength(1);
   });
+
+  test('is said again with the shortest grace period that was asked for', () => {
+    const bench = benchWithRunning(taskInfo('t1'));
+    bench.silence('agent:a1');
+    for (const gracePeriodMs of [2000, 500, 9000]) {
+      bench.say('framework:f1', {
+        type: 'KillTask',
+        frameworkId: frameworkIdOf('f1'),
+        taskId: taskIdOf('t1'),
+        gracePeriodMs,
+        by: 'framework',
+      });
+    }
+    const words = { session: 's2', tasks: [agentTask('f1', 't1')] };
+    const [kill] = sent(bench.registerAgent('a1', words), 'agent:a1', 'KillTask');
+    expect(kill?.gracePeriodMs).toBe(500);
+  });
 });
 
 test('nothing of a registry that another leader wrote is lost', () => {
