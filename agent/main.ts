@@ -85,22 +85,28 @@ export async function runAgentProcess(options: AgentProcessOptions): Promise<voi
   }
   const { hostname } = node;
   const attributes = { ...node.attributes, ...options.attributes };
-  const end = await runAgent(
-    {
-      store,
-      systemd,
-      clock: systemClock,
-      log,
-      checkpoints,
-      identity,
-      cluster,
-      directory,
-      info: { agentId, hostname, resources, attributes },
-      bootId: await readBootId(),
-    },
-    stop.signal,
-  );
-  await systemd.close();
+  let end: 'stopped' | 'moved';
+  try {
+    end = await runAgent(
+      {
+        store,
+        systemd,
+        clock: systemClock,
+        log,
+        checkpoints,
+        identity,
+        cluster,
+        directory,
+        info: { agentId, hostname, resources, attributes },
+        bootId: await readBootId(),
+      },
+      stop.signal,
+    );
+  } finally {
+    // Open connections would keep an agent alive that has been refused.
+    await store.close();
+    await systemd.close();
+  }
   if (end === 'moved') {
     throw new KaonError(
       'agent-moved',

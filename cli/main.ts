@@ -51,7 +51,9 @@ async function main(): Promise<void> {
       return;
     }
     process.stderr.write(describeFailure(error));
-    process.exitCode = exitCodeFor(error);
+    // A connection that a failed command has left open would keep the process alive. Writes to pipes, files and terminals
+    // are synchronous on Linux, so nothing that was said gets lost.
+    process.exit(exitCodeFor(error));
   }
 }
 

@@ -38,9 +38,13 @@ export async function runMasterProcess(options: MasterProcessOptions): Promise<v
       setTimeout(() => void store.close(), CLOSE_AFTER_MS).unref();
     });
   }
-  await requireHealthyRedis({ redis: store.redis, log, clock: systemClock }, stop.signal);
-  await runMaster({ store, clock: systemClock, log, masterId, settings }, stop.signal);
-  await store.close();
+  try {
+    await requireHealthyRedis({ redis: store.redis, log, clock: systemClock }, stop.signal);
+    await runMaster({ store, clock: systemClock, log, masterId, settings }, stop.signal);
+  } finally {
+    // An open connection would keep a master alive that has been refused.
+    await store.close();
+  }
   log.info('master.stopped', { masterId });
 }
 

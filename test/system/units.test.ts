@@ -169,8 +169,14 @@ suite(`the unit files${reason === undefined ? '' : ` (${reason})`}`, () => {
 
   test('an agent that was refused is not started again', async () => {
     const second = 'kaon-agent-second.service';
-    // The directory of the first one is in use.
-    await node.install(AGENT, agent.join('\n'), second);
+    // Its state directory does not say who it is.
+    const state = join(directory, 'other', 'agent');
+    mkdirSync(state, { recursive: true });
+    writeFileSync(join(state, 'agent.json'), 'not an identity');
+    const settings = agent
+      .join('\n')
+      .replaceAll(join(directory, 'agent'), join(directory, 'other'));
+    await node.install(AGENT, settings, second);
     await node.systemctl('start', second);
     const show = (property: string): Promise<string> =>
       node.systemctl('show', `--property=${property}`, '--value', second);
