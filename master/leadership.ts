@@ -60,6 +60,7 @@ export class Leadership {
   #end: LeaseEnd | undefined;
   #cursor: StreamId = '0-0';
   #commitNumber = 0;
+  #hasCommitted = false;
   /** The last one with a snapshot in this term. */
   #snapshotCommit = -Infinity;
   #inFlight: Promise<boolean> = Promise.resolve(true);
@@ -280,7 +281,8 @@ export class Leadership {
   async #commit(effects: readonly MasterEffect[], consumed: boolean): Promise<void> {
     const changes = takeChanges(this.#state);
     const isIdle = effects.length === 0 && changes.length === 0 && !consumed;
-    if (isIdle && !this.#isSnapshotDue()) return;
+    // The first one in any case: it shows that this leader can write, and settles what Redis process it is.
+    if (isIdle && this.#hasCommitted && !this.#isSnapshotDue()) return;
     // One commit on its way at a time: it is what the next one builds on.
     if (!(await this.#inFlight) || this.signal.aborted) return;
     if (this.#state.epoch > this.#lease.epoch && !(await this.#raiseEpoch())) return;
@@ -289,9 +291,11 @@ export class Leadership {
     const commit = {
       ...buildCommit(position, effects, changes),
       quarantine: this.#quarantine,
-      snapshot: this.#takeSnapshot(),
+      // Not with the first one, on which all wait: of a large cluster it is megabytes.
+      snapshot: this.#hasCommitted ? this.#takeSnapshot() : undefined,
     };
     this.#quarantine = [];
+    this.#hasCommitted = true;
     this.#inFlight = this.#options.store.commit(commit).then(
       (result) => this.#committed(result, effects),
       (error: unknown) => {

@@ -1,6 +1,6 @@
 /**
  * The state of the whole cluster for the stream of snapshots: what a replay of the event log begins with, since the log
- * is capped. Written with the first commit of a term, because what could not be loaded is not in any event, and then
+ * is capped. Written with the second commit of a term, because what could not be loaded is not in any event, and then
  * often enough for the newest one to be followed by events that are all still there.
  */
 import type { ProjectionSource } from '../protocol/replay.ts';
