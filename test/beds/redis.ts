@@ -53,7 +53,7 @@ async function startServer(
   options: RedisBedOptions,
 ): Promise<ChildProcess> {
   const argv = ['--port', '0', '--unixsocket', socketPath, '--dir', directory, '--save', ''];
-  argv.push('--appendonly', options.appendonly ?? 'no', '--appendfsync', 'everysec');
+  argv.push('--appendonly', options.appendonly ?? 'no', '--appendfsync', 'always');
   argv.push(...(options.args ?? []));
   return startRedisProcess(argv, { path: socketPath });
 }
