@@ -130,7 +130,8 @@ async function startNode(
   const own = join(directory, String(port));
   mkdirSync(own);
   const argv = ['--port', String(port), '--bind', LOOPBACK, '--dir', own];
-  argv.push('--save', '', '--appendonly', appendonly, '--repl-diskless-sync-delay', '0');
+  argv.push('--save', '', '--appendonly', appendonly, '--appendfsync', 'always');
+  argv.push('--repl-diskless-sync-delay', '0');
   argv.push('--cluster-enabled', 'yes', '--cluster-port', String(busPort));
   argv.push('--cluster-node-timeout', String(nodeTimeoutMs));
   argv.push('--cluster-replica-validity-factor', '0');
