@@ -2,13 +2,16 @@
  * Units of this agent that no checkpoint speaks of: their own records say whose they are, and they are tasks again. What
  * cannot be read, or is another agent's, is left alone.
  */
+import type { Clock } from '../io/clock.ts';
 import type { Log } from '../io/log.ts';
 import type { AgentId } from '../protocol/ids.ts';
 import type { Systemd, UnitRow } from '../systemd/port.ts';
 import type { Checkpoints } from './checkpoint.ts';
-import { judgeFoundUnit } from './core/recovery.ts';
+import type { ExecutorLaunch } from './core/executors.ts';
+import { addExecutor } from './core/executors.ts';
+import { judgeFoundExecutor, judgeFoundUnit } from './core/recovery.ts';
 import type { AgentState, AgentTaskEntry } from './core/state.ts';
-import type { AgentEvent } from './core/step.ts';
+import type { AgentEvent } from './core/events.ts';
 import type { TaskRunner } from './task-runner.ts';
 import { decodeUnitRecord, UNIT_RECORD_FIELD, type UnitRecord } from './unit-record.ts';
 
@@ -17,6 +20,7 @@ export interface AdoptOptions {
   readonly state: AgentState;
   readonly systemd: Systemd;
   readonly runner: TaskRunner;
+  readonly clock: Clock;
   readonly log: Log;
   readonly cluster: string;
   readonly tell: (event: AgentEvent) => void;
@@ -34,7 +38,8 @@ export class Adopter {
   /** @param rows units of this agent's name pattern, as listed just now */
   async adopt(rows: readonly UnitRow[]): Promise<void> {
     const { state } = this.#options;
-    const known = new Set([...state.tasks.values()].map(({ unit }) => unit));
+    const entries = [...state.tasks.values(), ...state.executors.values()];
+    const known = new Set(entries.map(({ unit }) => unit));
     for (const { name } of rows) {
       if (!known.has(name) && !this.#leftAlone.has(name)) await this.#judge(name);
     }
@@ -47,6 +52,17 @@ export class Adopter {
     const decoded = decodeUnitRecord(fields[UNIT_RECORD_FIELD] ?? '');
     if (!decoded.ok) {
       this.#leave(unit, `its record cannot be read: ${decoded.message}`, true);
+      return;
+    }
+    const { task, framework, launchId, detached } = decoded.value;
+    if (task.executor) {
+      const { executorId } = task.executor;
+      const found = { ...decoded.value, unit, executorId };
+      const verdict = judgeFoundExecutor(state, cluster, found);
+      const launch = { framework, detached, info: task.executor, launchId, unit };
+      if (verdict.action === 'leave') this.#leave(unit, verdict.why, verdict.isFinal);
+      else if (verdict.action === 'release') await systemd.releaseUnit(unit);
+      else this.#addExecutor(launch);
       return;
     }
     const verdict = judgeFoundUnit(state, cluster, { ...decoded.value, unit });
@@ -63,6 +79,17 @@ export class Adopter {
     log.warn('unit.adopted', { unit, taskId: task.taskId, why: 'it had no checkpoint' });
     tell({ type: 'unit.started', key, launchId });
     runner.look(entry);
+  }
+
+  /** Its tasks are known again when it connects: nothing else knows of them. */
+  #addExecutor(launch: ExecutorLaunch): void {
+    const { state, runner, log, tell } = this.#options;
+    const executor = addExecutor(state, launch, this.#options.clock.monotonicMs());
+    const { key, launchId, unit } = executor;
+    runner.adopt(executor);
+    log.warn('unit.adopted', { unit, key, why: 'it had no checkpoint' });
+    tell({ type: 'unit.started', key, launchId });
+    runner.look(executor);
   }
 
   #leave(unit: string, why: string, isFinal: boolean): void {

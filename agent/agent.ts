@@ -8,32 +8,32 @@ import type { Log } from '../io/log.ts';
 import { Mailbox } from '../io/mailbox.ts';
 import type { Store } from '../io/store.ts';
 import { KaonError, messageOf } from '../protocol/errors.ts';
-import type { FrameworkId, TaskId, TaskKey } from '../protocol/ids.ts';
+import type { FrameworkId, TaskId } from '../protocol/ids.ts';
 import { taskKey } from '../protocol/ids.ts';
 import { agentName } from '../protocol/keys.ts';
 import type { Message } from '../protocol/messages.ts';
 import { isTerminal } from '../protocol/task-state.ts';
 import type { AgentInfo, LeaderInfo } from '../protocol/task.ts';
-import type { Systemd, UnitStatus } from '../systemd/port.ts';
+import type { Resources } from '../protocol/resources.ts';
+import type { Systemd } from '../systemd/port.ts';
+import type { Fetcher } from './artifacts/index.ts';
 import { Adopter } from './adopt.ts';
 import type { Checkpoints } from './checkpoint.ts';
-import type { AgentState, AgentTaskEntry } from './core/state.ts';
-import { createAgentState, registrationOf } from './core/state.ts';
-import type { AgentEffect, AgentEvent } from './core/step.ts';
+import type { AgentState, UnitEntry } from './core/state.ts';
+import { createAgentState, isExecutor, isOver, registrationOf } from './core/state.ts';
+import type { AgentEffect, AgentEvent } from './core/events.ts';
 import { step } from './core/step.ts';
-import {
-  agentSlicePatterns,
-  agentUnitPattern,
-  frameworkSlice,
-  keeperUnit,
-  ROOT_SLICE,
-} from './core/unit-names.ts';
+import { agentSlicePatterns, frameworkSlice, keeperUnit, ROOT_SLICE } from './core/unit-names.ts';
+import { ExecutorHost } from './executor-host.ts';
+import type { ExecutorIntroduction } from './executor-introduction.ts';
+import type { ExecutorJournals } from './executor-journal.ts';
 import { Fences } from './fences.ts';
 import { agentTagOf, type Identity, nodeOf } from './identity.ts';
 import { recover } from './recovery.ts';
 import { collectSandboxes, findSandbox, sandboxPath } from './sandbox.ts';
 import { serveOutput } from './output.ts';
 import { TaskRunner } from './task-runner.ts';
+import { UnitWatch } from './unit-watch.ts';
 
 const TICK_MS = 200;
 /** The list of units is the truth; signals only make it known sooner, milliseconds. */
@@ -49,6 +49,13 @@ export interface AgentDependencies {
   readonly clock: Clock;
   readonly log: Log;
   readonly checkpoints: Checkpoints;
+  readonly journals: ExecutorJournals;
+  readonly fetcher: Fetcher;
+  readonly introduction: ExecutorIntroduction;
+  /** Variables by which a task finds Kaon on this node: `KAON_NODE` and `KAON_PROGRAM`. */
+  readonly programs: Readonly<Record<string, string>>;
+  /** Absolute path of the socket that executors connect to. */
+  readonly socketPath: string;
   readonly identity: Identity;
   readonly cluster: string;
   /** State directory, absolute. */
@@ -79,10 +86,8 @@ class Agent {
   readonly #fences: Fences;
   readonly #adopter: Adopter;
   readonly #stop = new AbortController();
-  /** Of each unit, whose it is. */
-  readonly #keys = new Map<string, TaskKey>();
-  /** Units that changed before their start was answered. */
-  readonly #hinted = new Map<string, UnitStatus | undefined>();
+  readonly #watch: UnitWatch;
+  readonly #host: ExecutorHost;
   #end: 'stopped' | 'moved' = 'stopped';
   #refusal: KaonError | undefined;
 
@@ -104,11 +109,14 @@ class Agent {
       agentId,
       agentTag,
       fences: this.#fences,
+      executors: dependencies.introduction,
       signal: this.#stop.signal,
       onEvent,
     });
-    const adopting = { state: this.#state, runner: this.#runner, tell: onEvent };
-    this.#adopter = new Adopter({ ...dependencies, ...adopting });
+    const common = { ...dependencies, state: this.#state, runner: this.#runner, tell: onEvent };
+    this.#adopter = new Adopter(common);
+    this.#watch = new UnitWatch({ ...common, adopter: this.#adopter });
+    this.#host = new ExecutorHost(common);
   }
 
   #openMailbox(): Mailbox {
@@ -142,15 +150,18 @@ class Agent {
     });
     await systemd.ensureKeeper(keeperUnit(this.#state.agentTag), ROOT_SLICE);
     systemd.onUnitChanged((unit, ended) => {
-      this.#look(unit, ended);
+      this.#watch.look(unit, ended);
     });
     systemd.onConnection((connection) => {
       log.info('systemd.connection', { state: connection });
       if (connection === 'up') this.#relist();
     });
     const recovering = { state: this.#state, runner: this.#runner, adopter: this.#adopter };
-    await recover({ ...this.#dependencies, ...recovering });
-    for (const { unit, key } of this.#state.tasks.values()) this.#keys.set(unit, key);
+    const news = await recover({ ...this.#dependencies, ...recovering });
+    this.#watch.addAll();
+    await this.#host.listen();
+    for (const effect of news.effects) this.#perform(effect);
+    for (const event of news.events) this.#step(event);
     systemd.sweepSlices(agentSlicePatterns(this.#state.agentTag));
     await this.#ensureFences();
     this.#mailbox.start();
@@ -164,11 +175,15 @@ class Agent {
         findSandbox: (frameworkId, taskId) => this.#findSandbox(frameworkId, taskId),
         isLive: (frameworkId, taskId) => this.#isLive(frameworkId, taskId),
         session: () => this.#mailbox.session,
+        onMessage: (message) => {
+          this.#step({ type: 'message', message });
+        },
       },
       this.#stop.signal,
     );
     await this.#everySoOften();
     this.#mailbox.stop();
+    this.#host.close();
     await this.#dependencies.store.close();
     await Promise.all([this.#mailbox.stopped(), serving]);
     log.info('agent.stopped', { agentId, tasks: this.#state.tasks.size });
@@ -187,7 +202,7 @@ class Agent {
       this.#step({ type: 'tick' });
       if (nowMs >= oomLookAtMs) {
         oomLookAtMs = nowMs + OOM_LOOK_MS;
-        this.#lookForOom();
+        this.#watch.lookForOom();
       }
       if (nowMs >= relistAtMs) {
         relistAtMs = nowMs + RELIST_MS;
@@ -207,20 +222,22 @@ class Agent {
   #step(event: AgentEvent): void {
     const effects = step(this.#state, event, this.#dependencies.clock.monotonicMs());
     for (const effect of effects) this.#perform(effect);
-    if (event.type !== 'unit.started' && event.type !== 'unit.failed') return;
-    const entry = this.#state.tasks.get(event.key);
-    const ended = entry && this.#hinted.get(entry.unit);
-    if (entry && this.#hinted.delete(entry.unit)) this.#look(entry.unit, ended);
+    if (event.type === 'unit.started' || event.type === 'unit.failed') {
+      this.#watch.startAnswered(event.key);
+    }
   }
 
   #perform(effect: AgentEffect): void {
     switch (effect.type) {
       case 'task.start':
-        this.#keys.set(effect.entry.unit, effect.entry.key);
+        this.#watch.add(effect.entry);
         this.#runner.start(effect.entry);
         return;
       case 'unit.signal':
         this.#runner.signal(effect.entry, effect.signal);
+        return;
+      case 'unit.resize':
+        void this.#resize(effect);
         return;
       case 'message.send':
         this.#mailbox.send(effect.message);
@@ -229,7 +246,7 @@ class Agent {
         this.#runner.update(effect.entry);
         return;
       case 'checkpoint.retire':
-        this.#keys.delete(effect.entry.unit);
+        this.#watch.remove(effect.entry);
         this.#runner.forget(effect.entry);
         return;
       case 'ended.forget':
@@ -243,9 +260,49 @@ class Agent {
       case 'agent.stop':
         this.#refuse(effect);
         return;
+      case 'journal.append':
+      case 'journal.remove':
+      case 'executor.send':
+      case 'hosted.give':
+      case 'hosted.prepare':
+      case 'hosted.close':
+      case 'hosted.kill':
+      case 'container.resize':
+        this.#host.perform(effect);
+        return;
       default:
         effect satisfies never;
     }
+  }
+
+  /** Of a task's own unit, or of its own cgroup in its executor's. */
+  async #resize(effect: Extract<AgentEffect, { type: 'unit.resize' }>): Promise<void> {
+    const { entry, limits, resizeId } = effect;
+    const { key, launchId, unit } = entry;
+    const tell = (inForce: Resources, error?: string): void => {
+      const result = { limits: inForce, ...(error !== undefined && { error }) };
+      this.#step({ type: 'unit.resized', key, launchId, resizeId, ...result });
+    };
+    try {
+      const inForce =
+        !isExecutor(entry) && entry.hosted
+          ? await this.#host.resizeTask(entry, limits)
+          : await this.#resizeUnit(entry, limits);
+      this.#dependencies.log.info('unit.resized', { unit, ...inForce });
+      const isLess = inForce.memMib > limits.memMib;
+      tell(inForce, isLess ? 'its memory is in use: the limit is not lower yet' : undefined);
+    } catch (error) {
+      tell(entry.task.resources, messageOf(error));
+    }
+  }
+
+  async #resizeUnit({ framework, unit }: UnitEntry, limits: Resources): Promise<Resources> {
+    const slice = frameworkSlice(this.#state.agentTag, framework.frameworkId);
+    const { cpuMillis, memMib: memoryMib } = limits;
+    const { systemd } = this.#dependencies;
+    const result = await systemd.resizeUnit(slice, unit, { cpuMillis, memoryMib });
+    if (!result.ok) throw new KaonError('resize-failed', result.message);
+    return { cpuMillis, memMib: result.memoryMib };
   }
 
   #rememberLeader(leader: LeaderInfo): void {
@@ -285,32 +342,11 @@ class Agent {
   /** Of tasks that may have a process: also of one that is being started. */
   #fencesInUse(): ReadonlySet<number> {
     const times = new Set<number>();
-    for (const { task, state } of this.#state.tasks.values()) {
-      const { whenUnreachable } = task;
-      if (whenUnreachable !== 'keep' && !isTerminal(state)) times.add(whenUnreachable.stopAfterMs);
+    for (const entry of this.#watch.entries()) {
+      const { whenUnreachable } = entry.task;
+      if (whenUnreachable !== 'keep' && !isOver(entry)) times.add(whenUnreachable.stopAfterMs);
     }
     return times;
-  }
-
-  /** A hint that a unit may have ended. For a short command it can come before the answer to its start. */
-  #look(unit: string, ended?: UnitStatus): void {
-    const key = this.#keys.get(unit);
-    const entry = key === undefined ? undefined : this.#state.tasks.get(key);
-    if (!entry || entry.unit !== unit || isTerminal(entry.state)) return;
-    if (entry.started) this.#runner.look(entry, ended);
-    else this.#hinted.set(unit, ended);
-  }
-
-  /** On cgroup v1 the kernel ends one process and systemd does not notice; the rest must not go on half dead. */
-  #lookForOom(): void {
-    const { systemd } = this.#dependencies;
-    for (const entry of this.#state.tasks.values()) {
-      if (!entry.started || isTerminal(entry.state)) continue;
-      const { framework, unit, key, launchId } = entry;
-      const slice = frameworkSlice(this.#state.agentTag, framework.frameworkId);
-      const kills = systemd.countOomKills(slice, unit);
-      if (kills > 0) this.#step({ type: 'unit.out-of-memory', key, launchId });
-    }
   }
 
   #relist(): void {
@@ -320,20 +356,15 @@ class Agent {
   }
 
   async #lookAtAll(): Promise<void> {
-    const rows = await this.#dependencies.systemd.listUnits(agentUnitPattern(this.#state.agentTag));
-    const listed = new Map(rows.map((row) => [row.name, row]));
-    for (const entry of this.#state.tasks.values()) {
-      if (!entry.started || isTerminal(entry.state)) continue;
-      if (listed.get(entry.unit)?.subState !== 'running') this.#runner.look(entry);
-    }
-    await this.#adopter.adopt(rows);
-    for (const { unit, key } of this.#state.tasks.values()) this.#keys.set(unit, key);
+    await this.#watch.lookAtAll();
     await this.#fences.tidy();
   }
 
   #collect(): void {
     const { directory, clock, log } = this.#dependencies;
-    const inUse = new Set([...this.#state.tasks.values()].map((entry) => this.#sandboxOf(entry)));
+    const { tasks, executors } = this.#state;
+    const entries = [...executors.values(), ...tasks.values()];
+    const inUse = new Set(entries.map((entry) => this.#sandboxOf(entry)));
     collectSandboxes(directory, inUse, clock.wallMs(), log).catch((error: unknown) => {
       log.warn('sandboxes.collect-failed', { error: messageOf(error) });
     });
@@ -351,7 +382,7 @@ class Agent {
     return entry !== undefined && !isTerminal(entry.state);
   }
 
-  #sandboxOf({ framework: { frameworkId }, task: { taskId }, launchId }: AgentTaskEntry): string {
+  #sandboxOf({ framework: { frameworkId }, task: { taskId }, launchId }: UnitEntry): string {
     return sandboxPath(this.#dependencies.directory, { frameworkId, taskId, launchId });
   }
 }

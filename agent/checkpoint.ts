@@ -12,14 +12,16 @@ import type { Log } from '../io/log.ts';
 import { decodeWith } from '../protocol/codec.ts';
 import { codeOf } from '../protocol/errors.ts';
 import { AgentId, LaunchId } from '../protocol/ids.ts';
+import type { Resources } from '../protocol/resources.ts';
 import { DeathCertificate, FrameworkInfo, TaskInfo } from '../protocol/task.ts';
+import { TaskReason } from '../protocol/task-state.ts';
 import { ENDED_KEEP_COUNT, ENDED_KEEP_MS } from './core/ended.ts';
 import { replaceFile } from './files.ts';
 
 /** Version of the files; one that this agent does not know is set aside. */
 export const CHECKPOINT_VERSION = 2;
 
-/** What is kept on disk of one launch until its framework knows its end. */
+/** What is kept on disk of one launch until its framework knows its end; of an executor as of the task that its unit is. */
 export const TaskCheckpoint = z.object({
   version: z.literal(CHECKPOINT_VERSION),
   agentId: AgentId,
@@ -34,7 +36,7 @@ export const TaskCheckpoint = z.object({
   /** True if it was written again from the unit's own record: `task` lacks parts, and its command has been executed. */
   rebuilt: z.boolean().default(false),
   /** Who has asked for its end. */
-  kill: z.enum(['framework', 'operator', 'master']).optional(),
+  kill: z.enum(['framework', 'operator', 'master', 'agent']).optional(),
   /** When SIGKILL follows, milliseconds since 1970 by this node's clock. */
   killAtMs: z.number().optional(),
   ended: z
@@ -47,12 +49,22 @@ export const TaskCheckpoint = z.object({
   /** What is known of an end that nobody saw: the unit was gone. */
   lost: z.string().optional(),
   /** Why there was never a process. */
-  failed: z.object({ exitStatus: z.int().optional(), message: z.string() }).optional(),
+  failed: z
+    .object({
+      exitStatus: z.int().optional(),
+      message: z.string(),
+      reason: TaskReason.optional(),
+      isStopped: z.boolean().optional(),
+    })
+    .optional(),
 });
 export type TaskCheckpoint = z.infer<typeof TaskCheckpoint>;
 
 /** What may change while a task runs. */
-export type CheckpointChange = Pick<TaskCheckpoint, 'framework' | 'detached' | 'kill' | 'killAtMs'>;
+export type CheckpointChange = Pick<
+  TaskCheckpoint,
+  'framework' | 'detached' | 'kill' | 'killAtMs'
+> & { readonly resources: Resources };
 
 /** The checkpoint of a launch whose end was acknowledged. */
 export interface EndedCheckpoint {
@@ -116,7 +128,10 @@ function updateFile(path: string, change: CheckpointChange): void {
     throw error;
   }
   const decoded = decodeWith(TaskCheckpoint, text);
-  if (decoded.ok) replaceFile(path, JSON.stringify({ ...decoded.value, ...change }));
+  if (!decoded.ok) return;
+  const { resources, ...rest } = change;
+  const task = { ...decoded.value.task, resources };
+  replaceFile(path, JSON.stringify({ ...decoded.value, ...rest, task }));
 }
 
 /** Its time is that of the acknowledgement from then on. */

@@ -9,7 +9,7 @@ import si from 'systeminformation';
 import { codeOf, KaonError } from '../protocol/errors.ts';
 import type { Resources } from '../protocol/resources.ts';
 import { formatResources, isEmpty, subtractResources } from '../protocol/resources.ts';
-import type { Labels } from '../protocol/task.ts';
+import type { Labels } from '../protocol/fields.ts';
 
 const MIB = 1024 * 1024;
 /** What the kernel shows as "no limit" in cgroup v1: the largest multiple of a page. */

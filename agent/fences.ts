@@ -6,7 +6,7 @@
 import type { Clock } from '../io/clock.ts';
 import type { Log } from '../io/log.ts';
 import { messageOf } from '../protocol/errors.ts';
-import type { WhenUnreachable } from '../protocol/task.ts';
+import type { WhenUnreachable } from '../protocol/command.ts';
 import type { Systemd, UnitStatus } from '../systemd/port.ts';
 import { isContact, isFenceDue, wasFenced } from './core/fences.ts';
 import { fenceName, fencePattern } from './core/unit-names.ts';

@@ -1,6 +1,6 @@
 /** Runs an agent as a process: detects the node, connects to systemd and Redis, recovers, and serves until SIGTERM. */
-import { readFile } from 'node:fs/promises';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile, realpath } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { randomName, systemClock } from '../io/clock.ts';
 import type { LogLevel } from '../io/log.ts';
 import { createLog } from '../io/log.ts';
@@ -15,9 +15,12 @@ import { createSystemd } from '../systemd/manager.ts';
 import { isSafeRoot } from '../systemd/reread.ts';
 import { agentDirectory, runAgent } from './agent.ts';
 import { findTraces } from './adopt.ts';
+import { createFetcher } from './artifacts/index.ts';
 import { openCheckpoints } from './checkpoint.ts';
 import { detectNode, resourcesToOffer } from './detect.ts';
 import { lockDirectory } from './directory-lock.ts';
+import { createIntroduction } from './executor-introduction.ts';
+import { ExecutorJournals } from './executor-journal.ts';
 import { openIdentity } from './identity.ts';
 
 /** What an agent is started with; everything but the address and the state directory has a default. */
@@ -36,8 +39,16 @@ export interface AgentProcessOptions {
   readonly agentId?: string;
   /** D-Bus address of systemd. Default: the system bus. */
   readonly busAddress?: string;
+  /** Of artifacts that tasks may share, bytes. Default 2 GiB. */
+  readonly artifactCacheBytes?: number;
+  /** Where Kaon's own programs for the node are, absolute. Default: beside the one that runs. */
+  readonly programs?: string;
   readonly logLevel?: LogLevel;
 }
+
+const ARTIFACT_CACHE_BYTES = 2 * 1024 ** 3;
+/** It mostly waits: memory counts more than speed. */
+const DEFAULT_EXECUTOR_FLAGS = ['--max-semi-space-size=1', '--lite-mode', '--no-expose-wasm'];
 
 /**
  * Resolves when the agent has stopped; its tasks go on.
@@ -75,6 +86,22 @@ export async function runAgentProcess(options: AgentProcessOptions): Promise<voi
     cluster,
     stateDir,
   });
+  const journals = new ExecutorJournals({ directory, agentId, log });
+  const socketPath = join(directory, 'executors.sock');
+  const programs = options.programs ?? dirname(await realpath(process.argv[1] ?? '.'));
+  const introduction = createIntroduction({
+    ...{ socketPath, agentId },
+    defaultExecutor: [
+      process.execPath,
+      ...DEFAULT_EXECUTOR_FLAGS,
+      join(programs, 'default-executor.js'),
+    ],
+  });
+  const fetcher = createFetcher({
+    ...{ directory, log, clock: systemClock },
+    cacheMaxBytes: options.artifactCacheBytes ?? ARTIFACT_CACHE_BYTES,
+    helperArgv: [process.execPath, join(programs, 'artifact-fetcher.js')],
+  });
   const store = new RedisStore({ url: redis, cluster, log, name: 'agent' });
   const stop = new AbortController();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
@@ -94,6 +121,8 @@ export async function runAgentProcess(options: AgentProcessOptions): Promise<voi
         clock: systemClock,
         log,
         checkpoints,
+        ...{ journals, fetcher, introduction, socketPath },
+        programs: { KAON_NODE: process.execPath, KAON_PROGRAM: join(programs, 'kaon.js') },
         identity,
         cluster,
         directory,

@@ -42,6 +42,8 @@ export interface OutputServerOptions {
   readonly isLive: (frameworkId: FrameworkId, taskId: TaskId) => boolean;
   /** The agent's session, which is a new one when Redis is not the one that it was. */
   readonly session: () => SessionId;
+  /** Anything else that was sent straight to this agent: best effort, and gone from the stream once it is handed over. */
+  readonly onMessage: (message: MessageOf<'FrameworkToExecutor'>) => void;
 }
 
 /**
@@ -91,6 +93,11 @@ function takeRequests(
   signal: AbortSignal,
 ): void {
   for (const decoded of decodeEntry(messages)) {
+    if (decoded.ok && decoded.value.type === 'FrameworkToExecutor') {
+      options.onMessage(decoded.value);
+      removeRequest(options, id);
+      continue;
+    }
     if (!decoded.ok || decoded.value.type !== 'ReadOutput') {
       const error = decoded.ok ? decoded.value.type : decoded.message;
       options.log.warn('request.bad', { entry: id, error });
@@ -107,6 +114,13 @@ function takeRequests(
       serving.fromStart ||= !isAnswered;
     });
   }
+}
+
+function removeRequest({ store, agentId, log }: OutputServerOptions, id: StreamId): void {
+  store.removeAgentRequest(agentId, id).catch((error: unknown) => {
+    // It is heard once more after the next session begins: best effort is no exactly-once.
+    log.debug('request.remove-failed', { entry: id, error: messageOf(error) });
+  });
 }
 
 /** @returns false if the reader has not been told the end, so that it still waits */

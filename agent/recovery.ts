@@ -4,43 +4,33 @@
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Clock } from '../io/clock.ts';
-import type { Log } from '../io/log.ts';
-import type { Systemd } from '../systemd/port.ts';
-import type { Adopter } from './adopt.ts';
-import type { Checkpoints, TaskCheckpoint } from './checkpoint.ts';
+import type { TaskCheckpoint } from './checkpoint.ts';
 import { keepEnded } from './core/ended.ts';
 import { judgeAbsentUnit, recoveredEntry } from './core/recovery.ts';
-import type { AgentState, AgentTaskEntry } from './core/state.ts';
+import type { AgentTaskEntry } from './core/state.ts';
 import { createAgentState } from './core/state.ts';
-import type { AgentEvent, LaunchRef } from './core/step.ts';
+import type { AgentEvent, LaunchRef } from './core/events.ts';
 import { step } from './core/step.ts';
 import { agentUnitPattern } from './core/unit-names.ts';
-import { readOutputEnd } from './sandbox.ts';
-import type { TaskRunner } from './task-runner.ts';
+import { hasEnd, killDue, knownEvents } from './checkpoint-events.ts';
+import type { ExecutorNews } from './recovery-executors.ts';
+import { recoverExecutors } from './recovery-executors.ts';
+import type { RecoveryOptions } from './recovery-options.ts';
 
-/** The longest grace period that a task or a kill can have, milliseconds. */
-const KILL_GRACE_MAX_MS = 3_600_000;
-
-/** The empty state to fill, and what is known of before. */
-export interface RecoveryOptions {
-  readonly state: AgentState;
-  readonly systemd: Systemd;
-  readonly checkpoints: Checkpoints;
-  readonly runner: TaskRunner;
-  readonly adopter: Adopter;
-  readonly clock: Clock;
-  readonly log: Log;
-  readonly bootId: string;
-}
-
-/** Fills an empty state. Effects are not performed: updates are sent when the agent registers. */
-export async function recover(options: RecoveryOptions): Promise<void> {
+/**
+ * Fills an empty state. Effects are not performed: updates are sent when the agent registers.
+ *
+ * @returns what has become of executors meanwhile, which has effects
+ */
+export async function recover(options: RecoveryOptions): Promise<ExecutorNews> {
   const { state, systemd, checkpoints, runner, adopter, log } = options;
   await recoverEnded(options);
   // Of two launches of one task the ended one comes first: the other one would not be there if it had not gone.
   const all = (await checkpoints.readAll()).sort((a, b) => Number(hasEnd(b)) - Number(hasEnd(a)));
+  const executors = all.filter(({ task }) => task.executor !== undefined);
+  const news = await recoverExecutors(options, executors);
   for (const checkpoint of all) {
+    if (checkpoint.task.executor) continue;
     const entry = recoveredEntry({ ...checkpoint, killAtMs: killDue(checkpoint, options.clock) });
     const older = state.tasks.get(entry.key);
     if (older) runner.forget(older);
@@ -49,10 +39,15 @@ export async function recover(options: RecoveryOptions): Promise<void> {
     log.info('task.recovered', { unit: entry.unit, taskId: entry.task.taskId, found });
   }
   await adopter.adopt(await systemd.listUnits(agentUnitPattern(state.agentTag)));
+  return news;
 }
 
 async function recoverEnded({ state, checkpoints, clock }: RecoveryOptions): Promise<void> {
   for (const { checkpoint, agoMs } of await checkpoints.readEnded(clock.wallMs())) {
+    if (checkpoint.task.executor) {
+      state.endedExecutors.set(checkpoint.launchId, clock.monotonicMs() - agoMs);
+      continue;
+    }
     const entry = recoveredEntry(checkpoint);
     const alone = createAgentState(state);
     alone.tasks.set(entry.key, entry);
@@ -96,28 +91,4 @@ async function recoverTask(
     tell(absent);
   } else runner.start(entry);
   return absent ? 'no unit' : 'not started yet';
-}
-
-/** A clock that was set meanwhile makes nobody wait longer than a grace period can be. */
-function killDue({ killAtMs }: TaskCheckpoint, clock: Clock): number | undefined {
-  if (killAtMs === undefined) return undefined;
-  const leftMs = Math.max(0, killAtMs - clock.wallMs());
-  return clock.monotonicMs() + Math.min(leftMs, KILL_GRACE_MAX_MS);
-}
-
-function hasEnd({ failed, ended, lost }: TaskCheckpoint): boolean {
-  return failed !== undefined || ended !== undefined || lost !== undefined;
-}
-
-/** What the checkpoint itself says of the end; empty if it says nothing. */
-function knownEvents(checkpoint: TaskCheckpoint, { key, launchId }: LaunchRef): AgentEvent[] {
-  const { failed, ended, lost, sandbox } = checkpoint;
-  if (failed) return [{ type: 'unit.failed', key, launchId, ...failed }];
-  if (lost !== undefined) return [{ type: 'unit.lost', key, launchId, message: lost }];
-  if (!ended) return [];
-  const certificate = { ...ended.certificate, ...readOutputEnd(sandbox) };
-  return [
-    { type: 'unit.started', key, launchId },
-    { type: 'unit.ended', key, launchId, ended: { ...ended, certificate } },
-  ];
 }

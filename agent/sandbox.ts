@@ -42,6 +42,8 @@ export function sandboxPath(directory: string, name: SandboxName): string {
 export interface Sandbox {
   /** The working directory of the task. */
   readonly work: string;
+  /** Who it belongs to; absent: the agent's own user. */
+  readonly ids?: UserIds;
   /** Writes a file into it that the task can read and nobody else. @throws the operating system's error */
   readonly write: (path: string, text: string) => void;
 }
@@ -57,6 +59,7 @@ export async function prepareSandbox(sandbox: string, user: string | undefined):
   if (ids) await chown(work, ids.uid, ids.gid);
   return {
     work,
+    ...(ids && { ids }),
     write: (path, text) => {
       writeReadable(path, text, ids);
     },
@@ -81,14 +84,19 @@ function makeDirectory(path: string): void {
   }
 }
 
-interface UserIds {
+/** A user of the node, by number. */
+export interface UserIds {
   readonly uid: number;
   readonly gid: number;
 }
 const run = promisify(execFile);
 
-/** By `getent`, because users may come from LDAP or systemd-userdbd and not from /etc/passwd. */
-async function lookUpUser(user: string): Promise<UserIds> {
+/**
+ * By `getent`, because users may come from LDAP or systemd-userdbd and not from /etc/passwd.
+ *
+ * @throws KaonError `user-unknown`
+ */
+export async function lookUpUser(user: string): Promise<UserIds> {
   try {
     const { stdout } = await run('getent', ['passwd', '--', user]);
     const [, , uid, gid] = stdout.split(':');

@@ -5,17 +5,20 @@
  */
 import type { Clock } from '../io/clock.ts';
 import type { Log } from '../io/log.ts';
-import { KaonError, messageOf } from '../protocol/errors.ts';
-import type { AgentId } from '../protocol/ids.ts';
-import { isTerminal } from '../protocol/task-state.ts';
-import type { DeathCertificate, TaskInfo } from '../protocol/task.ts';
+import { codeOf, KaonError, messageOf } from '../protocol/errors.ts';
+import type { AgentId, LaunchId } from '../protocol/ids.ts';
+import type { Resources } from '../protocol/resources.ts';
+import type { DeathCertificate } from '../protocol/task.ts';
 import type { StartResult, Systemd, UnitStatus } from '../systemd/port.ts';
 import type { UnitSpec } from '../systemd/properties.ts';
 import type { Checkpoints, TaskCheckpoint } from './checkpoint.ts';
 import { CHECKPOINT_VERSION } from './checkpoint.ts';
-import type { AgentTaskEntry } from './core/state.ts';
-import type { AgentEvent, LaunchRef } from './core/step.ts';
-import { SIGKILL } from './core/step.ts';
+import type { UnitEntry } from './core/state.ts';
+import { isExecutor, isOver } from './core/state.ts';
+import type { AgentEvent, LaunchRef } from './core/events.ts';
+import { SIGKILL } from './core/unit-kill.ts';
+import type { Fetcher } from './artifacts/index.ts';
+import type { ExecutorIntroduction } from './executor-introduction.ts';
 import type { Fences } from './fences.ts';
 import { prepareSandbox, readOutputEnd, sandboxPath } from './sandbox.ts';
 import { taskUnit } from './task-unit.ts';
@@ -30,6 +33,10 @@ export interface TaskRunnerOptions {
   readonly systemd: Systemd;
   readonly checkpoints: Checkpoints;
   readonly fences: Fences;
+  readonly fetcher: Fetcher;
+  readonly executors: ExecutorIntroduction;
+  /** Variables by which a task finds Kaon on this node. */
+  readonly programs: Readonly<Record<string, string>>;
   readonly clock: Clock;
   readonly log: Log;
   readonly cluster: string;
@@ -48,6 +55,8 @@ export class TaskRunner {
   readonly #options: TaskRunnerOptions;
   /** Looks under way, by unit; `again` if the unit changed meanwhile. */
   readonly #looking = new Map<string, { again: boolean }>();
+  /** Launches that are being prepared, which a kill cuts short. */
+  readonly #preparing = new Map<LaunchId, AbortController>();
   /** Ended units that hold the only record of their end. */
   readonly #unreleased = new Set<string>();
 
@@ -56,7 +65,7 @@ export class TaskRunner {
   }
 
   /** Prepares and starts a task; `unit.started` or `unit.failed` follows. */
-  start(entry: AgentTaskEntry): void {
+  start(entry: UnitEntry): void {
     void this.#start(entry);
   }
 
@@ -64,7 +73,7 @@ export class TaskRunner {
    * Looks whether the task's unit has ended, and if so reads, stores and releases it; `unit.ended` follows.
    * With `ended`, how it did is known already.
    */
-  look(entry: AgentTaskEntry, ended?: UnitStatus): void {
+  look(entry: UnitEntry, ended?: UnitStatus): void {
     const running = this.#looking.get(entry.unit);
     if (running) {
       running.again = true;
@@ -80,41 +89,43 @@ export class TaskRunner {
       .finally(() => {
         this.#looking.delete(entry.unit);
         // An end that was told is over: its unit is released, and must not be taken for one that vanished.
-        if (mine.again && !isTerminal(entry.state)) this.look(entry);
+        if (mine.again && !isOver(entry)) this.look(entry);
       });
   }
 
   /** Ends what is left of a unit whose end is in the checkpoint already. */
-  release(entry: AgentTaskEntry): void {
+  release(entry: UnitEntry): void {
     this.#attempt('unit.release', entry, () => this.#options.systemd.releaseUnit(entry.unit));
   }
 
-  signal(entry: AgentTaskEntry, signal: number): void {
+  signal(entry: UnitEntry, signal: number): void {
     this.#options.log.info('unit.signal', { unit: entry.unit, signal });
     this.#attempt('unit.signal', entry, () => this.#options.systemd.killUnit(entry.unit, signal));
   }
 
   /** What is known of the framework of a task, or of its end, has changed. */
-  update(entry: AgentTaskEntry): void {
-    const { launchId, unit, framework, detached } = entry;
+  update(entry: UnitEntry): void {
+    const { launchId, unit, framework, detached, task } = entry;
+    if (entry.kill) this.#preparing.get(launchId)?.abort();
     this.#tryFile('checkpoint.update', unit, () => {
-      const change = { framework, detached, ...this.#killOf(entry) };
+      const { resources } = task;
+      const change = { framework, detached, resources, ...this.#killOf(entry) };
       this.#options.checkpoints.update(launchId, change);
     });
   }
 
   /** Stores an end that nobody saw: it is to be told the same way if it has to be told again. */
-  lose(entry: AgentTaskEntry, message: string): void {
+  lose(entry: UnitEntry, message: string): void {
     this.#write({ ...this.#checkpointOf(entry), lost: message });
   }
 
   /** Stores that a unit was found without a checkpoint, and what it says of itself. */
-  adopt(entry: AgentTaskEntry): void {
+  adopt(entry: UnitEntry): void {
     this.#write({ ...this.#checkpointOf(entry), rebuilt: true });
   }
 
   /** The framework knows the end: nothing but the memory of it needs to outlive the agent any more. */
-  forget(entry: AgentTaskEntry): void {
+  forget(entry: UnitEntry): void {
     const { checkpoints } = this.#options;
     const { unit, launchId } = entry;
     const isRetired = this.#tryFile('checkpoint.retire', unit, () => {
@@ -124,42 +135,76 @@ export class TaskRunner {
     if (this.#unreleased.delete(unit)) this.release(entry);
   }
 
-  async #start(entry: AgentTaskEntry): Promise<void> {
+  async #start(entry: UnitEntry): Promise<void> {
     const { log } = this.#options;
     this.#write(this.#checkpointOf(entry));
-    let spec: UnitSpec;
-    try {
-      spec = await this.#prepare(entry);
-    } catch (error) {
-      this.#fail(entry, { message: messageOf(error) });
-      return;
-    }
+    const spec = await this.#prepareOrFail(entry);
+    if (!spec) return;
     const result = await this.#startUnit(spec);
     if (!result) return;
     if (result.ok) {
       log.debug('unit.started', { unit: entry.unit });
-      this.#options.onEvent({ type: 'unit.started', ...launchOf(entry) });
+      const limits = { cpuMillis: spec.cpuMillis, memMib: spec.memoryMib };
+      this.#options.onEvent({ type: 'unit.started', ...launchOf(entry), limits });
     } else {
       this.#fail(entry, { exitStatus: result.status?.exitStatus, message: result.message });
     }
   }
 
-  async #prepare(entry: AgentTaskEntry): Promise<UnitSpec> {
-    const { cluster, agentId, agentTag, bootId, fences } = this.#options;
+  /** @returns undefined if there is nothing to start: it was told, or the agent has stopped */
+  async #prepareOrFail(entry: UnitEntry): Promise<UnitSpec | undefined> {
+    const { signal } = this.#options;
+    const stop = new AbortController();
+    this.#preparing.set(entry.launchId, stop);
+    if (entry.kill) stop.abort();
+    try {
+      return await this.#prepare(entry, AbortSignal.any([signal, stop.signal]));
+    } catch (error) {
+      if (signal.aborted) return undefined; // The next agent prepares it anew.
+      const isArtifact = codeOf(error) === 'artifact-failed';
+      this.#fail(entry, {
+        message: messageOf(error),
+        ...(isArtifact && { reason: 'REASON_ARTIFACT_FAILED' as const }),
+        ...(stop.signal.aborted && { isStopped: true }),
+      });
+      return undefined;
+    } finally {
+      this.#preparing.delete(entry.launchId);
+    }
+  }
+
+  async #prepare(entry: UnitEntry, signal: AbortSignal): Promise<UnitSpec> {
+    const { cluster, agentId, agentTag, bootId, fences, fetcher, executors } = this.#options;
+    const { programs } = this.#options;
     const { framework, detached, task, launchId } = entry;
     const sandbox = this.#sandboxOf(entry);
-    const { work, write } = await explained('its sandbox could not be made', () =>
-      prepareSandbox(sandbox, task.command.user),
+    const command = isExecutor(entry) ? executors.commandOf(entry.info) : task.command;
+    if (!command) throw new KaonError('no-command', 'the task has no command');
+    const { work, write, ids } = await explained('its sandbox could not be made', () =>
+      prepareSandbox(sandbox, command.user),
     );
+    if (task.uris.length > 0) {
+      await fetcher.fetch(task.uris, { work, ...(ids && { ids }) }, signal);
+    }
     const { whenUnreachable } = task;
     if (whenUnreachable !== 'keep') {
       await explained('its stop when unreachable could not be set up', () =>
         fences.ensure(whenUnreachable.stopAfterMs),
       );
     }
-    const record = { cluster, agentId, framework, detached, task, launchId, bootId, sandbox };
-    const place = { agentTag, sandbox, work, record: encodeUnitRecord(record) };
-    const { spec, script } = taskUnit(entry, place);
+    const environment = isExecutor(entry)
+      ? executors.introduce(sandbox, (path, text) => {
+          write(path, text);
+        })
+      : {};
+    const record = encodeUnitRecord({
+      ...{ cluster, agentId, framework, detached, task, launchId, bootId, sandbox },
+    });
+    // Of an executor as much as is needed by now: tasks may have come while it was prepared.
+    const limits = isExecutor(entry) ? entry.needed : task.resources;
+    const { spec, script } = taskUnit(entry, {
+      ...{ agentTag, sandbox, work, record, command, programs, environment, limits },
+    });
     if (script) {
       await explained('its command could not be written down', async () => {
         write(script.path, script.text);
@@ -189,7 +234,7 @@ export class TaskRunner {
   }
 
   /** The failure is stored before it is told, as an end is. */
-  #fail(entry: AgentTaskEntry, failed: { exitStatus?: number | undefined; message: string }): void {
+  #fail(entry: UnitEntry, failed: NonNullable<TaskCheckpoint['failed']>): void {
     const { log, onEvent } = this.#options;
     log.info('unit.not-started', { unit: entry.unit, ...failed });
     // Without a word of the failure the next agent would take it for one that is still to be started.
@@ -197,7 +242,7 @@ export class TaskRunner {
     onEvent({ type: 'unit.failed', ...launchOf(entry), ...failed });
   }
 
-  async #look(entry: AgentTaskEntry, ended?: UnitStatus): Promise<void> {
+  async #look(entry: UnitEntry, ended?: UnitStatus): Promise<void> {
     const { systemd, fences, onEvent } = this.#options;
     const { unit, task } = entry;
     const isFenced = task.whenUnreachable !== 'keep';
@@ -213,7 +258,7 @@ export class TaskRunner {
     if (!hasEnded(status)) return;
     const { result } = status;
     const fenced = isFenced && (await fences.hasStopped(task.whenUnreachable, status));
-    const first = certificateOf(status, task);
+    const first = certificateOf(status, isExecutor(entry) ? entry.granted : task.resources);
     const end = { result, certificate: first, fenced };
     // Stored before the unit goes: from then on systemd does not know how the command ended.
     if (this.#write({ ...this.#checkpointOf(entry), ended: end })) await systemd.releaseUnit(unit);
@@ -236,7 +281,7 @@ export class TaskRunner {
     });
   }
 
-  #discard({ unit, launchId }: AgentTaskEntry): void {
+  #discard({ unit, launchId }: UnitEntry): void {
     this.#tryFile('checkpoint.discard', unit, () => {
       this.#options.checkpoints.discard(launchId);
     });
@@ -252,17 +297,17 @@ export class TaskRunner {
     }
   }
 
-  #attempt(what: string, entry: AgentTaskEntry, action: () => Promise<unknown>): void {
+  #attempt(what: string, entry: UnitEntry, action: () => Promise<unknown>): void {
     action().catch((error: unknown) => {
       this.#options.log.warn(`${what}-failed`, { unit: entry.unit, error: messageOf(error) });
     });
   }
 
-  #sandboxOf({ framework: { frameworkId }, task: { taskId }, launchId }: AgentTaskEntry): string {
+  #sandboxOf({ framework: { frameworkId }, task: { taskId }, launchId }: UnitEntry): string {
     return sandboxPath(this.#options.directory, { frameworkId, taskId, launchId });
   }
 
-  #checkpointOf(entry: AgentTaskEntry): TaskCheckpoint {
+  #checkpointOf(entry: UnitEntry): TaskCheckpoint {
     const { framework, detached, task, launchId, unit } = entry;
     const { agentId, bootId } = this.#options;
     return {
@@ -281,7 +326,7 @@ export class TaskRunner {
   }
 
   /** By the wall clock: the monotonic one begins anew with each agent. */
-  #killOf({ kill }: AgentTaskEntry): Pick<TaskCheckpoint, 'kill' | 'killAtMs'> {
+  #killOf({ kill }: UnitEntry): Pick<TaskCheckpoint, 'kill' | 'killAtMs'> {
     if (!kill) return {};
     const { clock } = this.#options;
     const leftMs = Math.max(0, kill.deadlineMs - clock.monotonicMs());
@@ -289,7 +334,7 @@ export class TaskRunner {
   }
 }
 
-function launchOf({ key, launchId }: AgentTaskEntry): LaunchRef {
+function launchOf({ key, launchId }: UnitEntry): LaunchRef {
   return { key, launchId };
 }
 
@@ -307,14 +352,15 @@ function hasEnded({ activeState, exitKind }: UnitStatus): boolean {
   return exitKind !== 'none' || activeState === 'failed' || activeState === 'inactive';
 }
 
-function certificateOf(status: UnitStatus, task: TaskInfo): DeathCertificate {
+function certificateOf(status: UnitStatus, { memMib }: Resources): DeathCertificate {
   const { exitKind, exitStatus } = status;
   return {
     ...(exitKind === 'exited' && { exitCode: exitStatus }),
     ...((exitKind === 'killed' || exitKind === 'dumped') && { signal: exitStatus }),
     oomKills: status.oomKills,
     memoryPeakBytes: status.memoryPeakBytes,
-    memoryLimitBytes: task.resources.memMib * MIB,
+    // Of a container whose limits nobody has heard of yet.
+    ...(memMib > 0 && { memoryLimitBytes: memMib * MIB }),
     cpuUsec: status.cpuUsec,
     throttledUsec: status.throttledUsec,
     ...(status.startedAtMs > 0 && { startedAtMs: status.startedAtMs }),

@@ -1,14 +1,17 @@
 /** What the unit of a task should be: from the task to systemd's terms, as plain data. */
 import { isAbsolute, join } from 'node:path';
+import type { CommandInfo } from '../protocol/command.ts';
 import { formatResources } from '../protocol/resources.ts';
+import type { Resources } from '../protocol/resources.ts';
 import type { UnitSpec } from '../systemd/properties.ts';
 import { planCommand } from './command-script.ts';
-import type { AgentTaskEntry } from './core/state.ts';
+import type { UnitEntry } from './core/state.ts';
+import { isExecutor } from './core/state.ts';
 import { fenceName, frameworkSlice } from './core/unit-names.ts';
 import { UNIT_RECORD_FIELD } from './unit-record.ts';
 
 /** Processes and threads of one task; far above what a program needs, far below what a fork bomb makes. */
-const TASKS_MAX = 4096;
+export const TASKS_MAX = 4096;
 
 /** Where the task runs, and for whom. */
 export interface TaskPlace {
@@ -18,6 +21,13 @@ export interface TaskPlace {
   readonly work: string;
   /** What the unit says of itself, see `unit-record.ts`. */
   readonly record: string;
+  /** What it runs: the task's own command, or its executor's. */
+  readonly command: CommandInfo;
+  /** Kaon on this node, for a task that is a part of it: beneath what the command says. */
+  readonly programs: Readonly<Record<string, string>>;
+  /** Of an executor how it finds its agent: above what the command says. */
+  readonly environment: Readonly<Record<string, string>>;
+  readonly limits: Resources;
 }
 
 /** A unit, and what its command has to find: the script that it runs, where it runs one. */
@@ -27,19 +37,23 @@ export interface TaskUnit {
 }
 
 /** @returns the unit of one launch */
-export function taskUnit(entry: AgentTaskEntry, place: TaskPlace): TaskUnit {
+export function taskUnit(entry: UnitEntry, place: TaskPlace): TaskUnit {
   const { framework, task, unit, launchId } = entry;
-  const { agentTag, sandbox, work, record } = place;
+  const { agentTag, sandbox, work, record, command, limits } = place;
   const { frameworkId } = framework;
-  const { command, resources, whenUnreachable } = task;
+  const { whenUnreachable } = task;
   const workingDirectory = command.workingDirectory ?? work;
-  const ids = { KAON_TASK_ID: task.taskId, KAON_FRAMEWORK_ID: frameworkId };
+  const what = isExecutor(entry)
+    ? { KAON_EXECUTOR_ID: task.taskId, KAON_FRAMEWORK_ID: frameworkId }
+    : { KAON_TASK_ID: task.taskId, KAON_FRAMEWORK_ID: frameworkId };
   const environment = {
-    ...ids,
+    ...what,
     KAON_SANDBOX: work,
+    ...place.programs,
     // systemd sets it for a unit with a user; programs that find none behave oddly.
     ...(command.user === undefined && { HOME: work }),
     ...command.environment,
+    ...place.environment,
   };
   const argv = absoluteProgram(command.argv, workingDirectory);
   const path = join(sandbox, 'command');
@@ -47,21 +61,23 @@ export function taskUnit(entry: AgentTaskEntry, place: TaskPlace): TaskUnit {
     { argv, environment, workingDirectory },
     { launchId, scriptPath: path, safeDirectory: work },
   );
-  const spec = {
+  const kind = isExecutor(entry) ? 'executor' : 'task';
+  const spec: UnitSpec = {
     ...executed,
     name: unit,
     slice: frameworkSlice(agentTag, frameworkId),
-    description: `kaon task ${task.name} of ${framework.name} (${formatResources(resources)})`,
+    description: `kaon ${kind} ${task.name} of ${framework.name} (${formatResources(limits)})`,
     stdoutPath: join(sandbox, 'stdout'),
     stderrPath: join(sandbox, 'stderr'),
     ...(command.user !== undefined && { user: command.user }),
-    cpuMillis: resources.cpuMillis,
-    memoryMib: resources.memMib,
+    cpuMillis: limits.cpuMillis,
+    memoryMib: limits.memMib,
     tasksMax: TASKS_MAX,
     stopTimeoutMs: task.killGracePeriodMs,
     ...(task.maxCompletionTimeMs !== undefined && { runtimeMaxMs: task.maxCompletionTimeMs }),
     ...(whenUnreachable !== 'keep' && { fence: fenceName(agentTag, whenUnreachable.stopAfterMs) }),
-    journalFields: { ...ids, [UNIT_RECORD_FIELD]: record },
+    ...(isExecutor(entry) && entry.info.isolation === 'task' && { delegate: true }),
+    journalFields: { ...what, [UNIT_RECORD_FIELD]: record },
   };
   return { spec, script: script === undefined ? undefined : { path, text: script } };
 }

@@ -7,6 +7,8 @@
 import { z } from 'zod';
 import type { Decoded } from '../protocol/codec.ts';
 import { decodeWith } from '../protocol/codec.ts';
+import type { CommandInfo } from '../protocol/command.ts';
+import type { ExecutorInfo } from '../protocol/executor.ts';
 import { AgentId, LaunchId } from '../protocol/ids.ts';
 import { FrameworkInfo, TaskInfo } from '../protocol/task.ts';
 
@@ -47,13 +49,31 @@ export function encodeUnitRecord(record: Omit<UnitRecord, 'version'>): string {
       hostname: framework.hostname.slice(0, TEXT_KEEP_CHARS),
       labels: smallLabels(framework.labels),
     },
-    task: {
-      ...task,
-      command: { argv: firstOf(task.command.argv), environment: {} },
-      labels: smallLabels(task.labels),
-    },
+    task: shortTask(task),
   };
   return Buffer.from(JSON.stringify(short)).toString('base64url');
+}
+
+/** What is needed to go on with it; of an executor who it is, because its tasks are told apart by that. */
+function shortTask(task: TaskInfo): TaskInfo {
+  const { command, executor, data: _data, ...rest } = task;
+  return {
+    ...rest,
+    ...(command && { command: shortCommand(command) }),
+    ...(executor && { executor: shortExecutor(executor) }),
+    uris: [],
+    labels: smallLabels(task.labels),
+  };
+}
+
+function shortExecutor(info: ExecutorInfo): ExecutorInfo {
+  const { command, data: _data, ...rest } = info;
+  const own = command && { command: shortCommand(command) };
+  return { ...rest, ...own, uris: [], labels: smallLabels(info.labels) };
+}
+
+function shortCommand({ argv, user }: CommandInfo): CommandInfo {
+  return { argv: firstOf(argv), environment: {}, ...(user !== undefined && { user }) };
 }
 
 /** @returns the record, or what is wrong with it */

@@ -101,6 +101,7 @@ class CrowdAgent {
           node: name,
           tasks: [...this.#tasks.values()],
           frameworks: this.#tasks.size > 0 ? [{ info: FRAMEWORK, detached: false }] : [],
+          executors: [],
           ended: [],
         },
       ],

@@ -88,7 +88,7 @@ async function startAgent(hub: LeanHub, name: string, heard: LaunchesHeard): Pro
   });
   const resources = scaleResources(TASK, SLOTS);
   const agent = { agentId, hostname: name, resources, attributes: {} };
-  const none = { tasks: [], frameworks: [], ended: [] };
+  const none = { tasks: [], frameworks: [], executors: [], ended: [] };
   await client.start((session) => ({ type: 'RegisterAgent', agent, session, node: name, ...none }));
 }
 

@@ -10,6 +10,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ run: () => Promise<BenchR
   throughput: () => import('./throughput.ts'),
   launch: () => import('./launch.ts'),
   footprint: () => import('./footprint.ts'),
+  executor: () => import('./executor.ts'),
   failover: () => import('./failover.ts'),
 };
 
@@ -17,6 +18,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ run: () => Promise<BenchR
 const PARTS: Readonly<Record<string, (part: never) => Promise<void>>> = {
   agents: async (part) => (await import('./throughput-agents.ts')).runAgents(part),
   frameworks: async (part) => (await import('./throughput-frameworks.ts')).runFrameworks(part),
+  'noop-executor': async () => (await import('./executor-noop.ts')).runNoopExecutor(),
   'failover-load': async (part) => (await import('./failover-load.ts')).runLoad(part),
   'failover-crowd': async (part) => (await import('./failover-crowd.ts')).runCrowd(part),
 };

@@ -20,7 +20,7 @@ async function startAgent(hub: LeanHub, name: string, part: AgentsPart): Promise
     if (message.type === 'RunTask') runTask(client, agentId, message, part.runMs);
   });
   const agent = { agentId, hostname: name, resources: part.resources, attributes: {} };
-  const none = { tasks: [], frameworks: [], ended: [] };
+  const none = { tasks: [], frameworks: [], executors: [], ended: [] };
   await client.start((session) => ({ type: 'RegisterAgent', agent, session, node: name, ...none }));
 }
 

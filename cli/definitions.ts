@@ -23,6 +23,10 @@ export interface Definition {
   readonly action: Action;
   /** Everything after the first argument belongs to what is run. */
   readonly passesThrough?: boolean;
+  /** Commands under this one: `task resize`. Their names come before its arguments. */
+  readonly commands?: readonly Definition[];
+  /** Not in the list of commands: Kaon starts it, and nobody types it. */
+  readonly isHidden?: boolean;
 }
 
 function flag(flags: string, description: string, value?: string): Option {
@@ -76,6 +80,45 @@ const RUN: Definition = {
   },
 };
 
+const SUBMIT: Definition = {
+  usage: 'submit <program...>',
+  summary: 'host a framework in the cluster: its scheduler moves in',
+  passesThrough: true,
+  options: [
+    flag('-c, --cpus <cores>', 'CPU limit and reservation: 0.5, 2, 250m', '1'),
+    flag('-m, --mem <size>', 'memory limit and reservation: 128M, 1.5G', '512M'),
+    flag('-n, --name <name>', 'name of its task (default: that of the program)'),
+    flag('--framework-id <id>', 'of a framework that exists (default: a new one)'),
+    flag('--standby <yes|no>', 'another node stands by, with as much reserved', 'yes'),
+    flag('--max-restarts <count>', 'so often in a row it is started again (default: 10)'),
+    repeated('--uri <uri>', 'file or archive to put into the sandbox; may be repeated'),
+    repeated('--env <key=value>', 'environment variable; may be repeated'),
+    repeated('--attribute <key=value>', 'only on nodes that have this attribute; may be repeated'),
+    flag('--user <user>', 'user that it runs as on the node (default: that of the agent)'),
+    flag('--kill-grace <duration>', 'time between SIGTERM and SIGKILL (default: 5s)'),
+    flag('--when-unreachable <what>', 'if its node is cut off: keep it, or stop:DURATION', 'keep'),
+    flag('--node-redis <url>', 'address of Redis as the nodes see it (default: --redis)'),
+    flag('-f, --follow', 'stay, and show what it says'),
+  ],
+  action: async (raw, connection, args) => {
+    const { parseSubmitOptions } = await import('./commands/submit-options.ts');
+    const options = parseSubmitOptions(raw, connection, args);
+    const { submit } = await import('./commands/submit.ts');
+    return submit(options, args);
+  },
+};
+
+const SUBMIT_RUNNER: Definition = {
+  usage: 'submit-runner',
+  summary: 'what the tasks of kaon submit run',
+  isHidden: true,
+  options: [],
+  action: async () => {
+    const { submitRunner } = await import('./commands/submit-runner.ts');
+    return submitRunner();
+  },
+};
+
 const KILL: Definition = {
   usage: 'kill <id>',
   summary: 'end a task, and say how it ended',
@@ -120,10 +163,27 @@ const TASKS: Definition = {
   },
 };
 
+const TASK_RESIZE: Definition = {
+  usage: 'resize <id>',
+  summary: 'other limits for a task that runs',
+  options: [
+    flag('--cpus <cores>', 'CPU limit and reservation: 0.5, 2, 250m (default: as it is)'),
+    flag('--mem <size>', 'memory limit and reservation: 128M, 1.5G (default: as it is)'),
+    flag('--framework <id>', 'of this framework: its name, or the beginning of its id'),
+  ],
+  action: async (raw, connection, [id = '']) => {
+    const { parseResizeOptions } = await import('./parse-options.ts');
+    const options = parseResizeOptions(raw, connection, id);
+    const { resize } = await import('./commands/resize.ts');
+    return resize(options, id);
+  },
+};
+
 const TASK: Definition = {
   usage: 'task <id>',
-  summary: 'everything about one task: use, limits, why it ended',
+  summary: 'everything about one task; task resize changes its limits',
   options: [json()],
+  commands: [TASK_RESIZE],
   action: async (raw, connection, [id = '']) => {
     const { parseListOptions } = await import('./parse-options.ts');
     const { task } = await import('./commands/task.ts');
@@ -182,6 +242,21 @@ const FRAMEWORKS: Definition = {
     const { parseListOptions } = await import('./parse-options.ts');
     const { frameworks } = await import('./commands/frameworks.ts');
     return frameworks(parseListOptions(raw, connection));
+  },
+};
+
+const EXECUTORS: Definition = {
+  usage: 'executors',
+  summary: 'executors on the nodes, and what each holds with its tasks',
+  options: [
+    flag('--framework <id>', 'only of this framework: its name, or the beginning of its id'),
+    flag('-w, --wide', 'nothing cut to fit the terminal'),
+    json(),
+  ],
+  action: async (raw, connection) => {
+    const { parseExecutorsOptions } = await import('./parse-options.ts');
+    const { executors } = await import('./commands/executors.ts');
+    return executors(parseExecutorsOptions(raw, connection));
   },
 };
 
@@ -308,7 +383,7 @@ const STEP_DOWN: Definition = {
 
 /** In the order of the help: what people do every day first. */
 export const GROUPS: readonly (readonly [string, readonly Definition[]])[] = [
-  ['Tasks:', [RUN, TASKS, TASK, LOGS, KILL]],
-  ['The cluster:', [STATUS, AGENTS, FRAMEWORKS, OFFERS, EVENTS, REPLAY, GONE]],
-  ['Daemons:', [DEV, MASTER, AGENT, STEP_DOWN]],
+  ['Tasks:', [RUN, SUBMIT, TASKS, TASK, LOGS, KILL]],
+  ['The cluster:', [STATUS, AGENTS, FRAMEWORKS, EXECUTORS, OFFERS, EVENTS, REPLAY, GONE]],
+  ['Daemons:', [DEV, MASTER, AGENT, STEP_DOWN, SUBMIT_RUNNER]],
 ];

@@ -151,7 +151,7 @@ export function isAbout(event: ClusterEvent, filter: TaskFilter): boolean {
 }
 
 const LOOKS: readonly (readonly [RegExp, Look])[] = [
-  [/unreachable|lost|removed|refused|rescinded|disconnected|failed/, 'yellow'],
+  [/unreachable|lost|removed|refused|rescinded|disconnected|failed|delayed/, 'yellow'],
   [/registered|launched|adopted/, 'green'],
 ];
 
@@ -176,6 +176,7 @@ export function formatEvent(event: LoggedEvent, paint: Paint): string {
     ['framework', event.frameworkId],
     ['agent', event.agentId],
     ['offer', event.offerId],
+    ['executor', event.executorId],
   ].flatMap(([name, id]) => (id === undefined ? [] : [`${String(name)}=${id}`]));
   if (ids.length > 0) parts.push(ids.join(' '));
   if (event.name !== undefined) parts.push(escapeControls(event.name));

@@ -72,6 +72,43 @@ Exit code:
   usage, 4 Redis cannot be reached.
 `,
   },
+  submit: {
+    description: `Hosts a framework: its scheduler runs on a node from now on, and on another one
+when that node is lost. PROGRAM is a .ts, .mts, .js or .mjs file, which is sent
+with all that it imports, or a command that is on the nodes. Waits until it is
+there, says where, and ends.`,
+    syntax: '[options] PROGRAM [-- ARGUMENTS...]',
+    after: `
+The program finds KAON_REDIS, KAON_CLUSTER and KAON_FRAMEWORK_ID, which the
+driver of kaon/framework uses by itself: each time that it is started again it
+is the same framework, and its tasks have gone on. Exit code 0 means that it is
+done. With another one it is started again, after 1 s, 2 s, 4 s and so on up to
+a minute, --max-restarts times in a row.
+
+--standby yes reserves --cpus and --mem once more, on another node. When the
+first one is lost, the program is started there. With one node the standby
+waits for a second. With --standby no nothing takes over: what is lost with its
+node is submitted again, with its --framework-id.
+
+--when-unreachable stop:DURATION stops the program where the cluster has not
+answered for so long, and nobody takes over before; keep lets it go on, cut off.
+
+Examples:
+  kaon submit ./framework.ts
+  kaon submit -c 0.5 -m 256M -n crawler ./crawler.ts -- --depth 3
+  kaon submit --framework-id crawler.k3x9a2 ./crawler.ts    take over that one
+  kaon submit -- node /srv/app/main.mjs                     is on the nodes
+  kaon submit --uri http://files/app.mjs -- node app.mjs    too large to send
+
+Exit code: 0 it is hosted; 1 it could not be started, or is hosted already;
+2 wrong usage; 4 Redis cannot be reached; 130 after Ctrl-C.
+`,
+  },
+  'submit-runner': {
+    description: `Started by kaon submit in each of its tasks: hosts the program, or stands by.`,
+    syntax: '',
+    after: '',
+  },
   kill: {
     description: `Ends a task: SIGTERM to all its processes, and SIGKILL after the grace period.
 Waits until it has ended and says how. Its framework is told TASK_KILLED.`,
@@ -123,6 +160,27 @@ ${ID_HELP}
 Examples:
   kaon task web.k3x9a
   kaon task web.k3x9a --json | jq .status.certificate
+  kaon task resize web.k3x9a --mem 512M
+`,
+  },
+  'task resize': {
+    description: `Other limits for a task that runs: what is reserved for it, and what it cannot
+exceed. The master grants what is free on the node, and takes offers back for
+it; the node then changes the limits while the task goes on. Waits until that is
+done, and says what the task has.`,
+    syntax: '[options] ID',
+    after: `
+${ID_HELP}
+
+A smaller memory limit than what is in use is not forced on a task: then the
+node says so, and the memory limit stays as it is.
+
+Examples:
+  kaon task resize web.k3x9a --cpus 2 --mem 1G
+  kaon task resize web --mem 512M --framework shop
+
+Exit code: 0 it has what was asked for; 1 refused, not possible, or not done in
+time; 2 wrong usage, or several tasks are meant; 3 no such task.
 `,
   },
   status: {
@@ -152,6 +210,17 @@ share, the larger of its parts of all CPU and of all memory: who has the least
 is offered resources first. WANTS is what it would be offered.`,
     syntax: '[options]',
     after: '',
+  },
+  executors: {
+    description: `Processes of frameworks that run their tasks on a node, all in one container.
+OWN is what the executor holds for itself, tasks or not; TOTAL is that and what
+its tasks hold: the limits of its container.`,
+    syntax: '[options]',
+    after: `
+Examples:
+  kaon executors
+  kaon executors --framework crawler --json | jq '.[].agentId'
+`,
   },
   offers: {
     description: `Offers that frameworks have not answered yet. Resources in an offer are nobody

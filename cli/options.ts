@@ -2,7 +2,7 @@
 import type { LogLevel } from '../io/log.ts';
 import type { AgentId, MasterId } from '../protocol/ids.ts';
 import type { Resources } from '../protocol/resources.ts';
-import type { WhenUnreachable } from '../protocol/task.ts';
+import type { WhenUnreachable } from '../protocol/command.ts';
 import type { EventPosition } from './event-position.ts';
 
 /** Where the cluster is. */
@@ -79,6 +79,19 @@ export interface TasksOptions extends ListOptions {
   readonly all: boolean;
   /** Ended tasks, newest first. */
   readonly limit: number;
+}
+
+/** `kaon executors`. */
+export interface ExecutorsOptions extends ListOptions {
+  /** Name, or the beginning of an id; absent: of all. */
+  readonly framework?: string;
+}
+
+/** `kaon task resize`. */
+export interface ResizeOptions extends ConnectionOptions {
+  /** What is absent stays as it is; one of them is there. */
+  readonly resources: Partial<Resources>;
+  readonly framework?: string;
 }
 
 /** `kaon logs`. */

@@ -14,7 +14,7 @@ import {
   UNREACHABLE_STOP_MIN_MS,
 } from '../protocol/limits.ts';
 import { NO_RESOURCES } from '../protocol/resources.ts';
-import type { WhenUnreachable } from '../protocol/task.ts';
+import type { WhenUnreachable } from '../protocol/command.ts';
 import { usageError } from './failure.ts';
 import { parsePosition } from './event-position.ts';
 import { choiceOf, countFlagOf, cpusOf, DURATION_MAX_MS, durationOf } from './flags.ts';
@@ -26,12 +26,14 @@ import type {
   ConnectionOptions,
   DevCommandOptions,
   EventsOptions,
+  ExecutorsOptions,
   GoneOptions,
   KillOptions,
   ListOptions,
   LogsOptions,
   MasterCommandOptions,
   ReplayOptions,
+  ResizeOptions,
   RunOptions,
   StepDownOptions,
   TasksOptions,
@@ -44,19 +46,21 @@ const LOG_LEVELS: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
 /** A millisecond at least: where no time at all makes no sense. */
 const POSITIVE: DurationRange = { minMs: 1, maxMs: DURATION_MAX_MS };
 /** An hour, as the messages have it. */
-const GRACE: DurationRange = { minMs: 0, maxMs: 3_600_000 };
+export const GRACE: DurationRange = { minMs: 0, maxMs: 3_600_000 };
 /** A shorter lease would be lost to a pause of the garbage collector or a busy network. */
 const LEASE: DurationRange = { minMs: 500, maxMs: 600_000 };
 const TIMEOUT: DurationRange = { minMs: 1000, maxMs: DURATION_MAX_MS };
 
-const VARIABLES: PairRule = {
+/** Environment variables: `--env`. */
+export const VARIABLES: PairRule = {
   key: /^[A-Za-z_][A-Za-z0-9_]*$/,
   keyIs: 'a variable name',
   maxItems: ENVIRONMENT_MAX_ITEMS,
   maxValueChars: 128 * 1024,
   example: 'HOME=/srv',
 };
-const ATTRIBUTES: PairRule = {
+/** Attributes of agents: `--attribute`. */
+export const ATTRIBUTES: PairRule = {
   key: /^\S{1,128}$/,
   keyIs: 'a name',
   maxItems: LABELS_MAX_ITEMS,
@@ -117,7 +121,8 @@ export function parseRunOptions(raw: RawOptions, connection: ConnectionOptions):
   };
 }
 
-function whenUnreachableOf(value: string): WhenUnreachable {
+/** `keep`, or `stop:DURATION`. @throws KaonError `usage` */
+export function whenUnreachableOf(value: string): WhenUnreachable {
   if (value === 'keep') return 'keep';
   const flag = { flag: '--when-unreachable', value };
   const [, duration] = /^stop:(.*)$/.exec(value) ?? [];
@@ -194,6 +199,38 @@ export function parseTasksOptions(raw: RawOptions, connection: ConnectionOptions
 /** Options of the tables that take nothing else. */
 export function parseListOptions(raw: RawOptions, connection: ConnectionOptions): ListOptions {
   return { ...connection, json: raw['json'] === true, wide: raw['wide'] === true };
+}
+
+/** Nothing of it can be wrong. */
+export function parseExecutorsOptions(
+  raw: RawOptions,
+  connection: ConnectionOptions,
+): ExecutorsOptions {
+  const framework = optional('framework', nonEmpty(text(raw, 'framework')), (value) => value);
+  return { ...parseListOptions(raw, connection), ...framework };
+}
+
+/** @param id as it was typed @throws KaonError `usage` */
+export function parseResizeOptions(
+  raw: RawOptions,
+  connection: ConnectionOptions,
+  id: string,
+): ResizeOptions {
+  const [cpus, mem, framework] = [text(raw, 'cpus'), text(raw, 'mem'), text(raw, 'framework')];
+  if (cpus === undefined && mem === undefined) {
+    throw usageError('nothing to change: give --cpus, --mem or both');
+  }
+  if (framework !== undefined && id.includes('/')) {
+    throw usageError(`--framework and ${id} do not go together: both name a framework`);
+  }
+  return {
+    ...connection,
+    resources: {
+      ...optional('cpuMillis', cpus, (value) => cpusOf({ flag: '--cpus', value })),
+      ...optional('memMib', mem, (value) => memOf({ flag: '--mem', value })),
+    },
+    ...optional('framework', framework, (value) => value),
+  };
 }
 
 /** Neither or both of `--stdout` and `--stderr` mean both. @throws KaonError `usage` */
@@ -277,7 +314,8 @@ function checkName(value: string): string {
   throw flagError({ flag: '--name', value }, 'not a name; it has 1 to 128 characters');
 }
 
-function checkUser(value: string): string {
+/** @returns the name or number of a user. @throws KaonError `usage` */
+export function checkUser(value: string): string {
   if (/^[A-Za-z_][A-Za-z0-9_.-]{0,31}$|^\d{1,10}$/.test(value)) return value;
   throw flagError({ flag: '--user', value }, 'not a user name or number');
 }
@@ -307,12 +345,14 @@ function checkAgentId(value: string): AgentId {
   throw flagError({ flag: '--agent-id', value }, id.error.issues[0]?.message ?? 'not an id');
 }
 
-function text(raw: RawOptions, key: string): string | undefined {
+/** @returns the value of a flag that takes one; undefined if it was not given */
+export function text(raw: RawOptions, key: string): string | undefined {
   const value = raw[key];
   return typeof value === 'string' ? value : undefined;
 }
 
-function list(raw: RawOptions, key: string): readonly string[] {
+/** @returns the values of a flag that may be repeated */
+export function list(raw: RawOptions, key: string): readonly string[] {
   const value = raw[key];
   return Array.isArray(value) ? (value as readonly string[]) : [];
 }
@@ -322,7 +362,7 @@ function nonEmpty(value: string | undefined): string | undefined {
 }
 
 /** An option that was not given is absent and not undefined (`exactOptionalPropertyTypes`). */
-function optional<K extends string, T>(
+export function optional<K extends string, T>(
   key: K,
   value: string | undefined,
   parse: (value: string) => T,

@@ -50,7 +50,7 @@ export function createProgram(options: ProgramOptions): Command {
   for (const option of connectionOptions()) program.addOption(option);
   for (const [heading, definitions] of GROUPS) {
     program.commandsGroup(heading);
-    for (const definition of definitions) define(program, definition, options);
+    for (const definition of definitions) define([program], definition, options);
   }
   return program;
 }
@@ -63,26 +63,37 @@ function inOurWords(text: string): string {
     .replace(/\. Expected (.*)\.\n/, ': expected $1\n');
 }
 
-function define(program: Command, definition: Definition, options: ProgramOptions): void {
-  const { usage, summary, action, passesThrough = false } = definition;
-  const command = program.command(usage).summary(summary);
-  const { description, syntax, after } = commandHelp(command.name());
+/** @param above the program, and the command that this one is under if there is one */
+function define(above: readonly Command[], definition: Definition, options: ProgramOptions): void {
+  const { usage, summary, action, passesThrough = false, isHidden = false } = definition;
+  const parent = above.at(-1) ?? new Command();
+  const command = parent.command(usage, { hidden: isHidden }).summary(summary);
+  const path = [...above, command];
+  const name = path
+    .slice(1)
+    .map((one) => one.name())
+    .join(' ');
+  const { description, syntax, after } = commandHelp(name);
   command
     .description(description)
     .usage(syntax)
     .helpOption('-h, --help', 'this help')
-    .showHelpAfterError(`hint: kaon ${command.name()} --help lists its flags, with examples`)
+    .showHelpAfterError(`hint: kaon ${name} --help lists its flags, with examples`)
     .passThroughOptions(passesThrough)
     .addHelpText('after', after);
   for (const option of definition.options) command.addOption(option);
   for (const option of connectionOptions()) command.addOption(option.helpGroup('Cluster:'));
   command.action(async () => {
     // Given before the command or after it; after it is nearer.
-    const raw: RawOptions = { ...program.opts(), ...command.opts() };
+    const raw: RawOptions = Object.assign({}, ...path.map((one) => one.opts())) as RawOptions;
     const { parseConnection } = await import('./parse-options.ts');
     const connection = parseConnection(raw, options.environment);
     options.finish(await action(raw, connection, command.args));
   });
+  if (!definition.commands) return;
+  // Its arguments are not names of commands, `help` neither.
+  command.helpCommand(false).enablePositionalOptions();
+  for (const one of definition.commands) define(path, one, options);
 }
 
 function connectionOptions(): Option[] {

@@ -12,6 +12,7 @@ import {
   AgentRecord,
   ClusterRecord,
   EndedTask,
+  ExecutorRecord,
   FrameworkRecord,
   OfferRecord,
   TaskRecord,
@@ -46,6 +47,7 @@ export interface Cluster {
   readonly agents: readonly AgentRecord[];
   readonly frameworks: readonly FrameworkRecord[];
   readonly offers: readonly OfferRecord[];
+  readonly executors: readonly ExecutorRecord[];
   readonly tasks: readonly TaskRecord[];
   readonly unreadable: readonly Unreadable[];
 }
@@ -55,15 +57,16 @@ export async function readCluster(source: RegistrySource): Promise<Cluster> {
   const unreadable: Unreadable[] = [];
   const read = <T>(name: RegistryName, schema: z.ZodType<T>): Promise<T[]> =>
     readHash(source, name, schema, unreadable);
-  const [nowMs, cluster, agents, frameworks, offers, tasks] = await Promise.all([
+  const [nowMs, cluster, agents, frameworks, offers, executors, tasks] = await Promise.all([
     source.nowMs(),
     read('cluster', ClusterRecord),
     read('agents', AgentRecord),
     read('frameworks', FrameworkRecord),
     read('offers', OfferRecord),
+    read('executors', ExecutorRecord),
     read('tasks', TaskRecord),
   ]);
-  return { nowMs, cluster, agents, frameworks, offers, tasks, unreadable };
+  return { nowMs, cluster, agents, frameworks, offers, executors, tasks, unreadable };
 }
 
 async function readHash<T>(
@@ -128,6 +131,7 @@ export async function readClusterAtOnce(
     agents: read('agents', AgentRecord),
     frameworks: read('frameworks', FrameworkRecord),
     offers: read('offers', OfferRecord),
+    executors: read('executors', ExecutorRecord),
     tasks: read('tasks', TaskRecord),
     unreadable,
   };
@@ -191,27 +195,53 @@ export function fieldOf(fields: readonly string[], name: string): string {
   return at < 0 ? '' : (fields[at + 1] ?? '');
 }
 
-/** Resources of tasks that have not ended, and of outstanding offers, by whatever `keyOf` says. */
+/** Resources of tasks that have not ended and of executors, and of outstanding offers, of an agent or a framework. */
 export interface Use {
   readonly used: Resources;
   readonly offered: Resources;
   readonly taskCount: number;
+  readonly executorCount: number;
 }
 
-const NO_USE: Use = { used: NO_RESOURCES, offered: NO_RESOURCES, taskCount: 0 };
+const NO_USE: Use = {
+  used: NO_RESOURCES,
+  offered: NO_RESOURCES,
+  taskCount: 0,
+  executorCount: 0,
+};
 
-/** @returns what each agent's (or each framework's) tasks and offers hold; ask with `?? NO_USE`-like `useOf` */
+/**
+ * What the master counts of a task that has not ended: its resources, or the larger of old and new while its agent has not
+ * answered a resize.
+ */
+export function countedOf({ resources, resize }: TaskRecord): Resources {
+  if (!resize) return resources;
+  return {
+    cpuMillis: Math.max(resources.cpuMillis, resize.resources.cpuMillis),
+    memMib: Math.max(resources.memMib, resize.resources.memMib),
+  };
+}
+
+/** @returns what each agent (or each framework) holds; ask with `useOf` */
 export function sumUse(
-  { tasks, offers }: Pick<Cluster, 'tasks' | 'offers'>,
+  { tasks, executors, offers }: Pick<Cluster, 'tasks' | 'executors' | 'offers'>,
   by: 'agentId' | 'frameworkId',
 ): ReadonlyMap<string, Use> {
   const uses = new Map<string, Use>();
+  for (const executor of executors) {
+    const use = uses.get(executor[by]) ?? NO_USE;
+    uses.set(executor[by], {
+      ...use,
+      used: addResources(use.used, executor.info.resources),
+      executorCount: use.executorCount + 1,
+    });
+  }
   for (const task of tasks) {
     if (isTerminal(task.state)) continue;
     const use = uses.get(task[by]) ?? NO_USE;
     uses.set(task[by], {
       ...use,
-      used: addResources(use.used, task.resources),
+      used: addResources(use.used, countedOf(task)),
       taskCount: use.taskCount + 1,
     });
   }

@@ -1,8 +1,9 @@
 /** One task as a block of labelled lines. Pure. */
 import { formatBytes, formatDuration } from '../protocol/quantities.ts';
-import type { AgentRecord } from '../protocol/records.ts';
+import type { AgentRecord, ExecutorRecord } from '../protocol/records.ts';
 import { formatResources } from '../protocol/resources.ts';
-import type { DeathCertificate, WhenUnreachable } from '../protocol/task.ts';
+import type { WhenUnreachable } from '../protocol/command.ts';
+import type { DeathCertificate } from '../protocol/task.ts';
 import { describeAgentState } from './agent-view.ts';
 import type { LoggedEvent } from './event-log.ts';
 import { paintState } from './style.ts';
@@ -16,6 +17,8 @@ export interface TaskFacts {
   readonly view: TaskView;
   /** Absent: it is not registered any more. */
   readonly agent: AgentRecord | undefined;
+  /** Absent: it has none, or that is not there any more. */
+  readonly executor?: ExecutorRecord | undefined;
   readonly nowMs: number;
   /** The task's own, oldest first. */
   readonly events: readonly LoggedEvent[];
@@ -54,8 +57,8 @@ function formatLine(label: string, text: string, paint: Paint): string {
   return `${paint('bold', label.padEnd(LABEL_WIDTH))}${first}\n${more}`;
 }
 
-function identity({ view, agent, nowMs }: TaskFacts): Line[] {
-  const { taskId, name, frameworkId, frameworkName, agentId, labels } = view;
+function identity({ view, agent, executor, nowMs }: TaskFacts): Line[] {
+  const { taskId, name, frameworkId, frameworkName, agentId, labels, executorId } = view;
   const host = agent === undefined ? 'not registered any more' : agent.info.hostname;
   const isThere = agent === undefined || agent.state === 'active';
   const reach = isThere ? '' : `, ${describeAgentState(agent, nowMs)}`;
@@ -67,11 +70,17 @@ function identity({ view, agent, nowMs }: TaskFacts): Line[] {
       frameworkName === '' ? frameworkId : `${frameworkId} (${escapeControls(frameworkName)})`,
     ],
     ['agent', `${agentId} (${host}${reach})`],
+    ['executor', shown(executorId, (id) => `${id} (${describeExecutor(executor)})`)],
     [
       'labels',
       labels && Object.keys(labels).length > 0 ? escapeControls(formatLabels(labels)) : undefined,
     ],
   ];
+}
+
+function describeExecutor(executor: ExecutorRecord | undefined): string {
+  if (!executor) return 'not there any more';
+  return `${formatResources(executor.info.resources)} of its own`;
 }
 
 function state({ view, nowMs }: TaskFacts, paint: Paint): Line[] {
@@ -93,6 +102,10 @@ function notes(view: TaskView, nowMs: number): string[] {
   if (view.endedAtMs !== undefined) return found;
   if (view.isUnheard) found.push('sent to its agent, which has not said anything of it yet');
   if (view.killRequested) found.push(`kill requested by ${view.killRequested}`);
+  if (view.resize) {
+    const { resources, by } = view.resize;
+    found.push(`${by} wants ${formatResources(resources)} for it; its agent has not answered yet`);
+  }
   return found;
 }
 
@@ -111,12 +124,13 @@ function fateOf(
 }
 
 function command({ argv, info, resources, status, endedAtMs }: TaskView): Line[] {
-  const variables = Object.keys(info?.command.environment ?? {});
+  const { environment = {}, workingDirectory, user } = info?.command ?? {};
+  const variables = Object.keys(environment);
   const look = endedAtMs === undefined ? 'systemctl status' : 'journalctl -u';
   return [
     ['command', shown(argv, (words) => escapeControls(quoteArgv(words)))],
-    ['directory', info?.command.workingDirectory],
-    ['user', info?.command.user],
+    ['directory', workingDirectory],
+    ['user', user],
     // Values of variables may be secrets; their names say enough here.
     ['variables', variables.length > 0 ? variables.join(' ') : undefined],
     ['limits', formatResources(resources)],

@@ -1,7 +1,7 @@
 /** One task as commands show it, whether it lives (registry) or has ended (history); and how it is found by what a person types. */
 import { KaonError } from '../protocol/errors.ts';
 import { taskKey } from '../protocol/ids.ts';
-import type { AgentId, FrameworkId, TaskId } from '../protocol/ids.ts';
+import type { AgentId, ExecutorId, FrameworkId, TaskId } from '../protocol/ids.ts';
 import type { EndedTask, FrameworkRecord, TaskRecord } from '../protocol/records.ts';
 import type { Resources } from '../protocol/resources.ts';
 import { isTerminal } from '../protocol/task-state.ts';
@@ -20,6 +20,10 @@ export interface TaskView {
   readonly agentId: AgentId;
   readonly name: string;
   readonly resources: Resources;
+  /** Of a task of an executor. */
+  readonly executorId?: ExecutorId;
+  /** Other resources that its agent has yet to give it. */
+  readonly resize?: TaskRecord['resize'];
   readonly state: TaskState;
   readonly launchedAtMs: number;
   /** Absent while it has not ended. */
@@ -51,7 +55,6 @@ export function viewOfLive(record: TaskRecord, frameworks: readonly FrameworkRec
   const { frameworkId, taskId, agentId, name, resources, state, launchedAtMs, info } = record;
   const framework = frameworks.find((one) => one.info.frameworkId === frameworkId);
   const hasEnded = isTerminal(state);
-  const rules = info ?? record.rules;
   return {
     ...{ frameworkId, taskId, agentId, name, resources, state, launchedAtMs },
     frameworkName: framework?.info.name ?? '',
@@ -59,10 +62,24 @@ export function viewOfLive(record: TaskRecord, frameworks: readonly FrameworkRec
     isUnacknowledged: hasEnded,
     record,
     ...(hasEnded && { endedAtMs: record.updatedAtMs }),
-    ...(record.status && { status: record.status }),
-    ...(info && { info, argv: info.command.argv, labels: info.labels }),
+    ...(info && { info, labels: info.labels }),
+    ...(info?.command && { argv: info.command.argv }),
+    ...wordsOn(record),
+  };
+}
+
+/** What only some live tasks have. */
+function wordsOn(
+  record: TaskRecord,
+): Pick<TaskView, 'executorId' | 'resize' | 'status' | 'rules' | 'killRequested' | 'unreachable'> {
+  const { executorId, resize, status, killRequested, state } = record;
+  const rules = record.info ?? record.rules;
+  return {
+    ...(executorId !== undefined && { executorId }),
+    ...(resize && { resize }),
+    ...(status && { status }),
     ...(rules && { rules }),
-    ...(record.killRequested && { killRequested: record.killRequested }),
+    ...(killRequested && { killRequested }),
     ...(state === 'TASK_UNREACHABLE' && { unreachable: unreachableOf(record) }),
   };
 }
@@ -76,7 +93,7 @@ function unreachableOf({
 
 /** @returns the view of an entry of the history */
 export function viewOfEnded(record: EndedTask): TaskView {
-  const { argv, labels, status, ...rest } = record;
+  const { argv, labels, status, executorId, ...rest } = record;
   return {
     ...rest,
     isUnheard: false,
@@ -85,6 +102,7 @@ export function viewOfEnded(record: EndedTask): TaskView {
     ...(argv && { argv }),
     ...(labels && { labels }),
     ...(status && { status }),
+    ...(executorId !== undefined && { executorId }),
   };
 }
 

@@ -1,23 +1,36 @@
 /**
  * The driver between a framework's scheduler and the master. Calls return at once and travel in order; callbacks come
- * one at a time. The names are those of the classic two-level scheduling API.
+ * one at a time. The names are those of the classic two-level scheduling API. docs/frameworks.md tells all of it.
  */
-import { systemClock, randomName } from '../io/clock.ts';
 import type { Clock } from '../io/clock.ts';
+import { randomName, systemClock } from '../io/clock.ts';
 import type { Log } from '../io/log.ts';
 import { silentLog } from '../io/log.ts';
-import { Mailbox } from '../io/mailbox.ts';
-import { REDIS_URL_DEFAULT } from '../io/redis-connection.ts';
-import { openRedisStore } from '../io/redis-store.ts';
 import type { Store } from '../io/store.ts';
-import { messageOf } from '../protocol/errors.ts';
-import type { FrameworkId, OfferId, TaskId } from '../protocol/ids.ts';
-import { frameworkName } from '../protocol/keys.ts';
+import type { FrameworkId, SessionId, TaskGroupId } from '../protocol/ids.ts';
 import type { Message } from '../protocol/messages.ts';
-import { FrameworkInfo } from '../protocol/task.ts';
-import type { Filters, ResourceRequest, TaskInfo } from '../protocol/task.ts';
-import { MasterDetector } from './master-detector.ts';
-import type { MasterInfo, Scheduler } from './scheduler.ts';
+import type { Resources } from '../protocol/resources.ts';
+import type { Filters, FrameworkInfo, TaskStatus } from '../protocol/task.ts';
+import type { OfferIds } from './calls.ts';
+import {
+  checkedMessage,
+  declineMessage,
+  executorMessage,
+  launchGroupMessage,
+  launchMessage,
+  reconcileMessages,
+  requestMessage,
+} from './calls.ts';
+import { Connection } from './connection.ts';
+import { Contacts } from './contacts.ts';
+import type { FrameworkDescription, ResourceDescription, TaskDescription } from './descriptions.ts';
+import { Dispatch } from './dispatch.ts';
+import { driverError } from './driver-errors.ts';
+import type { Environment } from './environment.ts';
+import { clusterAddress, frameworkInfo } from './environment.ts';
+import type { Scheduler } from './scheduler.ts';
+
+export type { FrameworkDescription, ResourceDescription, TaskDescription };
 
 /**
  * Where a driver is in its life; it never goes back to an earlier one. `ABORTED` may still become `STOPPED`.
@@ -25,83 +38,90 @@ import type { MasterInfo, Scheduler } from './scheduler.ts';
 export type DriverStatus =
   'DRIVER_NOT_STARTED' | 'DRIVER_RUNNING' | 'DRIVER_ABORTED' | 'DRIVER_STOPPED';
 
-/** A framework as its author describes it: everything but the name has a default. */
-export type FrameworkDescription = Partial<Omit<FrameworkInfo, 'frameworkId'>> & {
-  readonly name: string;
-  /** To take over as the scheduler of a framework that exists. Default: a new id, made of the name. */
-  readonly frameworkId?: FrameworkId;
-};
-
-/**
- * A task to launch; the kill grace period (5 s), `whenUnreachable` (`keep`), `exclusive` (false), labels and the
- * environment have defaults.
- */
-export type TaskDescription = Omit<
-  TaskInfo,
-  'taskId' | 'killGracePeriodMs' | 'whenUnreachable' | 'exclusive' | 'labels' | 'command'
-> &
-  Partial<Pick<TaskInfo, 'killGracePeriodMs' | 'whenUnreachable' | 'exclusive' | 'labels'>> & {
-    /** Letters, digits, `_.:-`, at most 100; unique among the framework's tasks. */
-    readonly taskId: string;
-    readonly command: Omit<TaskInfo['command'], 'environment'> &
-      Partial<Pick<TaskInfo['command'], 'environment'>>;
-  };
-
-/** What is still needed: `count` (default 1) times `resources`, on agents that have all of `attributes` (default none). */
-export type ResourceDescription = Pick<ResourceRequest, 'resources'> &
-  Partial<Omit<ResourceRequest, 'resources'>>;
+/** An aborted driver waits so long for its farewell to be taken, milliseconds: Redis may be why it was aborted. */
+const ABORT_FAREWELL_MS = 3000;
 
 /**
  * Where the cluster is, and what the driver runs on. Tests and the simulator bring their own store and clock.
  */
 export interface DriverOptions {
-  /** Default: `KAON_REDIS`'s usual value, `redis://127.0.0.1:6379`. */
-  readonly redis?: string;
-  /** Default `default`. */
-  readonly cluster?: string;
+  /** Default: `KAON_REDIS`, else `redis://127.0.0.1:6379`. */
+  readonly redis?: string | undefined;
+  /** Default: `KAON_CLUSTER`, else `default`. */
+  readonly cluster?: string | undefined;
+  /**
+   * A status is acknowledged when `statusUpdate` has returned. Default true; false: the scheduler does it itself, with
+   * `acknowledgeStatusUpdate`, when it has stored what it needs to.
+   */
+  readonly implicitAcknowledgements?: boolean;
   /** Default: says nothing. */
   readonly log?: Log;
   /** A store to use instead of opening one; it is not closed by the driver. */
   readonly store?: Store;
   readonly clock?: Clock;
+  /** Default: that of the process. */
+  readonly environment?: Environment;
 }
 
 /**
  * One framework's connection to its cluster: `start`, calls, callbacks of its scheduler, then `stop` or
- * `detach`.
+ * `detach`. Calls with wrong arguments throw a `KaonError` with one of `DRIVER_ERROR_CODES`. Calls of a driver that has not
+ * started, or has ended, say nothing to anybody; those of one that is cut off are said as soon as it is not any more.
  */
 export class SchedulerDriver {
   readonly frameworkId: FrameworkId;
-  readonly #scheduler: Scheduler;
-  readonly #info: FrameworkInfo;
-  readonly #options: DriverOptions;
+  readonly #isImplicit: boolean;
   readonly #clock: Clock;
-  readonly #log: Log;
+  readonly #connection: Connection;
+  readonly #contacts: Contacts;
+  readonly #dispatch: Dispatch;
   #status: DriverStatus = 'DRIVER_NOT_STARTED';
-  #store: Store | undefined;
-  #mailbox: Mailbox | undefined;
-  #detector: MasterDetector | undefined;
-  #connected = false;
-  /** The master has answered a registration of this driver. */
-  #hasRegistered = false;
-  /** Callbacks, one after the other. */
-  #callbacks: Promise<void> = Promise.resolve();
   #ended: Promise<DriverStatus>;
   #end: (status: DriverStatus) => void = () => undefined;
 
-  /** @throws ZodError if the description is not valid */
+  /** @throws KaonError `framework-invalid`, `cluster-name` */
   constructor(scheduler: Scheduler, framework: FrameworkDescription, options: DriverOptions = {}) {
-    const label =
-      framework.name
-        .toLowerCase()
-        .replace(/[^a-z0-9]+/g, '_')
-        .slice(0, 20) || 'framework';
-    this.#info = FrameworkInfo.parse({ frameworkId: `${label}.${randomName(6)}`, ...framework });
-    this.frameworkId = this.#info.frameworkId;
-    this.#scheduler = scheduler;
-    this.#options = options;
-    this.#clock = options.clock ?? systemClock;
-    this.#log = options.log ?? silentLog;
+    const { clock = systemClock, log = silentLog, environment = process.env } = options;
+    const info: FrameworkInfo = frameworkInfo(framework, environment);
+    this.frameworkId = info.frameworkId;
+    this.#isImplicit = options.implicitAcknowledgements ?? true;
+    this.#clock = clock;
+    this.#contacts = new Contacts(log);
+    this.#dispatch = new Dispatch({
+      scheduler,
+      driver: this,
+      clock,
+      log,
+      isRunning: () => this.#status === 'DRIVER_RUNNING',
+      onHandled: (status) => {
+        if (this.#isImplicit) this.#acknowledge(status);
+      },
+      onFailed: (message) => {
+        this.#fail(message);
+      },
+    });
+    this.#connection = new Connection({
+      info,
+      address: clusterAddress(options, environment),
+      clock,
+      log,
+      store: options.store,
+      onMessages: (messages) => {
+        for (const message of messages) this.#contacts.learn(message);
+        return this.#dispatch.receive(messages);
+      },
+      onMoved: () => {
+        this.#fail(
+          'framework failed over: another scheduler has registered with this framework id',
+        );
+      },
+      onMaster: (master) => {
+        this.#dispatch.newMaster(master);
+      },
+      onNoMaster: () => {
+        this.#dispatch.noMaster();
+      },
+    });
     this.#ended = new Promise((resolve) => {
       this.#end = resolve;
     });
@@ -112,58 +132,35 @@ export class SchedulerDriver {
   }
 
   /**
-   * Connects and begins to register (six steps: docs/protocol.md, Framework registration).
+   * Connects and begins to register (six steps: docs/protocol.md, Framework registration). A driver that cannot is aborted;
+   * another one may be made.
    *
    * @throws KaonError `redis-unreachable`, `redis-url`
    */
   async start(): Promise<DriverStatus> {
     if (this.#status !== 'DRIVER_NOT_STARTED') return this.#status;
     this.#status = 'DRIVER_RUNNING';
-    this.#store =
-      this.#options.store ??
-      (await openRedisStore({
-        url: this.#options.redis ?? REDIS_URL_DEFAULT,
-        cluster: this.#options.cluster ?? 'default',
-        log: this.#log,
-        name: `framework-${this.#info.name}`,
-      }));
-    this.#mailbox = new Mailbox({
-      store: this.#store,
-      clock: this.#clock,
-      log: this.#log,
-      client: frameworkName(this.frameworkId),
-      register: (session) => [{ type: 'RegisterFramework', framework: this.#info, session }],
-      onMessages: (messages) => this.#receive(messages),
-      onMoved: () => {
-        this.#fail(
-          'framework failed over: another scheduler has registered with this framework id',
-        );
-      },
-    });
-    this.#detector = MasterDetector.create({
-      store: this.#store,
-      clock: this.#clock,
-      log: this.#log,
-      newMasterDetected: (master) => {
-        this.#newMasterDetected(master);
-      },
-      noMasterDetected: () => {
-        this.#call(() => this.#scheduler.disconnected?.(this));
-      },
-    });
+    try {
+      await this.#connection.open();
+    } catch (error) {
+      if (this.status === 'DRIVER_RUNNING') this.#status = 'DRIVER_ABORTED';
+      await this.#close();
+      throw error;
+    }
     return this.#status;
   }
 
   /**
-   * Ends the driver. By default the framework is over: it is removed and its tasks are killed. With `failover` it is
-   * only away: tasks go on for its failover timeout, and another scheduler may take over its id.
+   * Ends the driver. By default the framework is over: it is removed and its tasks and executors are ended. With `failover`
+   * it is only away: they go on for its failover timeout, and another scheduler may take over its id. Resolves when the
+   * master has this in its inbox; while Redis is away, not before it is back.
    */
   async stop(failover = false): Promise<DriverStatus> {
-    return this.#leave(
-      failover
-        ? { type: 'DeactivateFramework', frameworkId: this.frameworkId }
-        : { type: 'UnregisterFramework', frameworkId: this.frameworkId },
-    );
+    const { frameworkId } = this;
+    return this.#leave({
+      type: failover ? 'DeactivateFramework' : 'UnregisterFramework',
+      frameworkId,
+    });
   }
 
   /** Leaves for good while the tasks go on to their end; the master keeps their results in the history. */
@@ -173,20 +170,24 @@ export class SchedulerDriver {
 
   async #leave(message: Message): Promise<DriverStatus> {
     if (this.#status !== 'DRIVER_RUNNING' && this.#status !== 'DRIVER_ABORTED') return this.#status;
-    if (this.#status === 'DRIVER_RUNNING' && this.#connected) {
-      await this.#mailbox?.sendLast(message);
-    }
+    if (this.#status === 'DRIVER_RUNNING') await this.#connection.sendLast(message);
     this.#status = 'DRIVER_STOPPED';
     await this.#close();
     return this.#status;
   }
 
-  /** No callback comes any more, tasks go on; `stop` may follow. `join` tells aborted from stopped. */
+  /**
+   * No callback comes any more, tasks go on; `stop` may follow, or a new driver with the same framework id in this process.
+   * `join` tells aborted from stopped. Waits for Redis for three seconds at most.
+   */
   async abort(): Promise<DriverStatus> {
     if (this.#status !== 'DRIVER_RUNNING') return this.#status;
     this.#status = 'DRIVER_ABORTED';
     const { frameworkId } = this;
-    await this.#mailbox?.sendLast({ type: 'DeactivateFramework', frameworkId });
+    const patience = new AbortController();
+    const said = this.#connection.sendLast({ type: 'DeactivateFramework', frameworkId });
+    await Promise.race([said, this.#clock.sleep(ABORT_FAREWELL_MS, patience.signal)]);
+    patience.abort();
     await this.#close();
     return this.#status;
   }
@@ -205,65 +206,135 @@ export class SchedulerDriver {
   /**
    * States everything that is still needed; replaces what was stated before, and an empty list means nothing. The
    * master then offers that and no more. Without any request it offers whatever there is.
+   *
+   * @throws KaonError `too-many`, `invalid-argument`
    */
   requestResources(requests: readonly ResourceDescription[]): void {
-    this.#send({
-      type: 'RequestResources',
-      frameworkId: this.frameworkId,
-      requests: requests.map((request) => ({ count: 1, attributes: {}, ...request })),
-    });
+    this.#send(requestMessage(this.frameworkId, requests));
   }
 
   /**
    * Accepts offers of one agent and launches tasks on them. What is left of the offers goes back, and is not offered
-   * again for `filters.refuseMs` (default 5 s). A task that cannot be launched comes back as a status update.
+   * again for `filters.refuseMs` (default 5 s). A task that cannot be launched comes back as a status update; so does
+   * each task of a launch whose offers are not valid any more when the master hears of it. No task: a decline.
+   *
+   * @throws KaonError `no-offers`, `too-many`, `too-large`, `invalid-argument`
    */
   launchTasks(
-    offerIds: OfferId | readonly OfferId[],
+    offerIds: OfferIds,
     tasks: readonly TaskDescription[],
-    filters?: Filters,
+    filters?: Partial<Filters>,
   ): void {
-    this.#send({
-      type: 'LaunchTasks',
-      frameworkId: this.frameworkId,
-      offerIds: typeof offerIds === 'string' ? [offerIds] : [...offerIds],
-      tasks: [...tasks],
-      ...(filters && { filters }),
-    });
+    this.#send(launchMessage(this.frameworkId, offerIds, tasks, filters));
   }
 
-  /** Declines an offer; the like of it is not offered again for `filters.refuseMs` (default 5 s). */
-  declineOffer(offerId: OfferId, filters?: Filters): void {
-    this.#send({
-      type: 'DeclineOffers',
-      frameworkId: this.frameworkId,
-      offerIds: [offerId],
-      ...(filters && { filters }),
-    });
+  /**
+   * Launches tasks of one executor that start together or not at all: if one is refused, all are. Any `groupId` that they
+   * have is replaced.
+   *
+   * @returns the id of the group
+   * @throws KaonError `no-tasks`, `mixed-executors`, and as `launchTasks`
+   */
+  launchTaskGroup(
+    offerIds: OfferIds,
+    tasks: readonly TaskDescription[],
+    filters?: Partial<Filters>,
+  ): TaskGroupId {
+    const groupId = `g.${randomName(12)}` as TaskGroupId;
+    this.#send(launchGroupMessage(this.frameworkId, offerIds, { groupId, tasks }, filters));
+    return groupId;
   }
 
-  /** Asks for a task to be killed. A task that the master does not know comes back as TASK_LOST. */
+  /**
+   * Declines offers; the like of them is not offered again for `filters.refuseMs` (default 5 s). An empty list says nothing.
+   *
+   * @throws KaonError `too-many`, `invalid-argument`
+   */
+  declineOffer(offerIds: OfferIds, filters?: Partial<Filters>): void {
+    const message = declineMessage(this.frameworkId, offerIds, filters);
+    if (message) this.#send(message);
+  }
+
+  /**
+   * Asks for a task to be killed. A task that the master does not know comes back as TASK_LOST.
+   *
+   * @param gracePeriodMs from SIGTERM to SIGKILL; default: the task's own
+   * @throws KaonError `invalid-argument`
+   */
   killTask(taskId: string, gracePeriodMs?: number): void {
-    this.#send({
-      type: 'KillTask',
-      frameworkId: this.frameworkId,
-      taskId: taskId as TaskId,
-      by: 'framework',
-      ...(gracePeriodMs !== undefined && { gracePeriodMs }),
-    });
+    const { frameworkId } = this;
+    const by = 'framework';
+    this.#send(checkedMessage({ type: 'KillTask', frameworkId, taskId, by, gracePeriodMs }));
+  }
+
+  /**
+   * Asks for other limits for a task that runs. What became of it comes as `taskResized`, once for each wish that the master
+   * has heard of; if this scheduler is replaced meanwhile, to the one that is there then or not at all.
+   *
+   * @returns the id of the wish, by which its outcome is told from that of another
+   * @throws KaonError `invalid-argument`
+   */
+  resizeTask(taskId: string, resources: Resources): SessionId {
+    const resizeId = `r.${randomName(12)}` as SessionId;
+    const { frameworkId } = this;
+    this.#send(checkedMessage({ type: 'ResizeTask', resizeId, frameworkId, taskId, resources }));
+    return resizeId;
+  }
+
+  /**
+   * Asks for an executor and all of its tasks to be ended; after its grace period it is killed. Each task has an update, and
+   * `executorLost` follows.
+   *
+   * @throws KaonError `invalid-argument`
+   */
+  shutdownExecutor(executorId: string, agentId: string): void {
+    const { frameworkId } = this;
+    this.#send(checkedMessage({ type: 'ShutdownExecutor', frameworkId, agentId, executorId }));
+  }
+
+  /**
+   * Says something to an executor, best effort: it may be lost, it may come twice if the connection breaks, and nobody tells
+   * the scheduler. Straight to the agent once that is known (an offer of it was seen, or something of this framework runs
+   * there), else by way of the master. Never fails for reasons of the network.
+   *
+   * @param data text; bytes are best sent as base64
+   * @throws KaonError `data-too-large`, `invalid-argument`
+   */
+  sendFrameworkMessage(executorId: string, agentId: string, data: string): void {
+    const { frameworkId } = this;
+    const type = 'FrameworkToExecutor';
+    const message = executorMessage({ type, frameworkId, agentId, executorId, data });
+    const { store } = this.#connection;
+    if (this.#status !== 'DRIVER_RUNNING') return;
+    if (store && this.#contacts.knows(message.agentId)) this.#contacts.send(store, message);
+    else this.#connection.send(message);
+  }
+
+  /**
+   * Acknowledges a status: the cluster may forget it. To be called once what follows from it is stored; until then it comes
+   * again, to each scheduler that registers with this framework id. Nothing for a status without `updateId`.
+   *
+   * @throws KaonError `implicit-acknowledgements` if the driver does it
+   */
+  acknowledgeStatusUpdate(status: Pick<TaskStatus, 'taskId' | 'updateId'>): void {
+    if (this.#isImplicit) {
+      throw driverError(
+        'implicit-acknowledgements',
+        'this driver acknowledges a status when its callback has returned; make it with implicitAcknowledgements: false to do it yourself',
+      );
+    }
+    this.#acknowledge(status);
   }
 
   /**
    * Asks for the newest status of tasks; each answer is a `statusUpdate` with the reason REASON_RECONCILIATION. A task that
    * the master does not know is TASK_UNKNOWN, and that answer is given only when every agent has had the time to come
    * back. To be called in `reregistered` for what was launched before it. Without ids: of all tasks that have not ended.
+   *
+   * @throws KaonError `invalid-argument`
    */
   reconcileTasks(taskIds: readonly string[] = []): void {
-    this.#send({
-      type: 'ReconcileTasks',
-      frameworkId: this.frameworkId,
-      taskIds: [...taskIds] as TaskId[],
-    });
+    for (const message of reconcileMessages(this.frameworkId, taskIds)) this.#send(message);
   }
 
   /** Wants offers again: ends a suppression, and forgets what was declined. */
@@ -276,91 +347,26 @@ export class SchedulerDriver {
     this.#send({ type: 'SuppressOffers', frameworkId: this.frameworkId });
   }
 
+  #acknowledge({ taskId, updateId }: Pick<TaskStatus, 'taskId' | 'updateId'>): void {
+    if (updateId === undefined) return;
+    const { frameworkId } = this;
+    this.#send(
+      checkedMessage({ type: 'StatusUpdateAcknowledgement', frameworkId, taskId, updateId }),
+    );
+  }
+
   #send(message: Message): void {
-    if (this.#status === 'DRIVER_RUNNING') this.#mailbox?.send(message);
-  }
-
-  /** Step F5: the first master that is seen makes the framework register; later ones know it from the registry. */
-  #newMasterDetected(master: MasterInfo): void {
-    this.#log.info('master.detected', { masterId: master.masterId, epoch: master.epoch });
-    if (this.#connected || this.#status !== 'DRIVER_RUNNING') return;
-    this.#connected = true;
-    this.#mailbox?.start();
-  }
-
-  #receive(messages: readonly Message[]): Promise<void> {
-    for (const message of messages) this.#dispatch(message);
-    return this.#callbacks;
-  }
-
-  #dispatch(message: Message): void {
-    const scheduler = this.#scheduler;
-    switch (message.type) {
-      case 'FrameworkRegistered': {
-        const { known, frameworkId, master } = message;
-        // A cluster that does not know a framework that it had registered has lost its memory: what was launched before is
-        // to be reconciled, as after any other return.
-        const isReturn = known || this.#hasRegistered;
-        this.#hasRegistered = true;
-        this.#call(() =>
-          isReturn
-            ? scheduler.reregistered?.(this, master)
-            : scheduler.registered?.(this, frameworkId, master),
-        );
-        return;
-      }
-      case 'ResourceOffers':
-        this.#call(() => scheduler.resourceOffers(this, message.offers));
-        return;
-      case 'RescindResourceOffer':
-        this.#call(() => scheduler.offerRescinded?.(this, message.offerId));
-        return;
-      case 'StatusUpdate':
-        this.#call(async () => {
-          await scheduler.statusUpdate(this, message.status);
-          const { frameworkId, taskId, updateId } = message.status;
-          if (updateId === undefined) return;
-          this.#send({ type: 'StatusUpdateAcknowledgement', frameworkId, taskId, updateId });
-        });
-        return;
-      case 'LostAgent':
-        this.#call(() => scheduler.agentLost?.(this, message.agentId));
-        return;
-      case 'FrameworkError':
-        this.#fail(message.message);
-        return;
-      default:
-        this.#log.warn('message.unexpected', { type: message.type });
-    }
-  }
-
-  #call(callback: () => void | Promise<void> | undefined): void {
-    this.#callbacks = this.#callbacks.then(async () => {
-      if (this.#status !== 'DRIVER_RUNNING') return;
-      try {
-        await callback();
-      } catch (error) {
-        this.#log.error('scheduler.callback-failed', { error: messageOf(error) });
-        this.#fail(`a callback of the scheduler failed: ${messageOf(error)}`);
-      }
-    });
+    if (this.#status === 'DRIVER_RUNNING') this.#connection.send(message);
   }
 
   #fail(message: string): void {
     if (this.#status !== 'DRIVER_RUNNING') return;
     this.#status = 'DRIVER_ABORTED';
-    this.#callbacks = this.#callbacks
-      .then(() => this.#scheduler.error?.(this, message))
-      .catch((error: unknown) => {
-        this.#log.error('scheduler.error-callback-failed', { error: messageOf(error) });
-      })
-      .then(() => this.#close());
+    void this.#dispatch.fail(message).then(() => this.#close());
   }
 
   async #close(): Promise<void> {
-    this.#detector?.stop();
-    this.#mailbox?.stop();
-    if (!this.#options.store) await this.#store?.close();
+    await this.#connection.close();
     this.#end(this.#status);
   }
 }

@@ -1,5 +1,13 @@
 /** What a framework writes: its scheduler. Every callback gets the driver; all may be asynchronous. */
-import type { AgentId, FrameworkId, OfferId } from '../protocol/ids.ts';
+import type {
+  AgentId,
+  ExecutorId,
+  FrameworkId,
+  OfferId,
+  SessionId,
+  TaskId,
+} from '../protocol/ids.ts';
+import type { Resources } from '../protocol/resources.ts';
 import type { Offer, TaskStatus } from '../protocol/task.ts';
 import type { SchedulerDriver } from './scheduler-driver.ts';
 
@@ -8,6 +16,17 @@ export interface MasterInfo {
   readonly masterId: string;
   /** Grows with each new leader. */
   readonly epoch: number;
+}
+
+/** What became of a `resizeTask`. */
+export interface ResizeOutcome {
+  /** What `resizeTask` has returned; another's if an operator has asked for it. */
+  readonly resizeId: SessionId;
+  readonly taskId: TaskId;
+  /** What is in force now; absent if that is not known. */
+  readonly resources?: Resources;
+  /** Why that is not what was asked for; absent if it is. */
+  readonly error?: string;
 }
 
 /**
@@ -21,9 +40,15 @@ export interface Scheduler {
     frameworkId: FrameworkId,
     master: MasterInfo,
   ): void | Promise<void>;
-  /** The same id has registered again: after a failover of this framework, or because the cluster lost its memory. */
+  /**
+   * The framework is known, and was before: after a failover of this framework, because the cluster lost its memory, or
+   * because there is a master again after `disconnected`. May come more than once for one of these.
+   */
   reregistered?(driver: SchedulerDriver, master: MasterInfo): void | Promise<void>;
-  /** There has been no leading master for a while. What was asked for waits, and is done when there is one. */
+  /**
+   * There has been no leading master for a while (10 s). What is asked for waits, and is done when there is one; then
+   * `reregistered` comes, or `registered` if it never has.
+   */
   disconnected?(driver: SchedulerDriver): void | Promise<void>;
   /** Resources to accept (`launchTasks`) or to decline. Each offer is of one agent. */
   resourceOffers(driver: SchedulerDriver, offers: readonly Offer[]): void | Promise<void>;
@@ -31,11 +56,28 @@ export interface Scheduler {
   offerRescinded?(driver: SchedulerDriver, offerId: OfferId): void | Promise<void>;
   /**
    * A task's state has changed. Delivered at least once: acknowledged for you when this returns, and sent again (to the
-   * next scheduler with this framework id, if need be) until then.
+   * next scheduler with this framework id, if need be) until then. With `implicitAcknowledgements: false` until
+   * `acknowledgeStatusUpdate` is called.
    */
   statusUpdate(driver: SchedulerDriver, status: TaskStatus): void | Promise<void>;
   /** An agent has left the cluster; its tasks have been reported lost before this. */
   agentLost?(driver: SchedulerDriver, agentId: AgentId): void | Promise<void>;
+  /** An executor has ended, for whatever reason; each of its tasks has had an update before this. */
+  executorLost?(
+    driver: SchedulerDriver,
+    executorId: ExecutorId,
+    agentId: AgentId,
+    message: string,
+  ): void | Promise<void>;
+  /** An executor says something: best effort, at any time between its first and last task. */
+  frameworkMessage?(
+    driver: SchedulerDriver,
+    executorId: ExecutorId,
+    agentId: AgentId,
+    data: string,
+  ): void | Promise<void>;
+  /** What became of a `resizeTask`: granted, or why not. */
+  taskResized?(driver: SchedulerDriver, outcome: ResizeOutcome): void | Promise<void>;
   /** The driver cannot go on (another scheduler took over this id, say). It has been aborted; nothing follows. */
   error?(driver: SchedulerDriver, message: string): void | Promise<void>;
 }

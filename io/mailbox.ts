@@ -11,7 +11,7 @@ import { Backoff, spreadInterval } from './backoff.ts';
 import type { Clock, Random } from './clock.ts';
 import { systemRandom } from './clock.ts';
 import type { Log } from './log.ts';
-import { isRedisFault } from './redis-errors.ts';
+import { retryLevel } from './redis-errors.ts';
 import type { ClientSession, Heartbeat } from './session.ts';
 import {
   appendAnswered,
@@ -174,8 +174,7 @@ export class Mailbox {
         return;
       }
       const retryMs = this.#appendBackoff.next();
-      const level = isRedisFault(error) ? 'debug' : 'warn';
-      log[level]('inbox.append-failed', { client, error: messageOf(error), retryMs });
+      log[retryLevel(error)]('inbox.append-failed', { client, error: messageOf(error), retryMs });
       await clock.sleep(retryMs, this.#stop.signal);
     }
   }
@@ -204,8 +203,7 @@ export class Mailbox {
     } catch (error) {
       if (this.#stop.signal.aborted) return [];
       const retryMs = this.#readBackoff.next();
-      const level = isRedisFault(error) ? 'debug' : 'warn';
-      log[level]('stream.read-failed', { client, error: messageOf(error), retryMs });
+      log[retryLevel(error)]('stream.read-failed', { client, error: messageOf(error), retryMs });
       await clock.sleep(retryMs, this.#stop.signal);
       return [];
     }
@@ -225,8 +223,7 @@ export class Mailbox {
         this.#onHeartbeat({ id, cursor }, result);
       } catch (error) {
         if (this.#stop.signal.aborted) return;
-        const level = isRedisFault(error) ? 'debug' : 'warn';
-        log[level]('heartbeat.failed', { client, error: messageOf(error) });
+        log[retryLevel(error)]('heartbeat.failed', { client, error: messageOf(error) });
       }
     }
   }

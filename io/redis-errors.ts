@@ -164,9 +164,11 @@ export function isElsewhere(error: unknown): boolean {
 }
 
 /**
- * Whether an error is a fault of Redis or of the way to it: its beginning and end are logged where the connection is
- * (`redis-faults.ts`), so whoever tries again meanwhile need not say it each time.
+ * How loudly to log a failure after which the caller tries again. A fault of Redis, or of the way to it, begins and ends
+ * in the log where the connection is (`redis-faults.ts`), so whoever tries again meanwhile need not say it each time.
+ *
+ * @returns `debug` for such a fault; `warn` for all that nobody else speaks of
  */
-export function isRedisFault(error: unknown): boolean {
-  return explainRedisError(error).code !== 'other';
+export function retryLevel(error: unknown): 'debug' | 'warn' {
+  return explainRedisError(error).code === 'other' ? 'warn' : 'debug';
 }

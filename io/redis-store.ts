@@ -3,10 +3,10 @@
  * for each kind of blocking read, because a blocked connection answers nothing else.
  */
 import type { Redis } from 'ioredis';
-import type { AgentId, MasterId, SessionId } from '../protocol/ids.ts';
+import type { AgentId, FrameworkId, MasterId, SessionId } from '../protocol/ids.ts';
 import { numberedSession } from '../protocol/ids.ts';
 import type { ClientName, Keys } from '../protocol/keys.ts';
-import { keysOf, REGISTRY_NAMES } from '../protocol/keys.ts';
+import { frameworkName, keysOf, REGISTRY_NAMES } from '../protocol/keys.ts';
 import { CLIENT_STREAM_MAX_ENTRIES, INBOX_MAX_ENTRIES } from '../protocol/limits.ts';
 import { encodeCommit } from './commit-encoding.ts';
 import type { Script } from './define-script.ts';
@@ -18,13 +18,15 @@ import { connectOrFail, connectRedis, hidePassword } from './redis-connection.ts
 import { RedisFaults } from './redis-faults.ts';
 import { readHash } from './redis-hash.ts';
 import { RedisLease, tokenOf } from './redis-lease.ts';
-import { APPEND, COMMIT, HEARTBEAT, OPEN_SESSION } from './scripts.ts';
+import { chunkOf, entriesOf, fieldsOf, pairsOf } from './redis-replies.ts';
+import { APPEND, COMMIT, HEARTBEAT, OPEN_SESSION, SEND_TO_FRAMEWORK } from './scripts.ts';
 import type {
   Append,
   AppendResult,
   Commit,
   CommitRefusal,
   CommitResult,
+  FrameworkSendResult,
   HeartbeatResult,
   InboxEntry,
   Lease,
@@ -36,6 +38,7 @@ import type {
   StreamId,
   TermBegin,
 } from './store.ts';
+import { DIRECT_ENTRIES_MAX } from './store.ts';
 
 /** Entries that one read brings at most. */
 const READ_COUNT = 1000;
@@ -69,7 +72,9 @@ export class RedisStore implements Store {
   /** The command connection, for read-only tools. */
   readonly redis: Redis;
   readonly #options: RedisStoreOptions & { readonly faults: RedisFaults };
-  readonly #scripts: Readonly<Record<'openSession' | 'append' | 'heartbeat' | 'commit', Script>>;
+  readonly #scripts: Readonly<
+    Record<'openSession' | 'append' | 'heartbeat' | 'commit' | 'sendToFramework', Script>
+  >;
   readonly #lease: RedisLease;
   readonly #readers = new Map<string, Redis>();
   readonly #leaderChanges: LeaderChanges;
@@ -91,6 +96,7 @@ export class RedisStore implements Store {
       append: defineScript(this.redis, 'kaonAppend', APPEND, 2),
       heartbeat: defineScript(this.redis, 'kaonHeartbeat', HEARTBEAT, 4),
       commit: defineScript(this.redis, 'kaonCommit', COMMIT, undefined),
+      sendToFramework: defineScript(this.redis, 'kaonSendToFramework', SEND_TO_FRAMEWORK, 1),
     };
   }
 
@@ -243,6 +249,13 @@ export class RedisStore implements Store {
     await this.redis.xadd(key, 'MAXLEN', '~', REQUESTS_MAX_ENTRIES, '*', 'messages', messages);
   }
 
+  async sendToFramework(frameworkId: FrameworkId, messages: string): Promise<FrameworkSendResult> {
+    const client = frameworkName(frameworkId);
+    const streams = this.keys.client(client, '' as SessionId);
+    const args = [this.keys.sessions, client, streams, DIRECT_ENTRIES_MAX, messages];
+    return (await this.#scripts.sendToFramework(args)) as FrameworkSendResult;
+  }
+
   async readAgentRequests(
     agentId: AgentId,
     cursor: StreamId,
@@ -361,32 +374,4 @@ export class RedisStore implements Store {
       messages: fieldsOf(fields)['messages'] ?? '',
     }));
   }
-}
-
-/** The entries of the only stream of an XREAD reply; null means that the wait ended without any. */
-function entriesOf<T>(reply: [T, [T, T[]][]][] | null): [T, T[]][] {
-  return reply?.[0]?.[1] ?? [];
-}
-
-function fieldsOf(pairs: readonly string[]): Record<string, string> {
-  const fields: Record<string, string> = {};
-  for (const [name, value] of pairsOf(pairs)) fields[name] = value;
-  return fields;
-}
-
-function pairsOf(list: readonly string[]): [string, string][] {
-  const pairs: [string, string][] = [];
-  for (let index = 0; index + 1 < list.length; index += 2) {
-    pairs.push([list[index] ?? '', list[index + 1] ?? '']);
-  }
-  return pairs;
-}
-
-function chunkOf(pairs: readonly Buffer[]): OutputChunk {
-  const [name, value = Buffer.alloc(0), , offset] = pairs;
-  const kind = name?.toString();
-  if (kind === 'stdout' || kind === 'stderr') {
-    return { kind, bytes: value, offset: Number(offset?.toString()) };
-  }
-  return { kind: 'end', error: value.toString() };
 }

@@ -59,6 +59,19 @@ return 'ok'
 `;
 
 /**
+ * KEYS sessions. ARGV client, name of its streams without the session, entry limit, messages. The key of the stream is made
+ * here, of a session that only this script knows in time; it has the hash tag of all the others, and so lives where they do.
+ */
+export const SEND_TO_FRAMEWORK = `
+local session = redis.call('HGET', KEYS[1], ARGV[1])
+if not session then return 'unknown' end
+local stream = ARGV[2] .. session
+if redis.call('XLEN', stream) >= tonumber(ARGV[3]) then return 'full' end
+if not redis.call('XADD', stream, 'NOMKSTREAM', '*', 'messages', ARGV[4]) then return 'unknown' end
+return 'sent'
+`;
+
+/**
  * KEYS leader, epoch, leader's connection. ARGV master id, lease ms, token to replace or '', connection or '', channel.
  * Takes the lease if it is free, if it is this master's already, or if it is the one to replace; each time with a new
  * epoch, so that of two terms of one master only the later one can write. The first epoch is the time in seconds: a
@@ -91,11 +104,12 @@ return now()
 `;
 
 /**
- * KEYS leader, server, sessions, session number. ARGV token, clock skew ms. The leader is about to load: if the data was last verified on another
- * Redis process (or never), some of it may be missing, and no session is known any more; so every client finds out with
- * its next heartbeat, and registers again with all that it has. The question mark goes with the first commit: a leader that
- * dies before it has acted on the loss leaves that to the next one. Numbers of sessions go on above what the Redis before
- * this one can have given out. Returns the time in ms, whether data may be lost, and the number so far; or false.
+ * KEYS leader, server, sessions, session number. ARGV token, clock skew ms. The leader is about to load: if the data
+ * was last verified on another Redis process (or never), some of it may be missing, and no session is known any more; so
+ * every client finds out with its next heartbeat, and registers again with all that it has. The question mark goes with
+ * the first commit: a leader that dies before it has acted on the loss leaves that to the next one. Numbers of sessions
+ * go on above what the Redis before this one can have given out. Returns the time in ms, whether data may be lost, and
+ * the number so far; or false.
  */
 export const BEGIN_TERM = `${HELPERS}
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return false end

@@ -4,10 +4,11 @@
  * `redis-store.ts` implements it with scripts on a real server, `fake/store.ts` in memory; one contract suite
  * runs against both. Every write may be sent again by the client library when its reply was lost, so every write
  * here is idempotent: appends carry a sequence number, commits carry theirs, and of a lease that is taken twice only the
- * later epoch counts.
+ * later epoch counts. The two that go past the master are not, and say so.
  */
-import type { AgentId, MasterId, SessionId } from '../protocol/ids.ts';
+import type { AgentId, FrameworkId, MasterId, SessionId } from '../protocol/ids.ts';
 import type { ClientName, RegistryName } from '../protocol/keys.ts';
+import { CLIENT_STREAM_MAX_ENTRIES } from '../protocol/limits.ts';
 
 /** Position in a stream, `MS-SEQUENCE`; `START` is before the first entry. */
 export type StreamId = string;
@@ -135,6 +136,18 @@ export interface SilentClient {
   readonly seenMs: number;
 }
 
+/**
+ * From so many entries on an agent writes nothing more to a framework: a client whose stream is over its limit is
+ * disconnected, and a flood of its executors' messages must not do that to it.
+ */
+export const DIRECT_ENTRIES_MAX = CLIENT_STREAM_MAX_ENTRIES / 2;
+
+/**
+ * `unknown`: no session of the framework is registered, or its stream is gone; `full`: it does not read as fast as is written.
+ * Nothing was written then.
+ */
+export type FrameworkSendResult = 'sent' | 'unknown' | 'full';
+
 /** How long the last word to a session that has ended can be read, milliseconds. */
 export const FAREWELL_MS = 60_000;
 
@@ -220,8 +233,15 @@ export interface Store {
   /** Clients that were last heard of before `beforeMs`. */
   silentClients(beforeMs: number): Promise<SilentClient[]>;
 
-  /** Past the master: a request to an agent, and the bytes of the answer. */
+  /** Past the master: a request to an agent. It may come twice, if the answer to it is lost. */
   requestAgent(agentId: AgentId, messages: string): Promise<void>;
+  /**
+   * Past the master: what an executor says, straight into the stream of the session that its framework has registered.
+   * Unlike all other writes it may come twice, if the answer to it is lost: such messages are delivered as well as may be.
+   *
+   * @param messages JSON array of messages
+   */
+  sendToFramework(frameworkId: FrameworkId, messages: string): Promise<FrameworkSendResult>;
   readAgentRequests(agentId: AgentId, cursor: StreamId, blockMs: number): Promise<StreamEntry[]>;
   /** The request has been answered whole: an agent that starts again does not answer it again. */
   removeAgentRequest(agentId: AgentId, id: StreamId): Promise<void>;

@@ -11,7 +11,7 @@
  */
 import type { Clock } from '../io/clock.ts';
 import type { Log } from '../io/log.ts';
-import { isRedisFault } from '../io/redis-errors.ts';
+import { retryLevel } from '../io/redis-errors.ts';
 import type { Lease, Store } from '../io/store.ts';
 import { messageOf } from '../protocol/errors.ts';
 import type { MasterId } from '../protocol/ids.ts';
@@ -56,8 +56,7 @@ export async function waitForLease(
         log.warn('master.leader-gone', { leader: abandoned.masterId, epoch: abandoned.epoch });
       }
     } catch (error) {
-      const level = isRedisFault(error) ? 'debug' : 'warn';
-      log[level]('master.standby.failed', { error: messageOf(error) });
+      log[retryLevel(error)]('master.standby.failed', { error: messageOf(error) });
       await clock.sleep(500, signal);
     }
   }

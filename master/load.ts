@@ -11,13 +11,14 @@ import type { ClientName, RegistryName } from '../protocol/keys.ts';
 import {
   AgentRecord,
   ClusterRecord,
+  ExecutorRecord,
   FrameworkRecord,
   OfferRecord,
   REGISTRY_FORMAT,
   TaskRecord,
 } from '../protocol/records.ts';
 import { z } from 'zod';
-import type { Records } from './core/state.ts';
+import type { Records } from './core/books.ts';
 
 /** What each registry holds; compiled, because a large cluster has tens of thousands of records. */
 const decoders = {
@@ -25,6 +26,7 @@ const decoders = {
   agents: decoderOf(AgentRecord),
   frameworks: decoderOf(FrameworkRecord),
   offers: decoderOf(OfferRecord),
+  executors: decoderOf(ExecutorRecord),
   tasks: decoderOf(TaskRecord),
 };
 
@@ -87,6 +89,7 @@ export function* decodeInParts(
     agents: yield* all('agents', decoders.agents),
     frameworks: yield* all('frameworks', decoders.frameworks),
     offers: yield* all('offers', decoders.offers),
+    executors: yield* all('executors', decoders.executors),
     tasks: yield* all('tasks', decoders.tasks),
     bad,
   };

@@ -17,6 +17,7 @@ export function sourceOf(state: MasterState): ProjectionSource {
     agents: recordsIn(state.agents),
     frameworks: recordsIn(state.frameworks),
     offers: state.offers.values(),
+    executors: state.executors.values(),
     tasks: state.tasks.values(),
   };
 }

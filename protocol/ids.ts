@@ -27,6 +27,14 @@ export type FrameworkId = z.infer<typeof FrameworkId>;
 export const TaskId = id.brand<'TaskId'>();
 export type TaskId = z.infer<typeof TaskId>;
 
+/** Chosen by the framework; on one node it has at most one executor of that id. */
+export const ExecutorId = id.brand<'ExecutorId'>();
+export type ExecutorId = z.infer<typeof ExecutorId>;
+
+/** Chosen by the framework for tasks that it launches together. */
+export const TaskGroupId = id.brand<'TaskGroupId'>();
+export type TaskGroupId = z.infer<typeof TaskGroupId>;
+
 /** Made by the master, `oEPOCH.TERM.NUMBER`: no two offers of a cluster have the same. */
 export const OfferId = id.brand<'OfferId'>();
 export type OfferId = z.infer<typeof OfferId>;
@@ -43,7 +51,7 @@ export const MasterId = id.brand<'MasterId'>();
 export type MasterId = z.infer<typeof MasterId>;
 
 /**
- * One launch of a task, made by the master, `EPOCH.TERM.NUMBER`: a task id that is used again after its end is another
+ * One launch of a task or an executor, made by the master, `EPOCH.TERM.NUMBER`: a task id that is used again after its end is another
  * launch, so that nothing said of the old one can be taken for the new.
  */
 export const LaunchId = id.brand<'LaunchId'>();
@@ -59,6 +67,14 @@ export type TaskKey = string & { readonly __brand: 'TaskKey' };
 /** @returns `frameworkId/taskId`; neither may hold a slash, so the key is unambiguous. */
 export function taskKey(frameworkId: FrameworkId, taskId: TaskId): TaskKey {
   return `${frameworkId}/${taskId}` as TaskKey;
+}
+
+/** Key of an executor on one agent: an id is unique within its framework. */
+export type ExecutorKey = string & { readonly __brand: 'ExecutorKey' };
+
+/** @returns `frameworkId//executorId`, which is no key of a task */
+export function executorKey(frameworkId: FrameworkId, executorId: ExecutorId): ExecutorKey {
+  return `${frameworkId}//${executorId}` as ExecutorKey;
 }
 
 /** A host name or the like as a part of an id: other characters become `_`; at most 40. */

@@ -8,12 +8,13 @@ import type { AgentId, FrameworkId, SessionId } from './ids.ts';
 export type ClientName = `agent:${string}` | `framework:${string}` | `operator:${string}`;
 
 /** The hashes of the registry; each has the records of one kind. */
-export type RegistryName = 'cluster' | 'agents' | 'frameworks' | 'tasks' | 'offers';
+export type RegistryName = 'cluster' | 'agents' | 'frameworks' | 'executors' | 'tasks' | 'offers';
 /** All of them, in the order in which they are loaded. */
 export const REGISTRY_NAMES: readonly RegistryName[] = [
   'cluster',
   'agents',
   'frameworks',
+  'executors',
   'tasks',
   'offers',
 ];
@@ -79,6 +80,7 @@ export function keysOf(cluster: string): Keys {
       cluster: key('registry:cluster'),
       agents: key('registry:agents'),
       frameworks: key('registry:frameworks'),
+      executors: key('registry:executors'),
       tasks: key('registry:tasks'),
       offers: key('registry:offers'),
     },

@@ -39,3 +39,11 @@ export const UNREACHABLE_STOP_MIN_MS = 15_000;
 
 /** Last output of a task that travels with its terminal update, bytes of each of stdout and stderr. */
 export const TAIL_MAX_BYTES = 32 * 1024;
+
+/** `data` of a task, an executor, a status update or a framework message, characters; bytes travel as base64. */
+export const DATA_MAX_CHARS = 64 * 1024;
+/** Artifacts of one task, and characters of one URI: a `data:` URI may hold a small program. */
+export const URIS_MAX_ITEMS = 64;
+export const URI_MAX_CHARS = 200 * 1024;
+/** One line between agent and executor, bytes: any message that the other limits allow. */
+export const EXECUTOR_LINE_MAX_BYTES = 16 * 1024 * 1024;

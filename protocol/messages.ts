@@ -6,8 +6,24 @@
  * a reader of output -> `agent:ID:requests`, past the master.
  */
 import { z } from 'zod';
-import { AgentId, FrameworkId, LaunchId, OfferId, SessionId, TaskId, UpdateId } from './ids.ts';
-import { OFFERS_PER_CALL_MAX, TASKS_PER_LAUNCH_MAX, TEXT_MAX_CHARS } from './limits.ts';
+import { AgentExecutor, PositiveResources } from './executor.ts';
+import {
+  AgentId,
+  ExecutorId,
+  FrameworkId,
+  LaunchId,
+  OfferId,
+  SessionId,
+  TaskId,
+  UpdateId,
+} from './ids.ts';
+import {
+  DATA_MAX_CHARS,
+  OFFERS_PER_CALL_MAX,
+  TASKS_PER_LAUNCH_MAX,
+  TEXT_MAX_CHARS,
+} from './limits.ts';
+import { Resources } from './resources.ts';
 import {
   AgentFramework,
   AgentInfo,
@@ -96,6 +112,35 @@ const KillTask = z.object({
   by: z.enum(['framework', 'operator', 'master']).default('framework'),
 });
 
+/** From a framework or an operator, and from the master to the agent: other limits for a task that runs. */
+const ResizeTask = z.object({
+  type: z.literal('ResizeTask'),
+  /** Names the wish, so that its outcome can be told from that of another. */
+  resizeId: SessionId,
+  frameworkId: FrameworkId,
+  taskId: TaskId,
+  /** From the master: only this launch of the task. */
+  launchId: LaunchId.optional(),
+  resources: PositiveResources,
+});
+/** From a framework, and from the master to the agent: the executor and all of its tasks are to end. */
+const ShutdownExecutor = z.object({
+  type: z.literal('ShutdownExecutor'),
+  frameworkId: FrameworkId,
+  agentId: AgentId,
+  executorId: ExecutorId,
+  /** From the master: only this launch of the executor. */
+  launchId: LaunchId.optional(),
+});
+/** To an executor, best effort: straight to the agent, or by way of the master (rule C2). */
+const FrameworkToExecutor = z.object({
+  type: z.literal('FrameworkToExecutor'),
+  frameworkId: FrameworkId,
+  agentId: AgentId,
+  executorId: ExecutorId,
+  data: z.string().max(DATA_MAX_CHARS),
+});
+
 // --- operator to master ----------------------------------------------------------------------------------------
 
 /** The node will not come back: its tasks are TASK_GONE_BY_OPERATOR, and ended there should it come back after all. */
@@ -113,6 +158,8 @@ const RegisterAgent = z.object({
   tasks: z.array(AgentTask).max(100_000),
   /** The frameworks of these tasks. */
   frameworks: z.array(AgentFramework).max(10_000).default([]),
+  /** Executors that run or are being started. */
+  executors: z.array(AgentExecutor).max(10_000).default([]),
   /** Acknowledged ends of the last minutes. */
   ended: z.array(EndedLaunch).max(10_000).default([]),
   /** The newest leader that it has heard of; the cluster may have forgotten that epoch. */
@@ -122,6 +169,46 @@ const RegisterAgent = z.object({
 const UnregisterAgent = z.object({ type: z.literal('UnregisterAgent'), agentId: AgentId });
 /** From the agent to the master, and on to the framework, until it is acknowledged. */
 const StatusUpdate = z.object({ type: z.literal('StatusUpdate'), status: TaskStatus });
+
+/** An executor has ended, and so have its tasks, each with an update of its own. Told again by what a registration lacks. */
+const ExitedExecutor = z.object({
+  type: z.literal('ExitedExecutor'),
+  frameworkId: FrameworkId,
+  executorId: ExecutorId,
+  launchId: LaunchId,
+  message: z.string().max(TEXT_MAX_CHARS),
+});
+/** What became of a resize; on to the framework, if it has asked for it. */
+const TaskResized = z.object({
+  type: z.literal('TaskResized'),
+  resizeId: SessionId,
+  frameworkId: FrameworkId,
+  taskId: TaskId,
+  launchId: LaunchId.optional(),
+  /** What is in force now. */
+  resources: Resources.optional(),
+  /** Why it is not what was asked for. */
+  error: z.string().max(TEXT_MAX_CHARS).optional(),
+});
+/** An executor's container could not be made smaller yet, because its memory is in use; or it could at last. */
+const ContainerShrink = z.object({
+  type: z.literal('ContainerShrink'),
+  frameworkId: FrameworkId,
+  executorId: ExecutorId,
+  launchId: LaunchId,
+  isDelayed: z.boolean(),
+  /** Limit in force, and the sum of what is in it, MiB. */
+  limitMib: z.int().min(0),
+  neededMib: z.int().min(0),
+});
+/** From an executor, best effort: from the agent straight into the framework's stream. */
+const ExecutorToFramework = z.object({
+  type: z.literal('ExecutorToFramework'),
+  frameworkId: FrameworkId,
+  agentId: AgentId,
+  executorId: ExecutorId,
+  data: z.string().max(DATA_MAX_CHARS),
+});
 
 // --- master to framework ---------------------------------------------------------------------------------------
 
@@ -139,6 +226,13 @@ const RescindResourceOffer = z.object({
   reason: z.string(),
 });
 const LostAgent = z.object({ type: z.literal('LostAgent'), agentId: AgentId });
+/** An executor has ended; its tasks have been reported before. */
+const ExecutorLost = z.object({
+  type: z.literal('ExecutorLost'),
+  agentId: AgentId,
+  executorId: ExecutorId,
+  message: z.string().max(TEXT_MAX_CHARS),
+});
 const FrameworkError = z.object({
   type: z.literal('FrameworkError'),
   code: z.string(),
@@ -165,6 +259,10 @@ const RunTask = z.object({
   framework: FrameworkInfo,
   launchId: LaunchId,
   task: TaskInfo,
+  /** Of a task with an executor: the launch of that executor, which the first such task starts. */
+  executorLaunchId: LaunchId.optional(),
+  /** Of a task in a group: how many tasks that has. */
+  groupSize: z.int().min(1).optional(),
 });
 /** What the agent remembers of a framework has changed. */
 const UpdateFramework = z.object({
@@ -223,6 +321,14 @@ export const Message = z.discriminatedUnion('type', [
   UpdateFramework,
   ShutdownFramework,
   ReadOutput,
+  ResizeTask,
+  TaskResized,
+  ShutdownExecutor,
+  ExitedExecutor,
+  ExecutorLost,
+  FrameworkToExecutor,
+  ExecutorToFramework,
+  ContainerShrink,
 ]);
 export type Message = z.infer<typeof Message>;
 /** The names of all messages. */

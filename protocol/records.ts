@@ -3,13 +3,14 @@
  * by tools. And the entries of the event log and of the history.
  */
 import { z } from 'zod';
-import { AgentId, FrameworkId, LaunchId, OfferId, SessionId, TaskId } from './ids.ts';
+import { ExecutorInfo } from './executor.ts';
+import { Labels } from './fields.ts';
+import { AgentId, ExecutorId, FrameworkId, LaunchId, OfferId, SessionId, TaskId } from './ids.ts';
 import { Resources } from './resources.ts';
 import { TaskReason, TaskState } from './task-state.ts';
 import {
   AgentInfo,
   FrameworkInfo,
-  Labels,
   Offer,
   ResourceRequest,
   TaskInfo,
@@ -73,6 +74,27 @@ export type FrameworkRecord = z.infer<typeof FrameworkRecord>;
 export const OfferRecord = Offer.extend({ madeAtMs: z.int() });
 export type OfferRecord = z.infer<typeof OfferRecord>;
 
+/** A wish for other resources, from when it was granted until the agent has acted on it. */
+export const TaskResize = z.object({
+  resizeId: SessionId,
+  by: z.enum(['framework', 'operator']),
+  resources: Resources,
+});
+export type TaskResize = z.infer<typeof TaskResize>;
+
+/**
+ * An executor that is on an agent, or on its way there, as the registry holds it under `agentId/frameworkId/executorId`. Its
+ * own resources are counted as long as the record exists, tasks or not.
+ */
+export const ExecutorRecord = z.object({
+  agentId: AgentId,
+  frameworkId: FrameworkId,
+  launchId: LaunchId,
+  info: ExecutorInfo,
+  launchedAtMs: z.int(),
+});
+export type ExecutorRecord = z.infer<typeof ExecutorRecord>;
+
 /** A task that runs or has updates to acknowledge, as the registry holds it under `frameworkId/taskId`. */
 export const TaskRecord = z.object({
   frameworkId: FrameworkId,
@@ -84,7 +106,11 @@ export const TaskRecord = z.object({
   state: TaskState,
   launchedAtMs: z.int(),
   updatedAtMs: z.int(),
-  /** Absent for a task that the master learnt from its agent. */
+  /** Of a task of an executor. */
+  executorId: ExecutorId.optional(),
+  /** A change of its resources that its agent has not answered. What is counted is the larger of both. */
+  resize: TaskResize.optional(),
+  /** Absent for a task that the master learnt from its agent. Without its executor, which has a record of its own. */
   info: TaskInfo.optional(),
   /** Of a task without `info`, what its agent says that was promised of it. */
   rules: TaskRules.optional(),
@@ -115,6 +141,7 @@ export const EndedTask = z.object({
   launchedAtMs: z.int(),
   endedAtMs: z.int(),
   argv: z.array(z.string()).optional(),
+  executorId: ExecutorId.optional(),
   labels: Labels.optional(),
   status: TaskStatus.optional(),
 });
@@ -152,6 +179,7 @@ export const ClusterEvent = z.object({
   taskId: TaskId.optional(),
   launchId: LaunchId.optional(),
   offerId: OfferId.optional(),
+  executorId: ExecutorId.optional(),
   /** Of a task or framework; of an agent its host name. */
   name: z.string().optional(),
   role: z.string().optional(),

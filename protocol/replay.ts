@@ -5,12 +5,30 @@
  * enough to see any moment again.
  */
 import { z } from 'zod';
-import { AgentId, FrameworkId, LaunchId, OfferId, taskKey } from './ids.ts';
+import { AgentId, ExecutorId, FrameworkId, LaunchId, OfferId, taskKey } from './ids.ts';
 import type { TaskKey } from './ids.ts';
 import { AgentRecord, FrameworkRecord } from './records.ts';
-import type { ClusterEvent, ClusterRecord, OfferRecord, TaskRecord } from './records.ts';
+import type {
+  ClusterEvent,
+  ClusterRecord,
+  ExecutorRecord,
+  OfferRecord,
+  TaskRecord,
+} from './records.ts';
 import { NO_RESOURCES, Resources } from './resources.ts';
 import { TaskState } from './task-state.ts';
+
+/** Key of an executor in the whole cluster, and in the registry. */
+export type ExecutorPath = string & { readonly __brand: 'ExecutorPath' };
+
+/** @returns `agentId/frameworkId/executorId` */
+export function executorPath(
+  agentId: AgentId,
+  frameworkId: FrameworkId,
+  executorId: ExecutorId,
+): ExecutorPath {
+  return `${agentId}/${frameworkId}/${executorId}` as ExecutorPath;
+}
 
 /** An agent; `connected`: it has a session. */
 export const ProjectedAgent = z.object({
@@ -41,14 +59,29 @@ export const ProjectedOffer = z.object({
 });
 export type ProjectedOffer = Readonly<z.infer<typeof ProjectedOffer>>;
 
-/** A task that has not been forgotten; `unacknowledged` counts updates that wait for its framework. */
+/** An executor that is on an agent or on its way there, with its own resources. */
+export const ProjectedExecutor = z.object({
+  /** `agentId/frameworkId/executorId` */
+  path: z.string().transform((path) => path as ExecutorPath),
+  launchId: LaunchId,
+  name: z.string(),
+  resources: Resources,
+});
+export type ProjectedExecutor = Readonly<z.infer<typeof ProjectedExecutor>>;
+
+/**
+ * A task that has not been forgotten; `unacknowledged` counts updates that wait for its framework, `wished` is a change
+ * of its resources that its agent has not answered.
+ */
 export const ProjectedTask = z.object({
   /** `frameworkId/taskId` */
   key: z.string().transform((key) => key as TaskKey),
   launchId: LaunchId,
   agentId: AgentId,
   name: z.string(),
+  executorId: ExecutorId.optional(),
   resources: Resources,
+  wished: Resources.optional(),
   state: TaskState,
   killRequested: z.enum(['framework', 'operator']).optional(),
   unacknowledged: z.int().min(0),
@@ -62,6 +95,7 @@ export interface Projection {
   readonly agents: Map<AgentId, ProjectedAgent>;
   readonly frameworks: Map<FrameworkId, ProjectedFramework>;
   readonly offers: Map<OfferId, ProjectedOffer>;
+  readonly executors: Map<ExecutorPath, ProjectedExecutor>;
   readonly tasks: Map<TaskKey, ProjectedTask>;
 }
 
@@ -71,6 +105,7 @@ export interface ProjectionSource {
   readonly agents: Iterable<AgentRecord>;
   readonly frameworks: Iterable<FrameworkRecord>;
   readonly offers: Iterable<OfferRecord>;
+  readonly executors: Iterable<ExecutorRecord>;
   readonly tasks: Iterable<TaskRecord>;
 }
 
@@ -81,6 +116,7 @@ export function emptyProjection(): Projection {
     agents: new Map(),
     frameworks: new Map(),
     offers: new Map(),
+    executors: new Map(),
     tasks: new Map(),
   };
 }
@@ -104,21 +140,32 @@ export function projectionOf(records: ProjectionSource): Projection {
   for (const { offerId, frameworkId, agentId, resources } of records.offers) {
     projection.offers.set(offerId, { offerId, frameworkId, agentId, resources });
   }
+  for (const { agentId, frameworkId, launchId, info } of records.executors) {
+    const { name, resources } = info;
+    const path = executorPath(agentId, frameworkId, info.executorId);
+    projection.executors.set(path, { path, launchId, name, resources });
+  }
   for (const record of records.tasks) {
-    const { launchId, agentId, name, resources, state, killRequested } = record;
-    const key = taskKey(record.frameworkId, record.taskId);
-    projection.tasks.set(key, {
-      key,
-      launchId,
-      agentId,
-      name,
-      resources,
-      state,
-      ...(killRequested && { killRequested }),
-      unacknowledged: record.unacknowledged.length,
-    });
+    const task = projectTask(record);
+    projection.tasks.set(task.key, task);
   }
   return projection;
+}
+
+function projectTask(record: TaskRecord): ProjectedTask {
+  const { launchId, agentId, name, resources, state, killRequested, executorId, resize } = record;
+  return {
+    key: taskKey(record.frameworkId, record.taskId),
+    launchId,
+    agentId,
+    name,
+    ...(executorId !== undefined && { executorId }),
+    resources,
+    ...(resize && { wished: resize.resources }),
+    state,
+    ...(killRequested && { killRequested }),
+    unacknowledged: record.unacknowledged.length,
+  };
 }
 
 /**
@@ -130,6 +177,7 @@ export function projectionOf(records: ProjectionSource): Projection {
 export function applyEvent(projection: Projection, event: ClusterEvent): void {
   const [kind] = event.type.split('.');
   if (kind === 'task') applyTaskEvent(projection, event);
+  else if (kind === 'executor') applyExecutorEvent(projection, event);
   else if (kind === 'offer') applyOfferEvent(projection, event);
   else if (kind === 'agent') applyAgentEvent(projection, event);
   else if (kind === 'framework') applyFrameworkEvent(projection, event);
@@ -162,13 +210,49 @@ function applyTaskEvent({ tasks }: Projection, event: ClusterEvent): void {
       tasks.delete(key);
       return;
     default:
+      if (task) tasks.set(key, resizedBy(task, event));
   }
 }
 
 function addTask(tasks: Projection['tasks'], key: TaskKey, event: ClusterEvent): void {
-  const { launchId, agentId, name = '', resources = NO_RESOURCES, state } = event;
+  const { launchId, agentId, name = '', resources = NO_RESOURCES, state, executorId } = event;
   if (launchId === undefined || agentId === undefined || state === undefined) return;
-  tasks.set(key, { key, launchId, agentId, name, resources, state, unacknowledged: 0 });
+  const ofExecutor = executorId !== undefined && { executorId };
+  const task = { key, launchId, agentId, name, ...ofExecutor, resources, state };
+  tasks.set(key, { ...task, unacknowledged: 0 });
+}
+
+/** `task.resize-refused` is no change: the master has not even tried. */
+function resizedBy(task: ProjectedTask, { type, resources }: ClusterEvent): ProjectedTask {
+  const { wished, ...rest } = task;
+  switch (type) {
+    case 'task.resize-requested':
+      return { ...rest, ...(resources && { wished: resources }) };
+    case 'task.resources-corrected':
+      return { ...task, resources: resources ?? task.resources };
+    case 'task.resized':
+    case 'task.resize-failed':
+      return { ...rest, resources: resources ?? rest.resources };
+    default:
+      return task;
+  }
+}
+
+function applyExecutorEvent({ executors }: Projection, event: ClusterEvent): void {
+  const { agentId, frameworkId, executorId, launchId, name = '', resources } = event;
+  if (agentId === undefined || frameworkId === undefined || executorId === undefined) return;
+  const path = executorPath(agentId, frameworkId, executorId);
+  switch (event.type) {
+    case 'executor.launched':
+    case 'executor.adopted':
+      if (launchId === undefined || resources === undefined) return;
+      executors.set(path, { path, launchId, name, resources });
+      return;
+    case 'executor.removed':
+      executors.delete(path);
+      return;
+    default:
+  }
 }
 
 function applyOfferEvent({ offers }: Projection, event: ClusterEvent): void {
@@ -245,18 +329,21 @@ export const ProjectionLists = z.object({
   agents: z.array(ProjectedAgent),
   frameworks: z.array(ProjectedFramework),
   offers: z.array(ProjectedOffer),
+  /** Absent in what an older Kaon has stored, which had none. */
+  executors: z.array(ProjectedExecutor).default([]),
   tasks: z.array(ProjectedTask),
 });
 export type ProjectionLists = z.infer<typeof ProjectionLists>;
 
 /** @returns the lists of a projection */
 export function toLists(projection: Projection): ProjectionLists {
-  const { recovering, agents, frameworks, offers, tasks } = projection;
+  const { recovering, agents, frameworks, offers, executors, tasks } = projection;
   return {
     recovering,
     agents: [...agents.values()],
     frameworks: [...frameworks.values()],
     offers: [...offers.values()],
+    executors: [...executors.values()],
     tasks: [...tasks.values()],
   };
 }
@@ -268,13 +355,14 @@ export function fromLists(lists: ProjectionLists): Projection {
     agents: new Map(lists.agents.map((agent) => [agent.agentId, agent])),
     frameworks: new Map(lists.frameworks.map((framework) => [framework.frameworkId, framework])),
     offers: new Map(lists.offers.map((offer) => [offer.offerId, offer])),
+    executors: new Map(lists.executors.map((executor) => [executor.path, executor])),
     tasks: new Map(lists.tasks.map((task) => [task.key, task])),
   };
 }
 
 /** An entry that two projections do not have alike; undefined: one of them does not have it. */
 export interface Difference {
-  /** `agents`, `frameworks`, `offers`, `tasks`, or `cluster` */
+  /** `agents`, `frameworks`, `offers`, `executors`, `tasks`, or `cluster` */
   readonly kind: string;
   readonly id: string;
   readonly first: object | undefined;
@@ -288,7 +376,7 @@ export function compareProjections(first: Projection, second: Projection): Diffe
     const [a, b] = [{ recovering: first.recovering }, { recovering: second.recovering }];
     differences.push({ kind: 'cluster', id: 'state', first: a, second: b });
   }
-  for (const kind of ['agents', 'frameworks', 'offers', 'tasks'] as const) {
+  for (const kind of ['agents', 'frameworks', 'offers', 'executors', 'tasks'] as const) {
     const [a, b] = [first[kind] as ReadonlyMap<string, object>, second[kind]];
     const others = b as ReadonlyMap<string, object>;
     for (const id of new Set([...a.keys(), ...others.keys()])) {

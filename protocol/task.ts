@@ -3,37 +3,28 @@
  * Objects ignore keys that they do not know, because a newer peer may send more.
  */
 import { z } from 'zod';
-import { AgentId, FrameworkId, LaunchId, OfferId, TaskId, UpdateId } from './ids.ts';
 import {
-  ARGV_MAX_ITEMS,
-  ENVIRONMENT_MAX_ITEMS,
-  LABELS_MAX_ITEMS,
-  TASK_CPU_MILLIS_MIN,
-  TASK_MEM_MIB_MIN,
-  TEXT_MAX_CHARS,
-  UNREACHABLE_STOP_MIN_MS,
-} from './limits.ts';
-import { CPU_MILLIS_MAX, MEM_MIB_MAX, Resources } from './resources.ts';
+  CommandInfo,
+  HealthCheck,
+  KILL_GRACE_DEFAULT_MS,
+  Uri,
+  WhenUnreachable,
+} from './command.ts';
+import { ExecutorInfo, PositiveResources } from './executor.ts';
+import { DurationMs, Labels, Text, TimestampMs } from './fields.ts';
+import {
+  AgentId,
+  ExecutorId,
+  FrameworkId,
+  LaunchId,
+  OfferId,
+  TaskGroupId,
+  TaskId,
+  UpdateId,
+} from './ids.ts';
+import { DATA_MAX_CHARS, TEXT_MAX_CHARS, URIS_MAX_ITEMS } from './limits.ts';
+import { Resources } from './resources.ts';
 import { TaskReason, TaskSource, TaskState } from './task-state.ts';
-
-/** Milliseconds since 1970 by the clock of Redis, the only one that the cluster compares. */
-const TimestampMs = z.int().min(0);
-/** At most ten years, so that a sum of a time and a duration stays a safe integer. */
-const DurationMs = z.int().min(0).max(315_360_000_000);
-const Text = z.string().max(TEXT_MAX_CHARS);
-/** No NUL: neither execve(2) nor D-Bus can carry one. */
-const ProgramText = z.string().regex(/^[^\0]*$/, 'must not contain a NUL character');
-
-const atMost = (what: string, max: number) => (record: Record<string, string>) =>
-  Object.keys(record).length <= max || `at most ${String(max)} ${what}`;
-
-/** Names and values that mean something to their author only: labels of tasks, attributes of agents. */
-export const Labels = z
-  .record(z.string().min(1).max(128), z.string().max(1024))
-  .refine((record) => atMost('labels', LABELS_MAX_ITEMS)(record) === true, {
-    message: `at most ${String(LABELS_MAX_ITEMS)} labels`,
-  });
-export type Labels = z.infer<typeof Labels>;
 
 /** Seconds-to-live of a framework that is away: one week, as Mesos's users end up choosing; its default of 0 kills tasks. */
 export const FAILOVER_TIMEOUT_DEFAULT_MS = 604_800_000;
@@ -63,51 +54,25 @@ export const AgentInfo = z.object({
 });
 export type AgentInfo = z.infer<typeof AgentInfo>;
 
-/** Seconds between SIGTERM and SIGKILL unless the task says otherwise. */
-export const KILL_GRACE_DEFAULT_MS = 5000;
-
-/** A command line; no shell is involved unless it names one. */
-export const CommandInfo = z.object({
-  /** `argv[0]`: a bare name is searched in PATH, a relative path starts at the working directory. */
-  argv: z.array(ProgramText).min(1).max(ARGV_MAX_ITEMS),
-  environment: z
-    .record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'not a variable name'), ProgramText)
-    .refine((record) => Object.keys(record).length <= ENVIRONMENT_MAX_ITEMS, {
-      message: `at most ${String(ENVIRONMENT_MAX_ITEMS)} variables`,
-    })
-    .default({}),
-  /** Absent: the agent's own user. */
-  user: z
-    .string()
-    .regex(/^[A-Za-z_][A-Za-z0-9_.-]{0,31}$|^\d{1,10}$/, 'not a user name')
-    .optional(),
-  /** Absolute; absent: the sandbox. */
-  workingDirectory: ProgramText.startsWith('/', 'must be an absolute path').optional(),
-});
-export type CommandInfo = z.infer<typeof CommandInfo>;
-
-const TaskResources = z.object({
-  cpuMillis: z.int().min(TASK_CPU_MILLIS_MIN).max(CPU_MILLIS_MAX),
-  memMib: z.int().min(TASK_MEM_MIB_MIN).max(MEM_MIB_MAX),
-});
-
 /**
- * What becomes of a running task when its agent has had no contact with the cluster for some time: nothing (`keep`), or
- * systemd stops it on the node after `stopAfterMs`, agent alive or not. Only then can a replacement be safe.
+ * A task to launch: a command alone in its own unit (`command`), or a task of an executor (`executor`). Of the default
+ * executor it has both. Fixed once it is launched, but for its resources. See `problemOf` for what goes together.
  */
-export const WhenUnreachable = z.union([
-  z.literal('keep'),
-  z.object({ stopAfterMs: DurationMs.min(UNREACHABLE_STOP_MIN_MS) }),
-]);
-export type WhenUnreachable = z.infer<typeof WhenUnreachable>;
-
-/** A task to launch. Fixed once it is launched. */
 export const TaskInfo = z.object({
   taskId: TaskId,
   name: z.string().min(1).max(128),
-  resources: TaskResources,
-  command: CommandInfo,
-  /** Wall-clock limit, enforced by systemd; absent: none. */
+  resources: PositiveResources,
+  command: CommandInfo.optional(),
+  executor: ExecutorInfo.optional(),
+  /** Tasks of one launch and one executor with the same group start together, and fail together. */
+  groupId: TaskGroupId.optional(),
+  /** For the executor's own use. */
+  data: z.string().max(DATA_MAX_CHARS).optional(),
+  /** Put into the sandbox before the start. */
+  uris: z.array(Uri).max(URIS_MAX_ITEMS).default([]),
+  /** Done by the default executor. */
+  healthCheck: HealthCheck.optional(),
+  /** Wall-clock limit, enforced by systemd or the default executor; absent: none. */
   maxCompletionTimeMs: DurationMs.min(1).optional(),
   killGracePeriodMs: DurationMs.max(3_600_000).default(KILL_GRACE_DEFAULT_MS),
   whenUnreachable: WhenUnreachable.default('keep'),
@@ -119,6 +84,39 @@ export const TaskInfo = z.object({
   labels: Labels.default({}),
 });
 export type TaskInfo = z.infer<typeof TaskInfo>;
+
+/**
+ * What of a task does not go together.
+ *
+ * @returns words for who has described it; undefined if all is well
+ */
+export function problemOf(task: TaskInfo): string | undefined {
+  const { command, executor } = task;
+  if (!executor) return problemOfCommand(task);
+  const isDefault = executor.command === undefined;
+  if (isDefault && !command) return 'a task of the default executor must have a command';
+  if (!isDefault && command) {
+    return 'a task must have either an executor with a command of its own or a command, not both';
+  }
+  if (!isDefault && executor.user !== undefined) {
+    return 'the user of an executor with a command of its own belongs into that command';
+  }
+  if (!isDefault && task.healthCheck) return 'health checks are done by the default executor only';
+  if (isDefault && command?.user !== undefined && command.user !== executor.user) {
+    return 'a task of the default executor runs as the user of its executor';
+  }
+  if (JSON.stringify(task.whenUnreachable) !== JSON.stringify(executor.whenUnreachable)) {
+    return 'a task has the whenUnreachable of its executor, because they share one container';
+  }
+  return undefined;
+}
+
+function problemOfCommand(task: TaskInfo): string | undefined {
+  if (!task.command) return 'a task must have either an executor or a command';
+  if (task.healthCheck) return 'a health check needs the default executor: name an executor';
+  if (task.groupId !== undefined) return 'a group of tasks needs an executor';
+  return undefined;
+}
 
 /**
  * The death certificate: what the kernel and systemd know of a task that has ended.
@@ -166,6 +164,12 @@ export const TaskStatus = z.object({
   reason: TaskReason.optional(),
   /** For people: what happened, with the numbers. */
   message: z.string().max(TEXT_MAX_CHARS).optional(),
+  /** Of a task of an executor. */
+  executorId: ExecutorId.optional(),
+  /** Of a task with a health check, what the last change was to. */
+  healthy: z.boolean().optional(),
+  /** From the executor, for the framework. */
+  data: z.string().max(DATA_MAX_CHARS).optional(),
   /** systemd unit of the task, so that `systemctl status` is one paste away. */
   unit: z.string().max(255).optional(),
   certificate: DeathCertificate.optional(),
@@ -180,6 +184,8 @@ export const Offer = z.object({
   hostname: z.string(),
   resources: Resources,
   attributes: Labels,
+  /** Executors of the framework that are on this agent already: a task of one needs no resources for it. */
+  executorIds: z.array(ExecutorId).default([]),
   expiresAtMs: TimestampMs,
 });
 export type Offer = z.infer<typeof Offer>;
@@ -206,6 +212,9 @@ export const AgentTask = z.object({
   resources: Resources,
   state: TaskState,
   unit: z.string().max(255).optional(),
+  /** Of a task of an executor, and the launch of that executor. */
+  executorId: ExecutorId.optional(),
+  executorLaunchId: LaunchId.optional(),
   /** What has been promised of its end; absent from an agent that does not know (any more). */
   rules: TaskRules.optional(),
 });

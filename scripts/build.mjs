@@ -1,7 +1,8 @@
 // Builds dist/ from the sources: one esbuild run for everything that is executed, `tsc` beside it for the type
-// declarations of `kaon/framework`. The result needs no node_modules at run time, so a node gets a handful of files.
+// declarations of `kaon/framework` and `kaon/executor`. The result needs no node_modules at run time, so a node gets a
+// handful of files.
 //
-// Usage: node scripts/build.mjs [--no-types] [--out DIRECTORY]
+// Usage: node scripts/build.mjs [--no-types] [--out DIRECTORY] [--only NAME,...]
 
 import { spawn } from 'node:child_process';
 import { chmod, mkdir, readFile, readdir, rm, stat, utimes, writeFile } from 'node:fs/promises';
@@ -12,8 +13,10 @@ import { build } from 'esbuild';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 /** Instead of dist/: for whoever must not see a later build while it runs. */
-const OUT = process.argv.indexOf('--out');
-const DIST = OUT === -1 ? join(ROOT, 'dist') : resolve(process.argv[OUT + 1] ?? '');
+const OUT = valueOf('--out');
+const DIST = OUT === undefined ? join(ROOT, 'dist') : resolve(OUT);
+/** Names of entries: for whoever needs no more than those. What else there is stays as it was. */
+const ONLY = valueOf('--only')?.split(',');
 const HASHBANG = '#!/usr/bin/env node\n';
 
 /** Everything that can be started or imported. An entry whose source does not exist (yet) is left out. */
@@ -22,7 +25,15 @@ const ENTRIES = [
   { source: 'cli/demo.ts', name: 'demo', isCommand: true },
   { source: 'bench/main.ts', name: 'bench', isCommand: true },
   { source: 'framework/index.ts', name: 'framework/index', isCommand: false },
+  { source: 'executor/index.ts', name: 'executor/index', isCommand: false },
+  { source: 'executor/default/main.ts', name: 'default-executor', isCommand: false },
+  { source: 'agent/artifacts/main.ts', name: 'artifact-fetcher', isCommand: false },
 ];
+
+function valueOf(option) {
+  const at = process.argv.indexOf(option);
+  return at === -1 ? undefined : (process.argv[at + 1] ?? '');
+}
 
 /** Runs esbuild in memory; nothing in dist/ changes when a source does not compile. */
 async function bundle(entries) {
@@ -88,7 +99,7 @@ async function removeStale(kept) {
   }
 }
 
-/** Emits dist/framework/index.d.ts and what it refers to; resolves to whether `tsc` was content. */
+/** Emits the .d.ts of what can be imported, and of what they refer to; resolves to whether `tsc` was content. */
 function emitTypes() {
   const tsc = join(ROOT, 'node_modules/typescript/bin/tsc');
   const child = spawn(process.execPath, [tsc, '--project', 'tsconfig.build.json'], {
@@ -100,8 +111,12 @@ function emitTypes() {
 
 async function main() {
   const startedAt = new Date();
-  const entries = ENTRIES.filter(({ source }) => existsSync(join(ROOT, source)));
-  const isWithoutTypes = process.argv.includes('--no-types');
+  const entries = ENTRIES.filter(
+    ({ source, name }) => existsSync(join(ROOT, source)) && (ONLY?.includes(name) ?? true),
+  );
+  const unknown = ONLY?.filter((name) => !entries.some((entry) => entry.name === name)) ?? [];
+  if (unknown.length > 0) throw new Error(`no such entry: ${unknown.join(', ')}`);
+  const isWithoutTypes = ONLY !== undefined || process.argv.includes('--no-types');
   const hasTypes = !isWithoutTypes && existsSync(join(ROOT, 'framework/index.ts'));
   const types = hasTypes ? emitTypes() : Promise.resolve(true);
 
@@ -117,7 +132,7 @@ async function main() {
   for (const file of files)
     await writeIfChanged(file.path, rewritten.get(file.path) ?? file.contents);
   for (const path of commands) await chmod(path, 0o755);
-  await removeStale(new Set(files.map((file) => file.path)));
+  if (ONLY === undefined) await removeStale(new Set(files.map((file) => file.path)));
   if (!(await types)) {
     process.exitCode = 1;
     return;

@@ -7,17 +7,10 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { CgroupUse } from './port.ts';
 
 /** Which hierarchy has the controllers; hybrid counts as v1. */
 export type CgroupVersion = 'v1' | 'v2';
-
-/** Undefined where the cgroup or the controller is not there. */
-export interface CgroupUse {
-  readonly cpuUsec?: number;
-  readonly memoryPeakBytes?: number;
-  readonly oomKills?: number;
-  readonly throttledUsec?: number;
-}
 
 /** @param root where cgroupfs is mounted, usually `/sys/fs/cgroup` */
 export function detectCgroupVersion(root: string): CgroupVersion {
@@ -30,6 +23,28 @@ export function detectCgroupVersion(root: string): CgroupVersion {
  */
 export function readCgroupUse(root: string, version: CgroupVersion, path: string): CgroupUse {
   return version === 'v2' ? readV2(join(root, path)) : readV1(root, path);
+}
+
+/**
+ * Processes that the kernel ended for memory in a cgroup and those below it, but for what it has delegated to tasks.
+ *
+ * v1 counts them only where they were. v2 counts them in all cgroups above as well, so with task groups (`leaf` is there
+ * then) they are those of the service itself and of its leaf.
+ *
+ * @param path cgroup path of a unit's slice
+ * @param service name of the unit
+ * @param leaf name of the leaf below the service
+ */
+export function readOomKills(
+  root: string,
+  version: CgroupVersion,
+  path: { readonly slice: string; readonly service: string; readonly leaf: string },
+): number {
+  const directory = join(root, path.slice, path.service);
+  const inLeaf =
+    version === 'v1' ? undefined : readKey(join(directory, path.leaf, 'memory.events'), 'oom_kill');
+  if (inLeaf === undefined) return readCgroupUse(root, version, path.slice).oomKills ?? 0;
+  return inLeaf + (readKey(join(directory, 'memory.events.local'), 'oom_kill') ?? 0);
 }
 
 /** Kernel documentation, admin-guide/cgroup-v1/{memory,cpuacct}.rst, scheduler/sched-bwc.rst. */

@@ -4,31 +4,25 @@
  * It keeps the promises of the port that the contract suite checks against the real thing; it does
  * not imitate systemd beyond them.
  */
+import { FakeCgroups, taskGroupUnavailable, type FakeTaskGroup } from './fake-cgroups.ts';
 import type {
+  CgroupUse,
   FenceStatus,
+  LiveLimits,
+  ResizeResult,
   StartResult,
   Systemd,
   SystemdConnection,
+  TaskGroupOptions,
   UnitRow,
   UnitStatus,
 } from './port.ts';
+import { endedStatus, runningStatus, type FakeEnd } from './fake-status.ts';
 import type { UnitSpec } from './properties.ts';
 
-const SIGKILL = 9;
-const SIGTERM = 15;
-const BYTES_PER_MIB = 1_048_576;
+export { oomEnd, type FakeEnd } from './fake-status.ts';
 
-/** How a fake process ends, and what it has used by then. */
-export interface FakeEnd {
-  readonly exitKind: 'exited' | 'killed' | 'dumped';
-  readonly exitStatus: number;
-  /** systemd's verdict; anything but `success` (the default) leaves the unit failed. */
-  readonly result?: string;
-  readonly oomKills?: number;
-  readonly memoryPeakBytes?: number;
-  readonly cpuUsec?: number;
-  readonly throttledUsec?: number;
-}
+const SIGTERM = 15;
 
 /** What a started unit does; without any of it, it runs until it is killed, released or finished. */
 export interface FakeProgram {
@@ -45,6 +39,8 @@ export interface FakeSystemdOptions {
   readonly program?: (spec: UnitSpec) => FakeProgram;
   /** Default: a clock that stands at 0. */
   readonly nowMs?: () => number;
+  /** Why this node has no cgroups for tasks. Default: it has them. */
+  readonly noTaskGroups?: string;
 }
 
 /** The port, and what a test does to the processes behind it. */
@@ -59,13 +55,26 @@ export interface FakeSystemd extends Systemd {
   fireFence(name: string): void;
   /** How often the timer of a fence was set. */
   armsOf(name: string): number;
-  /** The specification of a loaded unit. */
+  /** The specification of a loaded unit, as it was started. */
   specOf(name: string): UnitSpec | undefined;
+  /** The limits of a loaded unit that are in force. */
+  limitsOf(name: string): LiveLimits | undefined;
+  /** From now on so much memory of a loaded unit cannot be given back: its limit is not lowered below. */
+  useMemory(name: string, bytes: number): void;
+  /** Task groups of a loaded unit, by name; none if it is not loaded. */
+  taskGroupsOf(unit: string): ReadonlyMap<string, FakeTaskGroup>;
+  /** What a task group has used from now on; `inUseBytes` as for `useMemory`. */
+  useTaskGroup(
+    unit: string,
+    group: string,
+    use: CgroupUse & { readonly inUseBytes?: number },
+  ): void;
 }
 
 interface FakeUnit {
   readonly spec: UnitSpec;
   readonly program: FakeProgram;
+  readonly cgroups: FakeCgroups;
   status: UnitStatus;
 }
 
@@ -77,6 +86,7 @@ export function createFakeSystemd(options: FakeSystemdOptions = {}): FakeSystemd
 class Fake implements FakeSystemd {
   private readonly program: (spec: UnitSpec) => FakeProgram;
   private readonly nowMs: () => number;
+  private readonly noTaskGroups: string | undefined;
   private readonly units = new Map<string, FakeUnit>();
   private readonly unitListeners: ((name: string, ended?: UnitStatus) => void)[] = [];
   private readonly connectionListeners: ((state: SystemdConnection) => void)[] = [];
@@ -91,6 +101,7 @@ class Fake implements FakeSystemd {
   constructor(options: FakeSystemdOptions) {
     this.program = options.program ?? (() => ({}));
     this.nowMs = options.nowMs ?? (() => 0);
+    this.noTaskGroups = options.noTaskGroups;
   }
 
   readonly startUnit = async (spec: UnitSpec): Promise<StartResult> => {
@@ -104,7 +115,7 @@ class Fake implements FakeSystemd {
     const status = runningStatus(spec, this.startCount, this.nowMs());
     if (program.failsWith !== undefined)
       return failedStart(status, program.failsWith, this.nowMs());
-    this.units.set(spec.name, { spec, program, status });
+    this.load({ spec, program, status });
     const { ends } = program;
     if (ends !== undefined) queueMicrotask(() => this.finish(spec.name, ends));
     return { ok: true };
@@ -143,7 +154,7 @@ class Fake implements FakeSystemd {
     if (this.units.has(name)) return;
     const spec = keeperSpec(name, slice);
     const status = runningStatus(spec, this.startCount, this.nowMs());
-    this.units.set(name, { spec, program: {}, status });
+    this.load({ spec, program: {}, status });
   };
 
   readonly readJournalFields = async (
@@ -179,6 +190,57 @@ class Fake implements FakeSystemd {
 
   readonly countOomKills = (_slice: string, name: string): number =>
     this.units.get(name)?.status.oomKills ?? 0;
+
+  readonly resizeUnit = async (
+    _slice: string,
+    name: string,
+    limits: LiveLimits,
+  ): Promise<ResizeResult> => {
+    await this.arrive();
+    const unit = this.units.get(name);
+    return unit?.cgroups.resize(limits) ?? { ok: false, message: `${name} is gone` };
+  };
+
+  // Task groups are the kernel's affair: they need no connection.
+
+  readonly openTaskGroup = async (
+    _slice: string,
+    unit: string,
+    group: string,
+    options: TaskGroupOptions,
+  ): Promise<{ procs: string[] }> => {
+    await Promise.resolve();
+    const known = this.units.get(unit);
+    const reason =
+      known === undefined
+        ? 'the unit is gone'
+        : known.spec.delegate === true
+          ? this.noTaskGroups
+          : 'its unit was started without delegation';
+    if (known === undefined || reason !== undefined) {
+      throw taskGroupUnavailable(unit, group, reason ?? '');
+    }
+    return known.cgroups.openGroup(group, options);
+  };
+
+  readonly resizeTaskGroup = async (
+    _slice: string,
+    unit: string,
+    group: string,
+    limits: LiveLimits,
+  ): Promise<ResizeResult> => {
+    await Promise.resolve();
+    const known = this.units.get(unit);
+    return known?.cgroups.resizeGroup(group, limits) ?? { ok: false, message: `${unit} is gone` };
+  };
+
+  readonly readTaskGroup = (_slice: string, unit: string, group: string): CgroupUse | undefined =>
+    this.units.get(unit)?.cgroups.groups.get(group)?.use;
+
+  readonly closeTaskGroup = async (_slice: string, unit: string, group: string): Promise<void> => {
+    await Promise.resolve();
+    this.units.get(unit)?.cgroups.closeGroup(group);
+  };
 
   readonly onUnitChanged = (listener: (name: string, ended?: UnitStatus) => void): void => {
     this.unitListeners.push(listener);
@@ -223,6 +285,26 @@ class Fake implements FakeSystemd {
 
   readonly specOf = (name: string): UnitSpec | undefined => this.units.get(name)?.spec;
 
+  readonly limitsOf = (name: string): LiveLimits | undefined =>
+    this.units.get(name)?.cgroups.limits;
+
+  readonly useMemory = (name: string, bytes: number): void =>
+    this.units.get(name)?.cgroups.useMemory(bytes);
+
+  readonly taskGroupsOf = (unit: string): ReadonlyMap<string, FakeTaskGroup> =>
+    this.units.get(unit)?.cgroups.groups ?? new Map<string, FakeTaskGroup>();
+
+  readonly useTaskGroup = (
+    unit: string,
+    group: string,
+    use: CgroupUse & { readonly inUseBytes?: number },
+  ): void => this.units.get(unit)?.cgroups.useGroup(group, use);
+
+  private load(unit: Omit<FakeUnit, 'cgroups'>): void {
+    const { spec } = unit;
+    this.units.set(spec.name, { ...unit, cgroups: new FakeCgroups(spec.name, spec) });
+  }
+
   /** Every call takes a turn of the event loop's microtasks, and none goes through while disconnected. */
   private async arrive(): Promise<void> {
     await Promise.resolve();
@@ -246,56 +328,6 @@ function failedStart(status: UnitStatus, exitStatus: number, nowMs: number): Sta
   const end: FakeEnd = { exitKind: 'exited', exitStatus, result: 'exit-code' };
   const message = `start of ${status.name} failed: job failed, exit-code, exit status ${exitStatus}`;
   return { ok: false, kind: 'job', message, status: endedStatus(status, end, nowMs) };
-}
-
-function runningStatus(spec: UnitSpec, serial: number, startedAtMs: number): UnitStatus {
-  return {
-    name: spec.name,
-    activeState: 'active',
-    subState: 'running',
-    result: 'success',
-    mainPid: 1_000 + serial,
-    exitKind: 'none',
-    exitStatus: 0,
-    startedAtMs,
-    exitedAtMs: 0,
-    leftActiveAtMs: 0,
-    invocationId: serial.toString(16).padStart(32, '0'),
-    controlGroup: `/kaon.slice/${spec.slice}/${spec.name}`,
-    cpuUsec: 0,
-    memoryPeakBytes: 0,
-    oomKills: 0,
-    throttledUsec: 0,
-  };
-}
-
-function endedStatus(status: UnitStatus, end: FakeEnd, exitedAtMs: number): UnitStatus {
-  const result = end.result ?? 'success';
-  const isFailed = result !== 'success';
-  return {
-    ...status,
-    activeState: isFailed ? 'failed' : 'active',
-    subState: isFailed ? 'failed' : 'exited',
-    result,
-    mainPid: 0,
-    exitKind: end.exitKind,
-    exitStatus: end.exitStatus,
-    exitedAtMs,
-    oomKills: end.oomKills ?? 0,
-    cpuUsec: end.cpuUsec ?? 0,
-    memoryPeakBytes: end.memoryPeakBytes ?? 0,
-    throttledUsec: end.throttledUsec ?? 0,
-  };
-}
-
-/** The end of a process that the kernel killed for memory at a limit of `memoryMib`. */
-export function oomEnd(memoryMib: number): FakeEnd {
-  return {
-    exitKind: 'killed',
-    exitStatus: SIGKILL,
-    oomKills: 1,
-    memoryPeakBytes: memoryMib * BYTES_PER_MIB,
-  };
 }
 
 /** fnmatch(3) as far as unit patterns go: `*` and `?`. */

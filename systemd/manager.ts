@@ -9,14 +9,16 @@ import type { BusLog } from './bus.ts';
 import {
   detectCgroupVersion,
   readCgroupUse,
-  type CgroupUse,
+  readOomKills,
   type CgroupVersion,
 } from './cgroup-use.ts';
 import type { JobResult } from './jobs.ts';
+import { createLiveCgroups, type LiveCgroups } from './live-cgroups.ts';
 import { isTaskSlice, sliceCgroup, taskSliceName } from './names.ts';
 import { createFenceKeeper, type FenceKeeper } from './fences.ts';
 import type {
   ActiveState,
+  CgroupUse,
   FenceStatus,
   StartResult,
   Systemd,
@@ -40,6 +42,7 @@ import {
   type SystemdCalls,
 } from './systemd-calls.ts';
 import { SystemdLink } from './systemd-link.ts';
+import { EXECUTOR_LEAF } from './task-groups.ts';
 import { ENDED_PROPERTIES, STATUS_PROPERTIES, unitStatus } from './unit-status.ts';
 
 const SYSTEM_BUS_ADDRESS = 'unix:path=/run/dbus/system_bus_socket';
@@ -74,6 +77,7 @@ class SystemdManager implements Systemd {
   private readonly cgroupRoot: string;
   private readonly cgroupVersion: CgroupVersion;
   private readonly fences: FenceKeeper;
+  private readonly live: LiveCgroups;
   private readonly sweepMs: number;
   private sweepTimer: NodeJS.Timeout | undefined;
   private readonly unitListeners: ((name: string, ended?: UnitStatus) => void)[] = [];
@@ -82,6 +86,12 @@ class SystemdManager implements Systemd {
   private readonly sliceOf = new Map<string, string>();
   /** Units that are being released: their changes are our own doing. */
   private readonly releasing = new Set<string>();
+
+  readonly resizeUnit: Systemd['resizeUnit'];
+  readonly openTaskGroup: Systemd['openTaskGroup'];
+  readonly resizeTaskGroup: Systemd['resizeTaskGroup'];
+  readonly readTaskGroup: Systemd['readTaskGroup'];
+  readonly closeTaskGroup: Systemd['closeTaskGroup'];
 
   constructor(options: SystemdOptions) {
     const log = options.log === undefined ? {} : { log: options.log };
@@ -97,6 +107,13 @@ class SystemdManager implements Systemd {
     this.link = link;
     this.calls = link.calls;
     this.fences = createFenceKeeper(link);
+    const cgroups = { root: this.cgroupRoot, version: this.cgroupVersion };
+    this.live = createLiveCgroups({ ...cgroups, link });
+    this.resizeUnit = this.live.resizeUnit;
+    this.openTaskGroup = this.live.openTaskGroup;
+    this.resizeTaskGroup = this.live.resizeTaskGroup;
+    this.readTaskGroup = this.live.readTaskGroup;
+    this.closeTaskGroup = this.live.closeTaskGroup;
     this.sweepMs = options.sweepMs ?? SWEEP_MS;
     this.log = options.log;
   }
@@ -138,7 +155,7 @@ class SystemdManager implements Systemd {
   readonly releaseUnit = async (name: string): Promise<void> => {
     this.releasing.add(name);
     try {
-      await this.stopAndReset(name);
+      await this.live.inTurn(name, () => this.stopAndReset(name));
     } finally {
       this.releasing.delete(name);
       this.sliceOf.delete(name);
@@ -214,8 +231,10 @@ class SystemdManager implements Systemd {
     return { version: /\d+/.exec(version)?.[0] ?? version, cgroupVersion: this.cgroupVersion };
   };
 
-  readonly countOomKills = (slice: string, name: string): number =>
-    this.readUse(sliceCgroup(taskSliceName(slice, name))).oomKills ?? 0;
+  readonly countOomKills = (slice: string, name: string): number => {
+    const path = { slice: sliceCgroup(taskSliceName(slice, name)), service: name };
+    return readOomKills(this.cgroupRoot, this.cgroupVersion, { ...path, leaf: EXECUTOR_LEAF });
+  };
 
   readonly onUnitChanged = (listener: (name: string, ended?: UnitStatus) => void): void => {
     this.unitListeners.push(listener);
@@ -299,10 +318,14 @@ class SystemdManager implements Systemd {
       String(await link.persist(() => calls.serviceProperty(name, 'Slice')));
     // Stopping a slice stops what is in it first, and the service's failure, if any, stays until it is reset:
     // so a release that is cut off half-way can be found and repeated.
-    const target = isTaskSlice(slice, name) ? slice : name;
+    const isOwn = isTaskSlice(slice, name);
+    const target = isOwn ? slice : name;
     await isGone(() => link.persist(() => link.runJob(target, () => calls.stopUnit(target))));
     for (let look = 0; look < RELEASE_LOOKS_MAX; look += 1) {
-      if (await isGone(() => link.persist(() => calls.resetFailed(name)))) return;
+      if (await isGone(() => link.persist(() => calls.resetFailed(name)))) {
+        if (isOwn) await this.live.release(slice);
+        return;
+      }
       await new Promise((resolve) => setTimeout(resolve, RELEASE_LOOK_MS));
     }
     throw new KaonError('unit-stuck', `${name} was stopped but stays loaded`);

@@ -65,6 +65,43 @@ export interface FenceStatus {
   readonly firedAtMs: number;
 }
 
+/** What a cgroup has used so far; undefined where the controller is not there. */
+export interface CgroupUse {
+  /** CPU time, microseconds. */
+  readonly cpuUsec?: number;
+  readonly memoryPeakBytes?: number;
+  /** Processes in it that the kernel ended for memory. */
+  readonly oomKills?: number;
+  /** Time for which the CPU quota held it back, microseconds. */
+  readonly throttledUsec?: number;
+}
+
+/** Limits that can be changed while a unit or a task group runs. */
+export interface LiveLimits {
+  /** As in `UnitSpec`. */
+  readonly cpuMillis: number;
+  readonly memoryMib: number;
+}
+
+/** How a change of limits ended. On `ok: false` nothing is promised: the next call with the right limits puts them right. */
+export type ResizeResult =
+  | {
+      readonly ok: true;
+      /** In force now. More than was asked for: what is in use did not fit, ask again later. */
+      readonly memoryMib: number;
+      /** Memory in use that the kernel could not give up at once; there if memory was lowered, or was to be. */
+      readonly inUseBytes?: number;
+    }
+  | { readonly ok: false; readonly message: string };
+
+/** What a task group is to be. */
+export interface TaskGroupOptions extends LiveLimits {
+  readonly tasksMax: number;
+  /** Who may put processes into it, besides root. Default: nobody. */
+  readonly uid?: number;
+  readonly gid?: number;
+}
+
 /** The connection state; every `up` means that signals may have been missed, so re-list. */
 export type SystemdConnection = 'up' | 'down';
 
@@ -100,10 +137,48 @@ export interface Systemd {
   /** Facts of the node: systemd's version (`252`) and the cgroup version that it manages. */
   describe(): Promise<{ readonly version: string; readonly cgroupVersion: 'v1' | 'v2' }>;
   /**
-   * Processes that the kernel has ended for memory so far, in a unit of which `slice` is the one it was started in.
-   * One read of a file in kernel memory; 0 where it cannot be read.
+   * Processes that the kernel has ended for memory so far, in a unit of which `slice` is the one it was started in; those in
+   * its task groups are counted there and not here. A read or two of kernel memory; 0 where it cannot be read.
    */
   countOomKills(slice: string, name: string): number;
+  /**
+   * Changes the limits of a running unit, live; its processes are not touched. `slice` is the one it was started in. Once
+   * it resolves, CPU both ways and memory upwards are in force, and stay so through reloads of systemd. Memory is lowered
+   * only as far as what is in use fits with a margin, so that the change itself ends no process: `memoryMib` says how far
+   * that was, and the caller asks again later, or for what it wants now: also after a restart of its own, which may have cut
+   * a change off half-way. Calls for one unit run one after the other. Repeated while systemd is away.
+   *
+   * On cgroup v1 a CPU limit below that of one of its task groups is refused: lower the group first, raise the unit first.
+   */
+  resizeUnit(slice: string, name: string, limits: LiveLimits): Promise<ResizeResult>;
+  /**
+   * Makes a cgroup of its own for a task inside a running unit that was started with `delegate`. A process of the task
+   * is in it once it has written `0` to each file in `procs`, and so are the children that it has from then on.
+   *
+   * @param group letters, digits and `_.:-`, at most 200; a group that is there already gets these limits
+   * @throws KaonError `task-cgroup-unavailable`, with the reason, where it cannot be had
+   */
+  openTaskGroup(
+    slice: string,
+    unit: string,
+    group: string,
+    options: TaskGroupOptions,
+  ): Promise<{ procs: string[] }>;
+  /** As `resizeUnit`, for a task group; systemd has no part in it. */
+  resizeTaskGroup(
+    slice: string,
+    unit: string,
+    group: string,
+    limits: LiveLimits,
+  ): Promise<ResizeResult>;
+  /** What the group has used so far; undefined if it is not there. A few reads of kernel memory. */
+  readTaskGroup(slice: string, unit: string, group: string): CgroupUse | undefined;
+  /**
+   * SIGKILLs what is left in a group, and removes it; resolves when it is gone, at once if there is none.
+   *
+   * @throws KaonError `task-group-stuck` if a process in it cannot be ended
+   */
+  closeTaskGroup(slice: string, unit: string, group: string): Promise<void>;
   /**
    * Called when a unit may have changed state; only for names that start with `kaon-`. `ended` is there if the signal
    * itself said how the main process ended: it spares `readUnit`.

@@ -29,6 +29,8 @@ export interface UnitSpec {
   readonly tasksMax: number;
   /** SIGTERM to SIGKILL. */
   readonly stopTimeoutMs: number;
+  /** It may get task groups: the kernel's end of one process for memory is then not the end of the unit. Default false. */
+  readonly delegate?: boolean;
   /** Wall-clock limit; undefined is none. */
   readonly runtimeMaxMs?: number;
   /** Name of the fence whose firing stops the unit, see `fenceUnits`. */
@@ -66,6 +68,7 @@ const SIGNATURES = {
   CPUWeight: 't',
   CollectMode: 's',
   Conflicts: 'as',
+  DelegateControllers: 'as',
   DefaultDependencies: 'b',
   Description: 's',
   Environment: 'as',
@@ -108,6 +111,8 @@ export const START_TIMEOUT_MS = 30_000;
 
 const USEC_PER_MS = 1_000n;
 const BYTES_PER_MIB = 1_048_576n;
+/** Length of a CFS period, microseconds. */
+export const CPU_PERIOD_USEC = 100_000;
 /** The kernel takes no CFS quota below 1 ms per 100 ms. */
 const CPU_MILLIS_MIN = 10;
 /** syslog(3) `LOG_NOTICE`: keeps PID 1's own "Started ..." lines about each task out of the journal. */
@@ -132,9 +137,10 @@ export function transientUnit(spec: UnitSpec, cgroupVersion: 'v1' | 'v2'): Trans
   const limits = limitProperties(spec);
   const slice = taskSliceName(spec.slice, spec.name);
   const own = cgroupVersion === 'v1' ? UNACCOUNTED : limits.filter(countsBelow);
+  const delegated = cgroupVersion === 'v2' && spec.delegate === true ? [DELEGATED] : [];
   return {
     name: spec.name,
-    properties: [...serviceProperties(spec), ...own, property('Slice', slice)],
+    properties: [...serviceProperties(spec), ...own, ...delegated, property('Slice', slice)],
     auxiliary: [{ name: slice, properties: [...sliceProperties(spec.name), ...limits] }],
   };
 }
@@ -187,6 +193,12 @@ export function fenceUnits(name: string, afterMs: number, hasService: boolean): 
  */
 const UNACCOUNTED = [property('MemoryAccounting', false), property('TasksAccounting', false)];
 
+/**
+ * On v2 what is below the service is ours then (systemd.resource-control(5), `Delegate=`), with these controllers. On v1
+ * groups are beside the service, and delegation would bring it directories in every hierarchy.
+ */
+const DELEGATED = property('DelegateControllers', ['cpu', 'memory', 'pids']);
+
 /** On v2 memory events of a cgroup are counted in all above it, and `OOMPolicy=` needs them on the service. */
 function countsBelow({ name }: UnitProperty): boolean {
   return name.startsWith('Memory') || name === 'TasksMax';
@@ -219,16 +231,36 @@ export function keeperUnit(name: string, slice: string): TransientUnit {
 
 /** systemd.resource-control(5). */
 function limitProperties(spec: UnitSpec): UnitProperty[] {
-  const cpuMillis = Math.max(spec.cpuMillis, CPU_MILLIS_MIN);
-  const weight = Math.min(Math.max(Math.round(spec.cpuMillis / 10), 1), 10_000);
   return [
     property('CPUAccounting', true),
-    property('CPUQuotaPerSecUSec', BigInt(cpuMillis) * 1_000n),
-    property('CPUWeight', BigInt(weight)),
-    property('MemoryMax', BigInt(spec.memoryMib) * BYTES_PER_MIB),
+    ...cpuProperties(spec.cpuMillis),
+    memoryProperty(spec.memoryMib),
     property('MemorySwapMax', 0n),
     property('TasksMax', BigInt(spec.tasksMax)),
   ];
+}
+
+/** The CPU limits of a unit, also of one that runs. */
+export function cpuProperties(cpuMillis: number): UnitProperty[] {
+  return [
+    property('CPUQuotaPerSecUSec', BigInt(quotaUsec(cpuMillis)) * 10n),
+    property('CPUWeight', BigInt(cpuWeight(cpuMillis))),
+  ];
+}
+
+/** The memory limit of a unit, also of one that runs. */
+export function memoryProperty(memoryMib: number): UnitProperty {
+  return property('MemoryMax', BigInt(memoryMib) * BYTES_PER_MIB);
+}
+
+/** The kernel's CFS quota for a limit: microseconds in each period of `CPU_PERIOD_USEC`, systemd's default as well. */
+export function quotaUsec(cpuMillis: number): number {
+  return Math.max(cpuMillis, CPU_MILLIS_MIN) * (CPU_PERIOD_USEC / 1_000);
+}
+
+/** Weight in contention, 100 for a core; cgroup v2's `cpu.weight` and systemd's `CPUWeight=`. */
+export function cpuWeight(cpuMillis: number): number {
+  return Math.min(Math.max(Math.round(cpuMillis / 10), 1), 10_000);
 }
 
 /** systemd.service(5), systemd.exec(5), systemd.kill(5). */
@@ -252,7 +284,7 @@ function serviceProperties(spec: UnitSpec): UnitProperty[] {
       ? []
       : [property('RuntimeMaxUSec', BigInt(spec.runtimeMaxMs) * USEC_PER_MS)]),
     ...(spec.fence === undefined ? [] : [property('Conflicts', [`${spec.fence}.service`])]),
-    property('OOMPolicy', 'kill'),
+    property('OOMPolicy', spec.delegate === true ? 'continue' : 'kill'),
     property('OOMScoreAdjust', 0),
     property('NoNewPrivileges', true),
     property('UMask', 0o022),

@@ -41,6 +41,8 @@ export interface SystemdCalls {
   stopUnit(name: string): Promise<string>;
   killUnit(name: string, signal: number): Promise<void>;
   resetFailed(name: string): Promise<void>;
+  /** Changes cgroup limits of a loaded unit until it is unloaded, through reloads; loads a slice that was not. */
+  setProperties(name: string, properties: readonly UnitProperty[]): Promise<void>;
   listByPatterns(...patterns: readonly string[]): Promise<ListedUnit[]>;
   listByName(name: string): Promise<ListedUnit | undefined>;
   /** Properties of the Service interface, one call each: as dear as all at once, and free of the unit's environment. */
@@ -102,6 +104,8 @@ export function systemdCalls(call: Call): SystemdCalls {
     stopUnit: async (name) => jobPath(await manager('StopUnit', 'ss', name, 'replace')),
     killUnit: async (name, signal) => void (await manager('KillUnit', 'ssi', name, 'all', signal)),
     resetFailed: async (name) => void (await manager('ResetFailedUnit', 's', name)),
+    setProperties: async (name, properties) =>
+      void (await manager('SetUnitProperties', 'sba(sv)', name, true, encode(properties))),
     listByPatterns: async (...patterns) =>
       rows(await manager('ListUnitsByPatterns', 'asas', [], patterns)),
     listByName: async (name) => rows(await manager('ListUnitsByNames', 'as', [name]))[0],

@@ -1,8 +1,7 @@
 /**
  * Puts together what is known of a unit: systemd's properties and the counters of its cgroup. Pure.
  */
-import type { CgroupUse } from './cgroup-use.ts';
-import type { ActiveState, UnitStatus } from './port.ts';
+import type { ActiveState, CgroupUse, UnitStatus } from './port.ts';
 import type { ListedUnit } from './systemd-calls.ts';
 
 /** `si_code` of waitid(2), as `ExecMainCode` has it. */

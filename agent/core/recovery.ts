@@ -1,9 +1,9 @@
 /** What a new agent makes of what the one before it has left: checkpoints, and the units that are there or not. Pure. */
-import type { AgentId, LaunchId } from '../../protocol/ids.ts';
-import { taskKey } from '../../protocol/ids.ts';
+import type { AgentId, ExecutorId, LaunchId } from '../../protocol/ids.ts';
+import { executorKey, taskKey } from '../../protocol/ids.ts';
 import type { FrameworkInfo, TaskInfo } from '../../protocol/task.ts';
 import type { AgentState, AgentTaskEntry } from './state.ts';
-import type { AgentEvent, LaunchRef } from './step.ts';
+import type { AgentEvent, LaunchRef } from './events.ts';
 import type { KilledBy } from './verdict.ts';
 
 /** As much of a checkpoint, or of a unit's own record, as a task is made of again. */
@@ -72,12 +72,39 @@ export type FoundVerdict =
   | { readonly action: 'adopt' | 'release'; readonly entry: AgentTaskEntry }
   | { readonly action: 'leave'; readonly why: string; readonly isFinal: boolean };
 
+/** What becomes of a unit of an executor that no checkpoint speaks of. */
+export type FoundExecutorVerdict =
+  { readonly action: 'adopt' | 'release' } | Extract<FoundVerdict, { action: 'leave' }>;
+
+/** As `judgeFoundUnit`, of an executor. */
+export function judgeFoundExecutor(
+  state: AgentState,
+  cluster: string,
+  found: FoundUnit & { readonly executorId: ExecutorId },
+): FoundExecutorVerdict {
+  const foreign = foreignUnit(state, cluster, found);
+  if (foreign) return foreign;
+  if (state.endedExecutors.has(found.launchId)) return { action: 'release' };
+  const key = executorKey(found.framework.frameworkId, found.executorId);
+  const other = state.executors.get(key);
+  if (!other) return { action: 'adopt' };
+  return { action: 'leave', why: `${other.unit} is the same executor`, isFinal: false };
+}
+
+function foreignUnit(
+  state: AgentState,
+  cluster: string,
+  found: FoundUnit,
+): Extract<FoundVerdict, { action: 'leave' }> | undefined {
+  if (found.cluster === cluster && found.agentId === state.agentId) return undefined;
+  const why = `it belongs to agent ${found.agentId} of cluster ${found.cluster}`;
+  return { action: 'leave', why, isFinal: true };
+}
+
 /** A unit is taken for a task again only if it is certain that it is ours, and that its end is not known already. */
 export function judgeFoundUnit(state: AgentState, cluster: string, found: FoundUnit): FoundVerdict {
-  if (found.cluster !== cluster || found.agentId !== state.agentId) {
-    const why = `it belongs to agent ${found.agentId} of cluster ${found.cluster}`;
-    return { action: 'leave', why, isFinal: true };
-  }
+  const foreign = foreignUnit(state, cluster, found);
+  if (foreign) return foreign;
   const entry = recoveredEntry(found);
   // Only its release was cut off.
   if (state.ended.has(entry.launchId)) return { action: 'release', entry };

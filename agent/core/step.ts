@@ -2,68 +2,31 @@
  * The agent's core: one event in, effects out. Pure: what a task's next state is, which updates are owed, when a
  * kill becomes SIGKILL. The shell starts units, reads them when they end, and keeps checkpoints.
  */
-import type { FrameworkId, LaunchId, TaskKey, UpdateId } from '../../protocol/ids.ts';
-import { taskKey } from '../../protocol/ids.ts';
-import { TEXT_MAX_CHARS } from '../../protocol/limits.ts';
+import type { FrameworkId } from '../../protocol/ids.ts';
+import { executorKey, taskKey } from '../../protocol/ids.ts';
 import type { Message, MessageOf } from '../../protocol/messages.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
-import type { TaskState } from '../../protocol/task-state.ts';
-import type { LeaderInfo, TaskStatus } from '../../protocol/task.ts';
-import { keepEnded, pruneEnded } from './ended.ts';
-import { launchFailureOf } from './not-executed.ts';
+import { containerResized, containerResizeFailed, liveExecutor } from './container.ts';
+import { pruneEnded } from './ended.ts';
+import type { AgentEffect, AgentEvent, Context } from './events.ts';
+import {
+  adoptHosted,
+  executorDisconnected,
+  executorRegistered,
+  shutdownByName,
+  tickExecutors,
+} from './executors.ts';
+import { handOver, killHosted, takeUpdate } from './hosted.ts';
+import { failHosted } from './hosted-end.ts';
+import { runHosted } from './launch-hosted.ts';
+import { resizeTask, settleResizes, unitResized } from './resize.ts';
 import type { AgentState, AgentTaskEntry } from './state.ts';
+import { isExecutor } from './state.ts';
+import { beginKill, killUnitIfLate, noteKill, shutdownExecutor } from './unit-kill.ts';
 import { taskUnit } from './unit-names.ts';
-import type { EndedUnit, KilledBy, Verdict } from './verdict.ts';
-import { judge, judgeLaunch } from './verdict.ts';
-
-/** Numbers of the signals that an agent sends, signal(7). */
-export const SIGKILL = 9;
-export const SIGTERM = 15;
-
-/** A task that is still there so long after SIGKILL gets it once more. */
-const KILL_REPEAT_MS = 10_000;
-
-/** Which launch of which task. */
-export interface LaunchRef {
-  readonly key: TaskKey;
-  readonly launchId: LaunchId;
-}
-
-/** What happens to an agent. A launch that is not known (any more) makes an event do nothing. */
-export type AgentEvent =
-  | { readonly type: 'message'; readonly message: Message }
-  /** The unit's command has been executed. */
-  | ({ readonly type: 'unit.started' } & LaunchRef)
-  /** There will be no process: the sandbox, the unit or the execution failed. */
-  | ({
-      readonly type: 'unit.failed';
-      readonly exitStatus?: number | undefined;
-      readonly message: string;
-    } & LaunchRef)
-  /** The command ended, everything of its cgroup is gone, and the result is stored. */
-  | ({ readonly type: 'unit.ended'; readonly ended: EndedUnit } & LaunchRef)
-  /** The kernel has ended a process of the task for memory, and others may be left: all of it ends (`OOMPolicy=kill`). */
-  | ({ readonly type: 'unit.out-of-memory' } & LaunchRef)
-  /** The task was on a node that has rebooted, or its unit vanished. */
-  | ({ readonly type: 'unit.lost'; readonly message: string } & LaunchRef)
-  | { readonly type: 'tick' };
-
-/** What the shell has to do, in this order. An `entry` is the live one: it is read, not kept. */
-export type AgentEffect =
-  /** Write the checkpoint, prepare the sandbox, start the unit. */
-  | { readonly type: 'task.start'; readonly entry: AgentTaskEntry }
-  | { readonly type: 'unit.signal'; readonly entry: AgentTaskEntry; readonly signal: number }
-  | { readonly type: 'message.send'; readonly message: Message }
-  /** What is known of the framework, or that its end has been asked for, has changed. */
-  | { readonly type: 'checkpoint.update'; readonly entry: AgentTaskEntry }
-  /** The framework knows the end of the task: its checkpoint goes to those of ended launches. */
-  | { readonly type: 'checkpoint.retire'; readonly entry: AgentTaskEntry }
-  /** The end of a launch is so old that nobody can want to hear it again. */
-  | { readonly type: 'ended.forget'; readonly launchId: LaunchId }
-  /** Keep which leader there has been. */
-  | { readonly type: 'leader.remember'; readonly leader: LeaderInfo }
-  /** The master refuses this agent: it stops with this error, and its tasks go on. */
-  | { readonly type: 'agent.stop'; readonly code: string; readonly message: string };
+import { handleUnit } from './units.ts';
+import { liveEntry, retire, sendEndAgain, sendUpdate } from './updates.ts';
+import type { KilledBy } from './verdict.ts';
 
 /**
  * @param state changed in place
@@ -77,28 +40,29 @@ export function step(state: AgentState, event: AgentEvent, nowMs: number): Agent
       handleMessage(cx, event.message);
       break;
     case 'unit.started':
-      unitStarted(cx, event);
-      break;
     case 'unit.failed':
-      endTask(cx, event, (entry) => ({ ...judgeLaunch(entry.task, state.hostname, event) }));
-      break;
     case 'unit.ended':
-      endTask(cx, event, (entry) => judgeEnd(cx, entry, event.ended));
-      break;
-    case 'unit.out-of-memory': {
-      const entry = liveEntry(cx, event);
-      if (entry) effects.push({ type: 'unit.signal', entry, signal: SIGKILL });
-      break;
-    }
+    case 'unit.out-of-memory':
     case 'unit.lost':
-      endTask(cx, event, () => ({
-        state: 'TASK_LOST',
-        reason: 'REASON_AGENT_RESTARTED',
-        message: event.message,
-      }));
+      handleUnit(cx, event);
+      break;
+    case 'unit.resized':
+      unitResized(cx, event);
+      break;
+    case 'executor.registered':
+    case 'executor.disconnected':
+    case 'executor.update':
+    case 'container.resized':
+    case 'container.resize-failed':
+      handleExecutor(cx, event);
+      break;
+    case 'hosted.prepared':
+    case 'hosted.failed':
+      handlePrepared(cx, event);
       break;
     case 'tick':
       for (const entry of state.tasks.values()) killIfLate(cx, entry);
+      tickExecutors(cx);
       for (const launchId of pruneEnded(state, nowMs)) {
         effects.push({ type: 'ended.forget', launchId });
       }
@@ -109,12 +73,6 @@ export function step(state: AgentState, event: AgentEvent, nowMs: number): Agent
   return effects;
 }
 
-interface Context {
-  readonly state: AgentState;
-  readonly nowMs: number;
-  readonly effects: AgentEffect[];
-}
-
 function handleMessage(cx: Context, message: Message): void {
   switch (message.type) {
     case 'RunTask':
@@ -122,6 +80,15 @@ function handleMessage(cx: Context, message: Message): void {
       return;
     case 'KillTask':
       killTask(cx, message);
+      return;
+    case 'ResizeTask':
+      resizeTask(cx, message);
+      return;
+    case 'ShutdownExecutor':
+      shutdownByName(cx, message);
+      return;
+    case 'FrameworkToExecutor':
+      tellExecutor(cx, message);
       return;
     case 'ShutdownFramework':
       shutdownFramework(cx, message.frameworkId);
@@ -156,13 +123,6 @@ function registered(cx: Context, { master, resend }: MessageOf<'AgentRegistered'
   for (const launchId of resend) sendEndAgain(cx, launchId);
 }
 
-/** @returns false if nothing is known of such an end */
-function sendEndAgain(cx: Context, launchId: LaunchId): boolean {
-  const ended = cx.state.ended.get(launchId);
-  if (ended) sendUpdate(cx, ended.status);
-  return ended !== undefined;
-}
-
 /** A launch that comes twice must not run twice, whatever the transport or a master without memory did. */
 function runTask(cx: Context, message: MessageOf<'RunTask'>): void {
   const { state } = cx;
@@ -176,6 +136,10 @@ function runTask(cx: Context, message: MessageOf<'RunTask'>): void {
   }
   // There would be no other launch unless the framework knew the end of this one: its acknowledgement was lost.
   if (known) retire(cx, known);
+  if (task.executor) {
+    runHosted(cx, message, task.executor);
+    return;
+  }
   const entry: AgentTaskEntry = {
     key,
     framework,
@@ -209,12 +173,62 @@ function refuseLaunch(
   });
 }
 
-function unitStarted(cx: Context, launch: LaunchRef): void {
-  const entry = liveEntry(cx, launch);
-  if (!entry || entry.started) return;
-  entry.started = true;
-  addUpdate(cx, entry, { state: 'TASK_RUNNING' });
-  if (entry.kill) beginKill(cx, entry);
+function handleExecutor(
+  cx: Context,
+  event: Extract<
+    AgentEvent,
+    {
+      type:
+        | 'executor.registered'
+        | 'executor.disconnected'
+        | 'executor.update'
+        | 'container.resized'
+        | 'container.resize-failed';
+    }
+  >,
+): void {
+  const executor = liveExecutor(cx, event);
+  if (!executor) return;
+  switch (event.type) {
+    case 'executor.registered':
+      if (!executor.hasJournal) {
+        for (const task of event.memory?.tasks ?? []) adoptHosted(cx, executor, task);
+        executor.hasJournal = true;
+      }
+      executorRegistered(cx, executor, event.memory);
+      return;
+    case 'executor.disconnected':
+      executorDisconnected(executor);
+      return;
+    case 'executor.update':
+      takeUpdate(cx, executor, event.taken);
+      return;
+    case 'container.resized':
+      containerResized(cx, executor, event.limits);
+      settleResizes(cx, executor);
+      handOver(cx, executor);
+      return;
+    case 'container.resize-failed':
+      containerResizeFailed(cx, executor);
+      return;
+    default:
+      event satisfies never;
+  }
+}
+
+function handlePrepared(
+  cx: Context,
+  event: Extract<AgentEvent, { type: 'hosted.prepared' | 'hosted.failed' }>,
+): void {
+  const entry = liveEntry(cx, event);
+  if (!entry?.hosted) return;
+  if (event.type === 'hosted.failed') {
+    failHosted(cx, entry, event);
+    return;
+  }
+  entry.hosted.preparation = 'done';
+  if (event.cgroupProcs) entry.hosted.cgroupProcs = event.cgroupProcs;
+  handOver(cx, entry.hosted.executor);
 }
 
 function killTask(cx: Context, message: MessageOf<'KillTask'>): void {
@@ -224,110 +238,59 @@ function killTask(cx: Context, message: MessageOf<'KillTask'>): void {
   requestKill(cx, entry, by, gracePeriodMs);
 }
 
+/** Best effort: to an executor that cannot be spoken to nothing is said. */
+function tellExecutor(cx: Context, message: MessageOf<'FrameworkToExecutor'>): void {
+  const { frameworkId, executorId, data } = message;
+  const executor = cx.state.executors.get(executorKey(frameworkId, executorId));
+  if (executor?.isConnected !== true) return;
+  const said = { type: 'FrameworkToExecutor' as const, data };
+  cx.effects.push({ type: 'executor.send', executor, message: said });
+}
+
 function updateFramework(cx: Context, { framework, detached }: MessageOf<'UpdateFramework'>): void {
-  for (const entry of cx.state.tasks.values()) {
+  const { tasks, executors } = cx.state;
+  for (const entry of [...executors.values(), ...tasks.values()]) {
     if (entry.framework.frameworkId !== framework.frameworkId) continue;
     entry.framework = framework;
     entry.detached = detached;
-    cx.effects.push({ type: 'checkpoint.update', entry });
+    // A task of an executor has it from there when the agent begins anew.
+    if (isExecutor(entry) || !entry.hosted) cx.effects.push({ type: 'checkpoint.update', entry });
   }
 }
 
 function shutdownFramework(cx: Context, frameworkId: FrameworkId): void {
-  for (const entry of cx.state.tasks.values()) {
-    if (entry.framework.frameworkId === frameworkId) requestKill(cx, entry, 'framework');
+  const { tasks, executors } = cx.state;
+  for (const executor of executors.values()) {
+    if (executor.framework.frameworkId === frameworkId) shutdownExecutor(cx, executor, 'framework');
+  }
+  for (const entry of tasks.values()) {
+    const isOwn = entry.framework.frameworkId === frameworkId && !entry.hosted;
+    if (isOwn) requestKill(cx, entry, 'framework');
   }
 }
 
-/**
- * A second kill can only shorten the grace period, and only if it names one: a master repeats a kill without the time that
- * its framework gave.
- */
 function requestKill(
   cx: Context,
   entry: AgentTaskEntry,
   by: KilledBy,
   gracePeriodMs?: number,
 ): void {
+  if (entry.hosted) {
+    killHosted(cx, entry, by, gracePeriodMs);
+    return;
+  }
   if (isTerminal(entry.state)) return;
-  const deadlineMs = cx.nowMs + (gracePeriodMs ?? entry.task.killGracePeriodMs);
-  const first = !entry.kill;
-  if (entry.kill && (gracePeriodMs === undefined || entry.kill.deadlineMs <= deadlineMs)) return;
-  entry.kill = { by: entry.kill?.by ?? by, deadlineMs };
+  const noted = noteKill(cx, entry, by, gracePeriodMs);
+  if (noted === 'ignored') return;
   // Before the signal: an agent that dies in between must not call the end a failure, nor forget SIGKILL.
   cx.effects.push({ type: 'checkpoint.update', entry });
   // Before its command runs there is nothing to signal; `unitStarted` sees the request.
-  if (first && entry.started) beginKill(cx, entry);
+  if (noted === 'first' && entry.started) beginKill(cx, entry);
   killIfLate(cx, entry);
 }
 
-function beginKill(cx: Context, entry: AgentTaskEntry): void {
-  addUpdate(cx, entry, { state: 'TASK_KILLING' });
-  cx.effects.push({ type: 'unit.signal', entry, signal: SIGTERM });
-}
-
-/** Again and again, because a signal is lost while systemd cannot be reached or has not forked the process yet. */
 function killIfLate(cx: Context, entry: AgentTaskEntry): void {
-  const { kill } = entry;
-  if (!kill || !entry.started || isTerminal(entry.state)) return;
-  if (kill.deadlineMs > cx.nowMs) return;
-  kill.deadlineMs = cx.nowMs + KILL_REPEAT_MS;
-  cx.effects.push({ type: 'unit.signal', entry, signal: SIGKILL });
-}
-
-type Outcome = Verdict & Pick<TaskStatus, 'certificate'>;
-
-/** Of a script that could not execute its command the same is said as of a command that systemd could not execute. */
-function judgeEnd({ state }: Context, entry: AgentTaskEntry, ended: EndedUnit): Outcome {
-  const { task, launchId, kill } = entry;
-  const { certificate } = ended;
-  const exitStatus = launchFailureOf(certificate, launchId);
-  const verdict =
-    exitStatus === undefined
-      ? judge(ended, task, kill?.by)
-      : judgeLaunch(task, state.hostname, { exitStatus, message: 'it was not executed' });
-  return { ...verdict, certificate };
-}
-
-function endTask(cx: Context, launch: LaunchRef, decide: (entry: AgentTaskEntry) => Outcome): void {
-  const entry = liveEntry(cx, launch);
-  if (entry) addUpdate(cx, entry, decide(entry));
-}
-
-/** The task of an event, unless it has ended or is another launch by now. */
-function liveEntry({ state }: Context, { key, launchId }: LaunchRef): AgentTaskEntry | undefined {
-  const entry = state.tasks.get(key);
-  return entry?.launchId === launchId && !isTerminal(entry.state) ? entry : undefined;
-}
-
-/** Takes a new state, and owes the framework an update of it until that is acknowledged. */
-function addUpdate(
-  cx: Context,
-  entry: AgentTaskEntry,
-  outcome: { readonly state: TaskState } & Partial<Outcome>,
-): void {
-  entry.state = outcome.state;
-  const { message } = outcome;
-  const status: TaskStatus = {
-    ...outcome,
-    // A longer one (with the whole command in it, say) would make the master refuse the update, again and again.
-    ...(message !== undefined && { message: message.slice(0, TEXT_MAX_CHARS) }),
-    frameworkId: entry.framework.frameworkId,
-    taskId: entry.task.taskId,
-    agentId: cx.state.agentId,
-    launchId: entry.launchId,
-    // Made of the launch and the state, so that an agent that has restarted names the same update alike.
-    updateId: `${entry.launchId}.${outcome.state}` as UpdateId,
-    source: 'SOURCE_AGENT',
-    unit: entry.unit,
-  };
-  entry.updates.push(status);
-  entry.last = status;
-  sendUpdate(cx, status);
-}
-
-function sendUpdate(cx: Context, status: TaskStatus): void {
-  cx.effects.push({ type: 'message.send', message: { type: 'StatusUpdate', status } });
+  if (!entry.hosted && !isTerminal(entry.state)) killUnitIfLate(cx, entry);
 }
 
 function acknowledge(cx: Context, message: MessageOf<'StatusUpdateAcknowledgement'>): void {
@@ -337,12 +300,4 @@ function acknowledge(cx: Context, message: MessageOf<'StatusUpdateAcknowledgemen
   // Who knows the end waits for nothing that was before it.
   const isEndKnown = entry.updates.every(({ state }) => !isTerminal(state));
   if (isTerminal(entry.state) && isEndKnown) retire(cx, entry);
-}
-
-/** From here on it is only remembered as ended. */
-function retire(cx: Context, entry: AgentTaskEntry): void {
-  const { launchId, last } = entry;
-  cx.state.tasks.delete(entry.key);
-  if (last) keepEnded(cx.state, launchId, { status: last, acknowledgedAtMs: cx.nowMs });
-  cx.effects.push({ type: 'checkpoint.retire', entry });
 }

@@ -14,8 +14,8 @@ export interface EndedUnit {
   readonly fenced?: boolean | undefined;
 }
 
-/** Who has asked for the end of a task. `master`: another launch may have taken its place. */
-export type KilledBy = 'framework' | 'operator' | 'master';
+/** Who has asked for the end. `master`: another launch may have taken its place; `agent`: of an executor that nobody needs. */
+export type KilledBy = 'framework' | 'operator' | 'master' | 'agent';
 
 /** State, reason and words of a task's end, as its last status update carries them. */
 export interface Verdict {
@@ -34,7 +34,7 @@ export function judge(ended: EndedUnit, task: TaskInfo, killedBy: KilledBy | und
     return {
       state: 'TASK_FAILED',
       reason: 'REASON_CONTAINER_LIMITATION_MEMORY',
-      message: memoryMessage(task, certificate),
+      message: memoryMessage(task.resources.memMib, certificate),
     };
   }
   if (ended.fenced === true && killedBy === undefined) return stoppedByFence(task, certificate);
@@ -71,6 +71,9 @@ function killed(by: KilledBy, certificate: DeathCertificate): Verdict {
       message: 'ended because the master had given this launch up',
     };
   }
+  if (by === 'agent') {
+    return { state: 'TASK_KILLED', message: `not needed any more: ${howItLeft(certificate)}` };
+  }
   return {
     state: 'TASK_KILLED',
     reason: by === 'operator' ? 'REASON_KILLED_BY_OPERATOR' : 'REASON_KILLED_BY_FRAMEWORK',
@@ -85,15 +88,20 @@ function leftByItself(certificate: DeathCertificate): Verdict {
   return { state: 'TASK_FAILED', reason, message: howItLeft(certificate) };
 }
 
-function howItLeft({ exitCode, signal }: DeathCertificate): string {
+/** As a person would say it: by a code, or by a signal. */
+export function howItLeft({ exitCode, signal }: DeathCertificate): string {
   if (signal !== undefined) return `ended by signal ${String(signal)}${signalName(signal)}`;
   return exitCode === undefined
     ? 'ended in an unknown way'
     : `exited with code ${String(exitCode)}`;
 }
 
-function memoryMessage(task: TaskInfo, { memoryPeakBytes, oomKills }: DeathCertificate): string {
-  const limit = formatBytes(task.resources.memMib * MIB);
+/** @param memMib the limit that was in force, MiB */
+export function memoryMessage(
+  memMib: number,
+  { memoryPeakBytes, oomKills }: DeathCertificate,
+): string {
+  const limit = formatBytes(memMib * MIB);
   const peak = memoryPeakBytes === undefined ? '' : `, peak ${formatBytes(memoryPeakBytes)}`;
   const many = oomKills !== undefined && oomKills > 1 ? ` (${String(oomKills)} processes)` : '';
   return `killed by the kernel: memory limit ${limit}${peak}${many}`;
@@ -124,27 +132,29 @@ function signalName(signal: number): string {
 /** systemd's exit codes for what failed before the command ran, systemd.exec(5), "PROCESS EXIT CODES". */
 const LAUNCH_FAILURES: Readonly<Record<number, (task: TaskInfo) => string>> = {
   200: ({ command }) =>
-    `working directory ${command.workingDirectory ?? 'sandbox'} cannot be entered`,
+    `working directory ${command?.workingDirectory ?? 'sandbox'} cannot be entered`,
   203: ({ command }) =>
-    `command ${JSON.stringify(command.argv[0])} cannot be executed: it does not exist there, or is not executable`,
+    `command ${JSON.stringify(command?.argv[0])} cannot be executed: it does not exist there, or is not executable`,
   209: () => 'the file for standard output cannot be opened',
-  216: ({ command }) => `the group of user ${JSON.stringify(command.user)} does not exist there`,
-  217: ({ command }) => `user ${JSON.stringify(command.user)} does not exist there`,
+  216: ({ command }) => `the group of user ${JSON.stringify(command?.user)} does not exist there`,
+  217: ({ command }) => `user ${JSON.stringify(command?.user)} does not exist there`,
 };
 
-/** What to say of a command that was never executed. */
-export function judgeLaunch(
-  task: TaskInfo,
-  hostname: string,
-  failure: { readonly exitStatus?: number | undefined; readonly message: string },
-): Verdict {
+/** What is known of a command that was never executed. */
+export interface LaunchFailure {
+  readonly exitStatus?: number | undefined;
+  readonly message: string;
+  readonly reason?: TaskReason | undefined;
+}
+
+/** What to say of it. */
+export function judgeLaunch(task: TaskInfo, hostname: string, failure: LaunchFailure): Verdict {
   const explain = LAUNCH_FAILURES[failure.exitStatus ?? -1];
+  const byStatus =
+    failure.exitStatus === 203 ? 'REASON_COMMAND_NOT_EXECUTABLE' : 'REASON_CONTAINER_LAUNCH_FAILED';
   return {
     state: 'TASK_FAILED',
-    reason:
-      failure.exitStatus === 203
-        ? 'REASON_COMMAND_NOT_EXECUTABLE'
-        : 'REASON_CONTAINER_LAUNCH_FAILED',
+    reason: failure.reason ?? byStatus,
     message: `not started on ${hostname}: ${explain?.(task) ?? failure.message}`,
   };
 }

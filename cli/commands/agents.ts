@@ -12,7 +12,7 @@ import type { Look, Paint } from '../style.ts';
 import type { Column } from '../table.ts';
 import { formatCpuParts, formatLabels, formatMibParts, formatSpan } from '../words.ts';
 
-/** An agent and what its tasks and offers hold of it. */
+/** An agent and what its tasks, executors and offers hold of it. */
 export interface AgentRow {
   readonly record: AgentRecord;
   readonly use: Use;
@@ -35,7 +35,9 @@ export async function agents(options: ListOptions): Promise<number> {
 }
 
 /** @returns the agents by host name, then id */
-export function agentRows(cluster: Pick<Cluster, 'agents' | 'tasks' | 'offers'>): AgentRow[] {
+export function agentRows(
+  cluster: Pick<Cluster, 'agents' | 'tasks' | 'executors' | 'offers'>,
+): AgentRow[] {
   const uses = sumUse(cluster, 'agentId');
   const byHost = (a: AgentRecord, b: AgentRecord): number =>
     a.info.hostname.localeCompare(b.info.hostname, 'en', { numeric: true }) ||
@@ -46,7 +48,8 @@ export function agentRows(cluster: Pick<Cluster, 'agents' | 'tasks' | 'offers'>)
 }
 
 function agentJson({ record, use }: AgentRow): object {
-  return { ...record, used: use.used, offered: use.offered, taskCount: use.taskCount };
+  const { used, offered, taskCount, executorCount } = use;
+  return { ...record, used, offered, taskCount, executorCount };
 }
 
 const LOOKS: Readonly<Record<AgentRecord['state'], Look>> = {

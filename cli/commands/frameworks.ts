@@ -13,7 +13,7 @@ import type { Look, Paint } from '../style.ts';
 import type { Column } from '../table.ts';
 import { formatMibParts, formatPercent, formatSpan } from '../words.ts';
 
-/** A framework and what its tasks hold. */
+/** A framework and what its tasks and executors hold. */
 export interface FrameworkRow {
   readonly record: FrameworkRecord;
   readonly use: Use;
@@ -39,7 +39,7 @@ export async function frameworks(options: ListOptions): Promise<number> {
 
 /** @returns the frameworks by age, the oldest first, as ties of the allocator go */
 export function frameworkRows(
-  cluster: Pick<Cluster, 'agents' | 'frameworks' | 'tasks' | 'offers'>,
+  cluster: Pick<Cluster, 'agents' | 'frameworks' | 'tasks' | 'executors' | 'offers'>,
 ): FrameworkRow[] {
   const uses = sumUse(cluster, 'frameworkId');
   const active = cluster.agents.filter(({ state }) => state === 'active');

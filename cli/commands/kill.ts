@@ -6,7 +6,7 @@ import { taskKey } from '../../protocol/ids.ts';
 import type { Message } from '../../protocol/messages.ts';
 import { formatDuration } from '../../protocol/quantities.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
-import { KILL_GRACE_DEFAULT_MS } from '../../protocol/task.ts';
+import { KILL_GRACE_DEFAULT_MS } from '../../protocol/command.ts';
 import type { AgentRecord } from '../../protocol/records.ts';
 import { withStore } from '../connection.ts';
 import { EXIT_OK } from '../failure.ts';

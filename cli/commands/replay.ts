@@ -4,12 +4,14 @@ import { formatCpus } from '../../protocol/quantities.ts';
 import type {
   Difference,
   ProjectedAgent,
+  ProjectedExecutor,
   ProjectedFramework,
   ProjectedOffer,
   ProjectedTask,
   Projection,
 } from '../../protocol/replay.ts';
 import { compareProjections, toLists } from '../../protocol/replay.ts';
+import { formatResources } from '../../protocol/resources.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
 import { withStore } from '../connection.ts';
 import type { EventPosition } from '../event-position.ts';
@@ -108,7 +110,7 @@ export function describeReplayed(
   { projection, snapshotMs, eventCount, last }: Replayed,
   table: TableOptions,
 ): string {
-  const { agents, frameworks, offers, tasks } = projection;
+  const { agents, frameworks, offers, executors, tasks } = projection;
   const event = last === undefined ? 'before the first event' : `after event ${last}`;
   const heading =
     `${table.paint('bold', formatTime(atMs))}, ${event}` +
@@ -120,6 +122,7 @@ export function describeReplayed(
     section('agents', agents, agentColumns(projection), table),
     section('frameworks', frameworks, FRAMEWORK_COLUMNS, table),
     section('offers', offers, OFFER_COLUMNS, table),
+    ...(executors.size > 0 ? [section('executors', executors, EXECUTOR_COLUMNS, table)] : []),
     section('tasks', tasks, taskColumns(table.paint), table),
   ];
   return [heading, recovering, ...sections].join('');
@@ -171,6 +174,13 @@ const OFFER_COLUMNS: readonly Column<ProjectedOffer>[] = [
   { title: 'MEM', text: ({ resources }) => formatMibParts(resources.memMib), align: 'right' },
 ];
 
+const EXECUTOR_COLUMNS: readonly Column<ProjectedExecutor>[] = [
+  { title: 'EXECUTOR', text: ({ path }) => path },
+  { title: 'NAME', text: ({ name }) => name, shrinksTo: 8, isSpare: true },
+  { title: 'CPUS', text: ({ resources }) => formatCpus(resources.cpuMillis), align: 'right' },
+  { title: 'MEM', text: ({ resources }) => formatMibParts(resources.memMib), align: 'right' },
+];
+
 function taskColumns(paint: Paint): Column<ProjectedTask>[] {
   return [
     { title: 'TASK', text: ({ key }) => key },
@@ -188,8 +198,11 @@ function taskColumns(paint: Paint): Column<ProjectedTask>[] {
   ];
 }
 
-function noteOf({ state, killRequested, unacknowledged }: ProjectedTask): string {
+function noteOf(task: ProjectedTask): string {
+  const { state, killRequested, unacknowledged, executorId, wished } = task;
   const parts: string[] = [];
+  if (executorId !== undefined) parts.push(`of executor ${executorId}`);
+  if (wished) parts.push(`to have ${formatResources(wished)}`);
   if (killRequested && !isTerminal(state)) parts.push(`kill requested by ${killRequested}`);
   if (unacknowledged > 0) parts.push(`${countOf(unacknowledged, 'update')} not acknowledged`);
   return parts.join('; ');

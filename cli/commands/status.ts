@@ -14,7 +14,7 @@ import type { ListOptions } from '../options.ts';
 import { printJson } from '../print.ts';
 import { readRedisFacts } from '../redis-facts.ts';
 import type { RedisFacts } from '../redis-facts.ts';
-import { readCluster, tellUnreadable } from '../registry.ts';
+import { countedOf, readCluster, tellUnreadable } from '../registry.ts';
 import type { Cluster } from '../registry.ts';
 import { paintFor } from '../style.ts';
 import type { Paint } from '../style.ts';
@@ -48,8 +48,9 @@ export interface ClusterStatus {
   readonly frameworks: Readonly<Record<string, number>>;
   /** Tasks that have not ended, by state. */
   readonly tasks: Readonly<Record<string, number>>;
+  readonly executors: number;
   readonly offers: number;
-  /** Of tasks on active agents that have not ended: comparable with `total`. */
+  /** Of tasks on active agents that have not ended, and of executors there: comparable with `total`. */
   readonly used: Resources;
   readonly offered: Resources;
   /** Of active agents. */
@@ -133,7 +134,15 @@ export function countsOf(
   silence: Silence = NO_SILENCE,
 ): Pick<
   ClusterStatus,
-  'agents' | 'recovering' | 'frameworks' | 'tasks' | 'offers' | 'used' | 'offered' | 'total'
+  | 'agents'
+  | 'recovering'
+  | 'frameworks'
+  | 'tasks'
+  | 'executors'
+  | 'offers'
+  | 'used'
+  | 'offered'
+  | 'total'
 > {
   const away = (state: AgentRecord['state']): number =>
     cluster.agents.filter((agent) => agent.state === state).length;
@@ -144,7 +153,8 @@ export function countsOf(
   const active = cluster.agents.filter(({ state }) => state === 'active');
   const live = cluster.tasks.filter(({ state }) => !isTerminal(state));
   const reachable = new Set<string>(active.map(({ info }) => info.agentId));
-  const here = live.filter(({ agentId }) => reachable.has(agentId));
+  const isHere = ({ agentId }: { readonly agentId: string }): boolean => reachable.has(agentId);
+  const own = cluster.executors.filter(isHere).map(({ info }) => info.resources);
   return {
     agents: {
       active: active.length,
@@ -155,8 +165,9 @@ export function countsOf(
     recovering: untilMs === 0 ? null : { remainingMs: Math.max(0, untilMs - cluster.nowMs) },
     frameworks: countBy(cluster.frameworks),
     tasks: countBy(live),
+    executors: cluster.executors.length,
     offers: cluster.offers.length,
-    used: sumResources(here.map(({ resources }) => resources)),
+    used: sumResources([...live.filter(isHere).map(countedOf), ...own]),
     offered: sumResources(cluster.offers.map(({ resources }) => resources)),
     total: sumResources(active.map(({ info }) => info.resources)),
   };
@@ -170,7 +181,8 @@ function countBy(records: readonly { readonly state: string }[]): Record<string,
 
 /** @returns the status as lines of text */
 export function describeStatus(found: ClusterStatus, paint: Paint): string {
-  const { cluster, redis, leader, agents, frameworks, tasks, offers, used, total, inbox } = found;
+  const { cluster, redis, leader, agents, frameworks, tasks, used, total, inbox } = found;
+  const { executors, offers } = found;
   const lines: [string, string][] = [
     ['cluster', cluster],
     ['redis', `${redis.url}, version ${redis.version}, ${redis.persistence}`],
@@ -180,6 +192,7 @@ export function describeStatus(found: ClusterStatus, paint: Paint): string {
     ['agents', describeAgents(agents, paint)],
     ['frameworks', describeCounts(frameworks, 'framework')],
     ['tasks', describeCounts(tasks, 'task')],
+    ...(executors > 0 ? [['executors', String(executors)] as [string, string]] : []),
     ['offers', `${String(offers)} outstanding`],
     ['cpus', describeUse(used.cpuMillis, total.cpuMillis, formatCpus)],
     ['mem', describeUse(used.memMib, total.memMib, (mib) => (mib === 0 ? '0' : formatMib(mib)))],

@@ -23,7 +23,14 @@ export async function task(options: ListOptions, asked: string): Promise<number>
   const found = await withStore(options, { name: 'task' }, async (store) => {
     const { task: view, cluster } = await findTask(store, asked, unreadable);
     const agent = cluster.agents.find(({ info }) => info.agentId === view.agentId);
-    return { view, agent, nowMs: cluster.nowMs, events: await eventsOf(store, view, unreadable) };
+    const executor = cluster.executors.find(
+      ({ agentId, frameworkId, info }) =>
+        agentId === view.agentId &&
+        frameworkId === view.frameworkId &&
+        info.executorId === view.executorId,
+    );
+    const events = await eventsOf(store, view, unreadable);
+    return { view, agent, executor, nowMs: cluster.nowMs, events };
   });
   tellUnreadable(unreadable);
   if (options.json) printJson({ ...taskJson(found.view), events: found.events });

@@ -109,6 +109,26 @@ function registryOf(
   return Object.fromEntries(entries) as Record<RegistryName, Map<string, string>>;
 }
 
+/** Name of the stream of one session. */
+export function streamKey(client: ClientName, session: SessionId): string {
+  return `${client}:${session}`;
+}
+
+/** @returns the stream of that name, unless it has never been or has expired */
+export function livingStream(data: Data, key: string, nowMs: number): Stream<string> | undefined {
+  const stream = data.streams.get(key);
+  if ((stream?.expiresAtMs ?? Infinity) > nowMs) return stream;
+  data.streams.delete(key);
+  return undefined;
+}
+
+/** @returns the stream of that name; an empty one begins if there is none */
+export function writableStream(data: Data, key: string, nowMs: number): Stream<string> {
+  let stream = livingStream(data, key, nowMs);
+  if (!stream) data.streams.set(key, (stream = newStream<string>()));
+  return stream;
+}
+
 /** Appends an entry. */
 export function addEntry<T>(stream: Stream<T>, value: T): void {
   stream.last += 1;

@@ -3,20 +3,17 @@
  * the simulator, which needs to decide itself when a call arrives and whether its answer does. Like the real one it can
  * be restarted, emptied, and replaced by a replica that lacks the last writes.
  */
-import type { MasterId, SessionId } from '../../protocol/ids.ts';
+import type { FrameworkId, MasterId, SessionId } from '../../protocol/ids.ts';
 import { numberedSession } from '../../protocol/ids.ts';
 import type { ClientName } from '../../protocol/keys.ts';
-import { REGISTRY_NAMES } from '../../protocol/keys.ts';
-import {
-  CLIENT_STREAM_MAX_ENTRIES,
-  INBOX_MAX_ENTRIES,
-  SNAPSHOTS_MAX_ENTRIES,
-} from '../../protocol/limits.ts';
+import { frameworkName, REGISTRY_NAMES } from '../../protocol/keys.ts';
+import { INBOX_MAX_ENTRIES } from '../../protocol/limits.ts';
 import type {
   Append,
   AppendResult,
   Commit,
   CommitResult,
+  FrameworkSendResult,
   HeartbeatResult,
   InboxEntry,
   Lease,
@@ -27,17 +24,21 @@ import type {
   StreamId,
   TermBegin,
 } from '../store.ts';
-import { CLOCK_SKEW_MAX_MS, FAREWELL_MS } from '../store.ts';
-import type { Data, StoredSnapshot, Stream } from './data.ts';
+import { CLOCK_SKEW_MAX_MS, DIRECT_ENTRIES_MAX } from '../store.ts';
+import { applyCommit } from './apply-commit.ts';
+import type { Data, StoredSnapshot } from './data.ts';
 import {
   addEntry,
   copyData,
   emptyData,
   entriesAfter,
   lastIdOf,
+  livingStream,
   newStream,
   removeEntry,
+  streamKey,
   trimBefore,
+  writableStream,
 } from './data.ts';
 
 /** All that a Redis held at one moment, as a replica has it. */
@@ -279,60 +280,9 @@ export class RedisModel {
     if (commitNumber !== commit.number - 1) {
       return { ok: false, code: 'out-of-order', found: `${String(commitNumber)} ${cursor}` };
     }
-    const overflowing = this.#apply(commit);
+    const overflowing = applyCommit(this.#data, commit, this.#nowMs());
     this.onWrite();
     return { ok: true, overflowing };
-  }
-
-  #apply(commit: Commit): ClientName[] {
-    const data = this.#data;
-    for (const { registry, key, value } of commit.changes) {
-      if (value === undefined) data.registry[registry].delete(key);
-      else data.registry[registry].set(key, value);
-    }
-    for (const { client, session } of commit.sessions) {
-      if (session !== undefined) {
-        data.sessions.set(client, session);
-        data.liveness.set(client, this.#nowMs());
-      } else {
-        data.sessions.delete(client);
-        data.liveness.delete(client);
-      }
-    }
-    const overflowing = this.#send(commit.sends);
-    for (const { client, session, farewell } of commit.endedStreams) {
-      const key = streamKey(client, session);
-      const last = data.streams.get(key)?.last ?? 0;
-      data.streams.delete(key);
-      if (farewell === undefined) continue;
-      // Ids go on growing, as those of Redis do with time: whoever has read the stream reads this too.
-      const stream = { ...newStream<string>(), last, expiresAtMs: this.#nowMs() + FAREWELL_MS };
-      data.streams.set(key, stream);
-      addEntry(stream, farewell);
-    }
-    if (commit.events.length > 0) addEntry(data.events, commit.events);
-    data.history.push(...commit.history);
-    data.quarantine.push(...commit.quarantine);
-    if (commit.snapshot !== undefined) {
-      data.snapshots.push({ state: commit.snapshot, event: lastIdOf(data.events) });
-      data.snapshots.splice(0, data.snapshots.length - SNAPSHOTS_MAX_ENTRIES);
-    }
-    data.isSettled = true;
-    data.commitNumber = commit.number;
-    data.cursor = commit.cursor;
-    trimBefore(data.inbox, commit.cursor);
-    return overflowing;
-  }
-
-  /** @returns the clients whose streams are over the limit */
-  #send(sends: Commit['sends']): ClientName[] {
-    const overflowing = new Set<ClientName>();
-    for (const { client, session, messages } of sends) {
-      const stream = this.#stream(streamKey(client, session));
-      addEntry(stream, messages);
-      if (stream.entries.length > CLIENT_STREAM_MAX_ENTRIES) overflowing.add(client);
-    }
-    return [...overflowing];
   }
 
   silentClients(beforeMs: number): SilentClient[] {
@@ -340,8 +290,20 @@ export class RedisModel {
     return silent.map(([client, seenMs]) => ({ client, seenMs }));
   }
 
+  sendToFramework(frameworkId: FrameworkId, messages: string): FrameworkSendResult {
+    const client = frameworkName(frameworkId);
+    const session = this.#data.sessions.get(client);
+    if (session === undefined) return 'unknown';
+    const stream = livingStream(this.#data, streamKey(client, session), this.#nowMs());
+    if (stream === undefined) return 'unknown';
+    if (stream.entries.length >= DIRECT_ENTRIES_MAX) return 'full';
+    addEntry(stream, messages);
+    this.onWrite();
+    return 'sent';
+  }
+
   requestAgent(key: string, messages: string): void {
-    addEntry(this.#stream(key), messages);
+    addEntry(writableStream(this.#data, key, this.#nowMs()), messages);
     this.onWrite();
   }
 
@@ -350,7 +312,7 @@ export class RedisModel {
   }
 
   removeRequest(key: string, id: StreamId): void {
-    removeEntry(this.#stream(key), id);
+    removeEntry(writableStream(this.#data, key, this.#nowMs()), id);
   }
 
   writeOutput(readId: SessionId, chunks: readonly OutputChunk[]): number {
@@ -374,26 +336,11 @@ export class RedisModel {
   }
 
   #readStream(key: string, cursor: StreamId): StreamEntry[] {
-    return entriesAfter(this.#living(key), cursor).map(({ id, value }) => ({
-      id,
-      messages: value,
-    }));
+    return entriesAfter(livingStream(this.#data, key, this.#nowMs()), cursor).map(
+      ({ id, value }) => ({
+        id,
+        messages: value,
+      }),
+    );
   }
-
-  #stream(key: string): Stream<string> {
-    let stream = this.#living(key);
-    if (!stream) this.#data.streams.set(key, (stream = newStream<string>()));
-    return stream;
-  }
-
-  #living(key: string): Stream<string> | undefined {
-    const stream = this.#data.streams.get(key);
-    if ((stream?.expiresAtMs ?? Infinity) > this.#nowMs()) return stream;
-    this.#data.streams.delete(key);
-    return undefined;
-  }
-}
-
-function streamKey(client: ClientName, session: SessionId): string {
-  return `${client}:${session}`;
 }

@@ -1,11 +1,12 @@
 /** The store in memory: `RedisModel` behind the asynchronous interface, with blocking reads. */
-import type { AgentId, MasterId, SessionId } from '../../protocol/ids.ts';
+import type { AgentId, FrameworkId, MasterId, SessionId } from '../../protocol/ids.ts';
 import type { ClientName } from '../../protocol/keys.ts';
 import type {
   Append,
   AppendResult,
   Commit,
   CommitResult,
+  FrameworkSendResult,
   HeartbeatResult,
   InboxEntry,
   Lease,
@@ -128,6 +129,10 @@ export class FakeStore implements Store {
   requestAgent(agentId: AgentId, messages: string): Promise<void> {
     this.#model.requestAgent(requestsKey(agentId), messages);
     return Promise.resolve();
+  }
+
+  sendToFramework(frameworkId: FrameworkId, messages: string): Promise<FrameworkSendResult> {
+    return Promise.resolve(this.#model.sendToFramework(frameworkId, messages));
   }
 
   readAgentRequests(agentId: AgentId, cursor: StreamId, blockMs: number): Promise<StreamEntry[]> {

@@ -21,24 +21,19 @@ import type { MessageOf } from '../../protocol/messages.ts';
 import type { TaskRecord } from '../../protocol/records.ts';
 import { isTerminal, mayBecome } from '../../protocol/task-state.ts';
 import type { AgentTask } from '../../protocol/task.ts';
-import { recoverFramework, taskTurnedUp } from './data-loss.ts';
+import { hasExecutor, settleMissingExecutors, settleReportedExecutors } from './agent-executors.ts';
+import type { Report } from './agent-report.ts';
+import { groupOf, knowFramework, reportOf } from './agent-report.ts';
+import { addTask, releaseTask, removeTask, touchTask } from './books.ts';
+import { taskTurnedUp } from './data-loss.ts';
 import type { StepContext } from './effects.ts';
 import { appendEvent, send } from './effects.ts';
-import type { Agent } from './state.ts';
-import { addTask, isRecovering, releaseTask, removeTask, touchTask } from './state.ts';
+import { isNewerLaunch } from './launch-ids.ts';
 import { sendRunTask } from './launch.ts';
+import { endResize, reconcileResources } from './resize.ts';
+import type { Agent } from './state.ts';
+import { isRecovering } from './state.ts';
 import { acknowledgeToAgent, endByMaster, tellByMaster } from './tasks.ts';
-
-/** An agent's registration, as it is compared. */
-interface Report {
-  readonly message: MessageOf<'RegisterAgent'>;
-  /** Live, or ended and not acknowledged. */
-  readonly tasks: ReadonlyMap<LaunchId, AgentTask>;
-  /** Ended and acknowledged. */
-  readonly ended: ReadonlySet<LaunchId>;
-  /** Launches that the master has ended on its own word while the agent was away. */
-  readonly writtenOff: ReadonlySet<LaunchId>;
-}
 
 /** Answers the registration, then settles every difference. */
 export function reconcileAgent(
@@ -47,12 +42,7 @@ export function reconcileAgent(
   message: MessageOf<'RegisterAgent'>,
   writtenOff: ReadonlySet<LaunchId>,
 ): void {
-  const report: Report = {
-    message,
-    tasks: new Map(message.tasks.map((task) => [task.launchId, task])),
-    ended: new Set(message.ended.map(({ launchId }) => launchId)),
-    writtenOff,
-  };
+  const report = reportOf(message, writtenOff);
   const { agentId } = agent.record.info;
   for (const task of report.tasks.values()) forgetOlder(cx, agentId, task);
   const believed = [...agent.tasks];
@@ -68,8 +58,11 @@ export function reconcileAgent(
     master: { masterId, epoch },
     resend,
   });
+  settleReportedExecutors(cx, agent, report);
   for (const key of believed) settleBelieved(cx, agent, key, report);
   for (const task of report.tasks.values()) settleReported(cx, agent, task, report);
+  endFallenGroups(cx, agent, report);
+  settleMissingExecutors(cx, agent, report);
 }
 
 /** The master remembers a launch that a newer one has followed: it has ended, and Redis has lost that. */
@@ -83,6 +76,7 @@ function forgetOlder(cx: StepContext, agentId: AgentId, newer: AgentTask): void 
     if (other && known.agentId !== agentId)
       endThere(cx, other, known, 'a newer launch of the task has turned up');
     releaseTask(cx.state, known);
+    endResize(cx, known);
   }
   // Its framework has used the id again, so it knows the end; nobody else would tell the agent so.
   for (const status of known.unacknowledged) acknowledgeToAgent(cx, known.agentId, status);
@@ -91,53 +85,73 @@ function forgetOlder(cx: StepContext, agentId: AgentId, newer: AgentTask): void 
   appendEvent(cx, { type: 'task.forgotten', frameworkId, taskId, agentId: known.agentId, reason });
 }
 
-/** Launch ids are `EPOCH.TERM.NUMBER`; nothing is newer than what this term has made. */
-function isNewerLaunch(ownTerm: string, a: LaunchId, b: LaunchId): boolean {
-  const [aEpoch = '', aTerm, aNumber = ''] = a.split('.');
-  const [bEpoch = '', bTerm, bNumber = ''] = b.split('.');
-  if (bTerm === ownTerm && aTerm !== ownTerm) return false;
-  if (aEpoch !== bEpoch) return Number(aEpoch) > Number(bEpoch);
-  return aTerm === bTerm && Number(aNumber) > Number(bNumber);
-}
-
 /** A task that the master knows on this agent, against the agent's word. */
 function settleBelieved(cx: StepContext, agent: Agent, key: TaskKey, report: Report): void {
   const task = cx.state.tasks.get(key);
   if (!task || isTerminal(task.state) || report.ended.has(task.launchId)) return;
-  const { session } = agent.record;
-  const { frameworkId, taskId, launchId } = task;
-  const framework = cx.state.frameworks.get(frameworkId)?.record;
+  const { taskId, launchId } = task;
   const onAgent = report.tasks.get(launchId);
-  if (onAgent) adoptState(cx, task, onAgent);
-  else if (task.unheard && task.info && framework) {
-    // It was sent to a session that ended before the agent read it: that stream is gone, so it cannot run twice.
-    backToStaging(cx, task);
-    sendRunTask(cx, agent, framework.info, task);
-  } else {
+  if (onAgent) adoptState(cx, agent, task, onAgent);
+  else if (!sendAgain(cx, agent, task, report)) {
     endByMaster(cx, task, {
       state: 'TASK_LOST',
       reason: 'REASON_RECONCILIATION',
       message: 'the agent registered again and does not know the task',
     });
+    const group = groupOf(cx, agent, task, report);
+    if (group) group.lost ??= taskId;
     return;
   }
-  if (task.killRequested === undefined) return;
-  const by = task.killRequested;
-  send(cx, agentName(task.agentId), session, {
-    type: 'KillTask',
-    frameworkId,
-    taskId,
-    launchId,
-    by,
-    ...(task.killGraceMs !== undefined && { gracePeriodMs: task.killGraceMs }),
-  });
+  if (task.killRequested !== undefined) sendKill(cx, agent, task, task.killRequested);
 }
 
-function adoptState(cx: StepContext, task: TaskRecord, onAgent: AgentTask): void {
+function sendKill(
+  cx: StepContext,
+  agent: Agent,
+  { frameworkId, taskId, launchId, killGraceMs: gracePeriodMs }: TaskRecord,
+  by: 'framework' | 'operator',
+): void {
+  const { info, session } = agent.record;
+  const grace = gracePeriodMs !== undefined && { gracePeriodMs };
+  const message = { frameworkId, taskId, launchId, by, ...grace };
+  send(cx, agentName(info.agentId), session, { type: 'KillTask', ...message });
+}
+
+/** One of a group is lost, so the others do not go on; some may wait for it on the agent, which would be for ever. */
+function endFallenGroups(cx: StepContext, agent: Agent, report: Report): void {
+  if (!report.groups) return;
+  for (const key of agent.tasks) {
+    const task = cx.state.tasks.get(key);
+    const lost = task && groupOf(cx, agent, task, report)?.lost;
+    if (!task || lost === undefined || task.killRequested || isTerminal(task.state)) continue;
+    task.killRequested = 'framework';
+    touchTask(cx.state, task);
+    const { frameworkId, taskId, agentId } = task;
+    const message = `task ${lost} of its group is lost`;
+    const type = 'task.kill-requested';
+    appendEvent(cx, { type, frameworkId, taskId, agentId, reason: 'framework', message });
+    sendKill(cx, agent, task, 'framework');
+  }
+}
+
+/** @returns false if its launch cannot be sent again: the agent may have had it, or something of it is not there any more */
+function sendAgain(cx: StepContext, agent: Agent, task: TaskRecord, report: Report): boolean {
+  const framework = cx.state.frameworks.get(task.frameworkId)?.record.info;
+  if (!task.unheard || !task.info || !framework) return false;
+  const group = groupOf(cx, agent, task, report);
+  if (group?.hasFallen === true || !hasExecutor(cx, agent, task, report)) return false;
+  // It was sent to a session that ended before the agent read it: that stream is gone, so it cannot run twice.
+  backToStaging(cx, task);
+  sendRunTask(cx, agent, { framework, task, groupSize: group?.size });
+  return true;
+}
+
+function adoptState(cx: StepContext, agent: Agent, task: TaskRecord, onAgent: AgentTask): void {
   task.unheard = false;
   touchTask(cx.state, task);
   // A terminal state comes with its own update, which the agent sends again after this.
   if (isTerminal(onAgent.state)) return;
+  reconcileResources(cx, agent, task, onAgent.resources);
   if (task.state === 'TASK_UNREACHABLE') {
     tellByMaster(cx, task, {
       state: onAgent.state,
@@ -175,7 +189,7 @@ function settleReported(cx: StepContext, agent: Agent, task: AgentTask, report: 
   if (isTerminal(task.state)) {
     // Known: its update comes. Not known: it was acknowledged before, unless Redis has lost just that.
     const isDoubtful = surplus === undefined && isRecovering(cx.state, cx.nowMs);
-    if (isDoubtful) knowFramework(cx, task, report);
+    if (isDoubtful) knowFramework(cx, task.frameworkId, report);
   } else if (surplus !== undefined) endThere(cx, agent, task, surplus);
   else if (!cx.state.tasks.has(taskKey(task.frameworkId, task.taskId))) {
     adoptTask(cx, agent.record.info.agentId, task, report);
@@ -215,8 +229,9 @@ function endThere(cx: StepContext, agent: Agent, task: Launch, reason: string): 
 
 /** A task that the agent has and the master has never heard of: it is counted, whatever else becomes of it. */
 function adoptTask(cx: StepContext, agentId: AgentId, task: AgentTask, report: Report): void {
-  const { frameworkId, taskId, launchId, name, resources, state, rules } = task;
-  knowFramework(cx, task, report);
+  const { frameworkId, taskId, launchId, name, resources, state, rules, executorId } = task;
+  const ofExecutor = executorId !== undefined && { executorId };
+  knowFramework(cx, frameworkId, report);
   const record: TaskRecord = {
     frameworkId,
     taskId,
@@ -227,6 +242,7 @@ function adoptTask(cx: StepContext, agentId: AgentId, task: AgentTask, report: R
     state,
     launchedAtMs: cx.nowMs,
     updatedAtMs: cx.nowMs,
+    ...ofExecutor,
     ...(rules && { rules }),
     unheard: false,
     unacknowledged: [],
@@ -238,16 +254,10 @@ function adoptTask(cx: StepContext, agentId: AgentId, task: AgentTask, report: R
     taskId,
     launchId,
     agentId,
+    ...ofExecutor,
     name,
     state,
     resources,
   });
   taskTurnedUp(cx, record);
-}
-
-/** A framework that the cluster has forgotten is known again by the word of an agent. */
-function knowFramework(cx: StepContext, { frameworkId }: AgentTask, report: Report): void {
-  if (cx.state.frameworks.has(frameworkId)) return;
-  const framework = report.message.frameworks.find(({ info }) => info.frameworkId === frameworkId);
-  if (framework) recoverFramework(cx, framework);
 }

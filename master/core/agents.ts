@@ -11,10 +11,11 @@ import { reconcileAgent } from './agent-tasks.ts';
 import { noteOldAgent } from './data-loss.ts';
 import type { StepContext } from './effects.ts';
 import { appendEvent, changeSession, send } from './effects.ts';
-import { rescindOffersOf } from './offers.ts';
+import { executorEnded } from './executors.ts';
+import { rescindIfOvercommitted, rescindOffersOf } from './offers.ts';
 import { isFromBeforeLoss } from './sessions.ts';
 import type { Agent } from './state.ts';
-import { removeAgent, setAgent } from './state.ts';
+import { removeAgent, setAgent } from './books.ts';
 import { endByMaster } from './tasks.ts';
 
 /** How long an agent that is gone is remembered, milliseconds: 30 days. */
@@ -69,7 +70,7 @@ function admit(
     name: info.hostname,
   });
   reconcileAgent(cx, agent, message, new Set(before?.writtenOff));
-  rescindIfOvercommitted(cx, agent);
+  rescindIfOvercommitted(cx, agent, 'the agent has come back with more tasks');
 }
 
 function isNewSession(
@@ -101,25 +102,52 @@ interface Refusal {
  */
 function refusalOf(
   cx: StepContext,
-  { record, tasks }: Agent,
+  agent: Agent,
   message: MessageOf<'RegisterAgent'>,
 ): Refusal | undefined {
+  const { record } = agent;
   if (record.state === 'gone' || record.node === message.node) return undefined;
   const { agentId } = record.info;
   const where = `agent ${agentId} is known on ${record.info.hostname}, another installation`;
   if (record.state === 'active' && record.session !== undefined) {
     return { code: 'agent-id-taken', message: `${where}, and is connected` };
   }
-  const reported = new Set(message.tasks.map(({ launchId }) => launchId as string));
-  const unfinished = [...tasks].filter((key) => {
-    const task = cx.state.tasks.get(key);
-    return task && !isTerminal(task.state) && !reported.has(task.launchId);
-  });
-  if (unfinished.length === 0) return undefined;
+  const unfinished = unreported(cx, agent, message);
+  if (unfinished === undefined) return undefined;
   return {
     code: 'agent-id-taken',
-    message: `${where}, with ${String(unfinished.length)} tasks that may be running; if that node is gone for good: kaon gone ${agentId}`,
+    message: `${where}, with ${unfinished} that may be running; if that node is gone for good: kaon gone ${agentId}`,
   };
+}
+
+/** What the master knows to be on an agent and this registration does not speak of; undefined: nothing. */
+function unreported(
+  { state }: StepContext,
+  agent: Agent,
+  message: MessageOf<'RegisterAgent'>,
+): string | undefined {
+  const reported = launchesIn(message);
+  const tasks = [...agent.tasks].filter((key) => {
+    const task = state.tasks.get(key);
+    return task && !isTerminal(task.state) && !reported.has(task.launchId);
+  });
+  const executors = [...agent.executors].filter((path) => {
+    const executor = state.executors.get(path);
+    return executor && !reported.has(executor.launchId);
+  });
+  const parts = [counted(tasks.length, 'task'), counted(executors.length, 'executor')];
+  const found = parts.filter((part) => part !== undefined);
+  return found.length === 0 ? undefined : found.join(' and ');
+}
+
+function counted(count: number, what: string): string | undefined {
+  if (count === 0) return undefined;
+  return `${String(count)} ${count === 1 ? what : `${what}s`}`;
+}
+
+/** Launches of tasks and executors that the agent has. */
+function launchesIn({ tasks, executors }: MessageOf<'RegisterAgent'>): ReadonlySet<LaunchId> {
+  return new Set([...tasks, ...executors].map(({ launchId }) => launchId));
 }
 
 /** The answer goes to a session that is never registered: its stream is made for this, and expires. */
@@ -146,21 +174,12 @@ function raiseEpoch({ state }: StepContext, { leaderSeen }: MessageOf<'RegisterA
 /** Of the launches that were given up, those that the agent has. */
 function stillReported(
   before: AgentRecord | undefined,
-  { tasks, node }: MessageOf<'RegisterAgent'>,
+  message: MessageOf<'RegisterAgent'>,
 ): LaunchId[] {
   // Another installation has the id for now: what it does not report is still with the first one.
-  if (before && before.node !== node) return before.writtenOff;
-  const reported = new Set(tasks.map(({ launchId }) => launchId));
+  if (before && before.node !== message.node) return before.writtenOff;
+  const reported = launchesIn(message);
   return before?.writtenOff.filter((launchId) => reported.has(launchId)) ?? [];
-}
-
-/** After Redis has lost data an agent can come back with tasks on what was offered meanwhile. */
-function rescindIfOvercommitted(cx: StepContext, agent: Agent): void {
-  const { record, used, offered } = agent;
-  const { cpuMillis, memMib } = record.info.resources;
-  const isWithin =
-    used.cpuMillis + offered.cpuMillis <= cpuMillis && used.memMib + offered.memMib <= memMib;
-  if (!isWithin) rescindOffersOf(cx, agent, 'the agent has come back with more tasks');
 }
 
 /** It does not read: its session ends, and it registers again when its next heartbeat tells it so. */
@@ -200,7 +219,10 @@ interface GivingUp {
   readonly event: string;
 }
 
-/** Ends its tasks on the master's word, and remembers their launches: should they come back, they are ended for real. */
+/**
+ * Ends its tasks on the master's word, and forgets its executors; their launches are remembered: should they come back,
+ * they are ended for real.
+ */
 function giveUpAgent(cx: StepContext, agent: Agent, why: GivingUp): void {
   const { record } = agent;
   const { agentId } = record.info;
@@ -213,6 +235,12 @@ function giveUpAgent(cx: StepContext, agent: Agent, why: GivingUp): void {
     if (!task || isTerminal(task.state)) continue;
     writtenOff.push(task.launchId);
     endByMaster(cx, task, { state, reason, message });
+  }
+  for (const path of [...agent.executors]) {
+    const executor = cx.state.executors.get(path);
+    if (!executor) continue;
+    writtenOff.push(executor.launchId);
+    executorEnded(cx, executor, { reason: why.event, message });
   }
   changeSession(cx, agentName(agentId), record.session, undefined);
   const { session: _session, ...rest } = record;

@@ -13,7 +13,8 @@ import { appendEvent, changeSession } from './effects.ts';
 import { disconnectFramework } from './frameworks.ts';
 import { rescindOffersOf } from './offers.ts';
 import type { Agent } from './state.ts';
-import { setCluster, setFramework } from './state.ts';
+import { setFramework } from './books.ts';
+import { setCluster } from './state.ts';
 import { forgetFrameworkIfDone, killTask } from './tasks.ts';
 import { beginFence } from './unreachable.ts';
 
@@ -52,11 +53,16 @@ export function dataLost(
   const isNew = state.agents.size + state.frameworks.size + state.tasks.size === 0;
   if (!isNew) leaveLostEpochs(cx);
   const recoveringUntilMs = cx.nowMs + state.options.agentTimeoutMs;
-  setCluster(state, { recoveringUntilMs, isNew, sessionsFrom: lostBefore + 1 });
+  setCluster(state, { recoveringUntilMs, isNew, sessionsFrom: sessionsFromAfter(cx, lostBefore) });
   appendEvent(cx, {
     type: isNew ? 'cluster.begun' : 'cluster.recovering',
     reason: reasonOf(isNew, unreadable),
   });
+}
+
+/** Never lowered: numbers go on above a loss by the skew of clocks, so the time of the next one may be below it. */
+function sessionsFromAfter({ state }: StepContext, lostBefore: number): number {
+  return Math.max(lostBefore + 1, state.cluster.sessionsFrom ?? 0);
 }
 
 function disconnectAgent(cx: StepContext, agent: Agent): void {

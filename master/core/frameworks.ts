@@ -11,7 +11,8 @@ import { rescindOffersOf, sendOffers } from './offers.ts';
 import { answerDeferred } from './questions.ts';
 import { isFromBeforeLoss } from './sessions.ts';
 import type { Framework } from './state.ts';
-import { isRecovering, removeFramework, setFramework, touchTask, setCluster } from './state.ts';
+import { removeFramework, setFramework, touchTask } from './books.ts';
+import { isRecovering, setCluster } from './state.ts';
 import { acknowledge, forgetFrameworkIfDone, forgetIfDone } from './tasks.ts';
 
 /** Step F6: the framework is known from here on. With a known id this is a failover or a reconnection. */
@@ -94,13 +95,16 @@ function tellAgents(cx: StepContext, framework: Framework, detached: boolean): v
   }
 }
 
-/** Agents that have live tasks of the framework. */
-function agentsOf(cx: StepContext, framework: Framework): Set<AgentId> {
-  const agentIds = [...framework.tasks].flatMap((key) => {
-    const task = cx.state.tasks.get(key);
+/** Agents that have live tasks of the framework, or executors of it, which may be without. */
+function agentsOf({ state }: StepContext, framework: Framework): Set<AgentId> {
+  const withTasks = [...framework.tasks].flatMap((key) => {
+    const task = state.tasks.get(key);
     return task && !isTerminal(task.state) ? [task.agentId] : [];
   });
-  return new Set(agentIds);
+  const withExecutors = [...framework.executors].flatMap(
+    (path) => state.executors.get(path)?.agentId ?? [],
+  );
+  return new Set([...withTasks, ...withExecutors]);
 }
 
 /** What the old scheduler of this framework had in hand goes to the new one. */
@@ -127,7 +131,10 @@ export function disconnectFramework(cx: StepContext, framework: Framework, reaso
   appendEvent(cx, { type: 'framework.disconnected', frameworkId, reason });
 }
 
-/** The framework leaves and its tasks stay to their end; from now on the master acknowledges for it. */
+/**
+ * The framework leaves and its tasks stay to their end; from now on the master acknowledges for it. An executor of it that
+ * has no task, or none any more, is ended by its agent, which is told here that the framework has left.
+ */
 export function detachFramework(cx: StepContext, framework: Framework): void {
   const { record } = framework;
   const { frameworkId } = record.info;
@@ -141,7 +148,10 @@ export function detachFramework(cx: StepContext, framework: Framework): void {
   forgetFrameworkIfDone(cx, framework);
 }
 
-/** The end of a framework: its tasks are killed; those that still run are counted until their agent says they ended. */
+/**
+ * The end of a framework: its tasks are killed and its executors shut down; those that are still there are counted until
+ * their agent says that they have ended.
+ */
 export function teardownFramework(cx: StepContext, framework: Framework, reason: string): void {
   const { frameworkId } = framework.record.info;
   rescindOffersOf(cx, framework, reason);

@@ -1,35 +1,27 @@
-/** LaunchTasks: offers become tasks. Each task is checked alone, so a bad one harms no other. */
-import { decodeTask } from '../../protocol/codec.ts';
-import type { LaunchId, TaskId } from '../../protocol/ids.ts';
+/**
+ * LaunchTasks: offers become tasks. Each task is checked alone, so a bad one harms no other but those of its group; what
+ * is checked is in `launch-check.ts`.
+ */
+import type { TaskGroupId, TaskId } from '../../protocol/ids.ts';
 import { agentName, frameworkName } from '../../protocol/keys.ts';
 import { TEXT_MAX_CHARS } from '../../protocol/limits.ts';
-import { formatDuration } from '../../protocol/quantities.ts';
 import type { MessageOf } from '../../protocol/messages.ts';
 import type { OfferRecord, TaskRecord } from '../../protocol/records.ts';
 import type { Resources } from '../../protocol/resources.ts';
-import {
-  fits,
-  formatResources,
-  subtractResources,
-  sumResources,
-} from '../../protocol/resources.ts';
-import type { TaskReason, TaskState } from '../../protocol/task-state.ts';
-import { isTerminal } from '../../protocol/task-state.ts';
+import { sumResources } from '../../protocol/resources.ts';
 import type { FrameworkInfo, TaskInfo } from '../../protocol/task.ts';
 import { REFUSE_DEFAULT_MS } from '../../protocol/task.ts';
-import { defer, forgetQuestions } from './questions.ts';
+import { addTask, removeOffer } from './books.ts';
 import type { StepContext } from './effects.ts';
 import { appendEvent, send } from './effects.ts';
+import { launchExecutor } from './executors.ts';
+import type { LaunchPlan, RawGroup, Refusal } from './launch-check.ts';
+import { checkGroup, checkTask, createPlan, taskIdOf } from './launch-check.ts';
+import { nextLaunchId } from './launch-ids.ts';
 import { refuse } from './offers.ts';
-import type { Agent, Framework, MasterState } from './state.ts';
-import { addTask, findTask, removeOffer, rulesOf } from './state.ts';
-
-/** Why a task is not launched. */
-interface Refusal {
-  readonly state: TaskState;
-  readonly reason: TaskReason;
-  readonly message: string;
-}
+import { defer, forgetQuestions } from './questions.ts';
+import type { Agent, Framework } from './state.ts';
+import { findExecutor, findTask } from './state.ts';
 
 /**
  * Uses the offers up and launches what can be launched; every other task gets a status update that says why
@@ -52,24 +44,50 @@ export function launchTasks(
     }
     return;
   }
-  const { agent, offered } = used;
-  let left = offered;
-  for (const raw of message.tasks) {
-    const checked = checkTask(cx, framework, raw, left);
-    if ('refusal' in checked) {
-      refuseTask(cx, framework, taskIdOf(raw), checked.refusal);
+  const plan = createPlan(framework, used.agent, used.offered);
+  for (const part of partsOf(message.tasks)) {
+    if ('raw' in part) launchAlone(cx, plan, part.raw);
+    else launchGroup(cx, plan, part);
+  }
+  const { agentId } = used.agent.record.info;
+  const refuseMs = message.filters?.refuseMs ?? REFUSE_DEFAULT_MS;
+  refuse(cx, framework, { agentId, resources: plan.left }, refuseMs);
+}
+
+/** Tasks of one group, wherever they stand in the call, or a task alone; in the order in which they begin. */
+function partsOf(tasks: readonly unknown[]): (RawGroup | { readonly raw: unknown })[] {
+  const groups = new Map<TaskGroupId, unknown[]>();
+  const parts: (RawGroup | { readonly raw: unknown })[] = [];
+  for (const raw of tasks) {
+    const groupId = (raw as { groupId?: unknown } | null)?.groupId;
+    if (typeof groupId !== 'string') {
+      parts.push({ raw });
       continue;
     }
-    left = subtractResources(left, checked.task.resources);
-    launch(cx, framework, agent, checked.task);
+    const group = groups.get(groupId as TaskGroupId);
+    if (group) {
+      group.push(raw);
+      continue;
+    }
+    const members = [raw];
+    groups.set(groupId as TaskGroupId, members);
+    parts.push({ groupId: groupId as TaskGroupId, tasks: members });
   }
-  const { agentId } = agent.record.info;
-  refuse(
-    cx,
-    framework,
-    { agentId, resources: left },
-    message.filters?.refuseMs ?? REFUSE_DEFAULT_MS,
-  );
+  return parts;
+}
+
+function launchAlone(cx: StepContext, plan: LaunchPlan, raw: unknown): void {
+  const checked = checkTask(cx, plan, raw);
+  if ('refusal' in checked) refuseTask(cx, plan.framework, taskIdOf(raw), checked.refusal);
+  else launch(cx, plan, checked.task);
+}
+
+function launchGroup(cx: StepContext, plan: LaunchPlan, group: RawGroup): void {
+  for (const [index, checked] of checkGroup(cx, plan, group).entries()) {
+    if ('refusal' in checked) {
+      refuseTask(cx, plan.framework, taskIdOf(group.tasks[index]), checked.refusal);
+    } else launch(cx, plan, checked.task, group.tasks.length);
+  }
 }
 
 type Taken =
@@ -119,136 +137,81 @@ function findOffers(
   return { offers, problem };
 }
 
-function checkTask(
+function launch(
   cx: StepContext,
-  framework: Framework,
-  raw: unknown,
-  left: Resources,
-): { readonly task: TaskInfo } | { readonly refusal: Refusal } {
-  const decoded = decodeTask(raw);
-  if (!decoded.ok) {
-    return {
-      refusal: {
-        state: 'TASK_ERROR',
-        reason: 'REASON_TASK_INVALID',
-        message: `not launched: the task is not valid: ${decoded.message}`,
-      },
-    };
-  }
-  const task = decoded.value;
-  if (findTask(cx.state, framework.record.info.frameworkId, task.taskId)) {
-    return {
-      refusal: {
-        state: 'TASK_ERROR',
-        reason: 'REASON_TASK_DUPLICATE',
-        message: `not launched: this framework has a task ${task.taskId} already, which is not affected; choose another id`,
-      },
-    };
-  }
-  const refusal = task.exclusive ? exclusiveRefusal(cx, framework, task) : undefined;
-  if (refusal) return { refusal };
-  if (!fits(task.resources, left)) {
-    return {
-      refusal: {
-        state: 'TASK_ERROR',
-        reason: 'REASON_RESOURCES_EXCEED_OFFER',
-        message: `not launched: the task needs ${formatResources(task.resources)}, of the offer ${formatResources(left)} is left`,
-      },
-    };
-  }
-  return { task };
-}
-
-/** Another exclusive task of that name which has not ended, as far as anybody knows. */
-function findExclusive(
-  state: MasterState,
-  framework: Framework,
-  name: string,
-): TaskRecord | undefined {
-  for (const key of framework.tasks) {
-    const task = state.tasks.get(key);
-    if (!task || task.name !== name || isTerminal(task.state)) continue;
-    if (rulesOf(task).exclusive === true) return task;
-  }
-  return undefined;
-}
-
-/** Not for ever, as an error would be: launched again later it may be let in. */
-function exclusiveRefusal(
-  cx: StepContext,
-  framework: Framework,
-  { name }: TaskInfo,
-): Refusal | undefined {
-  const message = exclusiveProblem(cx, framework, name);
-  if (message === undefined) return undefined;
-  return { state: 'TASK_DROPPED', reason: 'REASON_TASK_EXCLUSIVE', message };
-}
-
-function exclusiveProblem(
-  { state, nowMs }: StepContext,
-  framework: Framework,
-  name: string,
-): string | undefined {
-  const other = findExclusive(state, framework, name);
-  if (other) {
-    const { taskId, agentId, stoppedByMs } = other;
-    const until =
-      stoppedByMs === undefined
-        ? 'launch again when it has ended'
-        : `its node has stopped it in ${formatDuration(Math.max(0, stoppedByMs - nowMs))} at the latest`;
-    return `not launched: ${name} is exclusive, and task ${taskId} of that name is ${other.state} on agent ${agentId}; ${until}`;
-  }
-  const { recoveringUntilMs, isNew } = state.cluster;
-  if (recoveringUntilMs <= nowMs || isNew) return undefined;
-  return `not launched: ${name} is exclusive, and Redis has lost data: another of that name may turn up for ${formatDuration(recoveringUntilMs - nowMs)} more`;
-}
-
-function launch(cx: StepContext, framework: Framework, agent: Agent, task: TaskInfo): void {
+  { framework, agent }: LaunchPlan,
+  { executor, ...task }: TaskInfo,
+  groupSize?: number,
+): void {
   const { state } = cx;
   const { info } = framework.record;
   const { frameworkId } = info;
   const { agentId } = agent.record.info;
-  const launchId = `${String(state.epoch)}.${state.term}.${String(state.nextLaunch++)}` as LaunchId;
+  const executorId = executor?.executorId;
+  if (executor && !findExecutor(state, agentId, frameworkId, executor.executorId)) {
+    launchExecutor(cx, { agentId, frameworkId }, executor);
+  }
+  const { taskId, name, resources } = task;
+  const launchId = nextLaunchId(state);
   const record: TaskRecord = {
     frameworkId,
-    taskId: task.taskId,
+    taskId,
     launchId,
     agentId,
-    name: task.name,
-    resources: task.resources,
+    name,
+    resources,
     state: 'TASK_STAGING',
     launchedAtMs: cx.nowMs,
     updatedAtMs: cx.nowMs,
+    ...(executorId !== undefined && { executorId }),
     info: task,
     unheard: true,
     unacknowledged: [],
   };
   addTask(state, record);
-  forgetQuestions(cx, framework, task.taskId);
-  sendRunTask(cx, agent, info, record);
-  const { taskId, name, resources } = task;
+  forgetQuestions(cx, framework, taskId);
+  sendRunTask(cx, agent, { framework: info, task: record, groupSize });
   appendEvent(cx, {
     type: 'task.launched',
     frameworkId,
     taskId,
     launchId,
     agentId,
+    ...(executorId !== undefined && { executorId }),
     name,
     state: 'TASK_STAGING',
     resources,
   });
 }
 
+/** A launch as it is sent: of a task with its group's size, if it has one. */
+export interface LaunchToSend {
+  readonly framework: FrameworkInfo;
+  readonly task: TaskRecord;
+  readonly groupSize?: number | undefined;
+}
+
 /** Sends a launch to the agent's session; the agent starts a launch once, however often it is told. */
 export function sendRunTask(
   cx: StepContext,
   agent: Agent,
-  framework: FrameworkInfo,
-  { info: task, launchId }: TaskRecord,
+  { framework, task: record, groupSize }: LaunchToSend,
 ): void {
   const { info, session } = agent.record;
-  if (task)
-    send(cx, agentName(info.agentId), session, { type: 'RunTask', framework, launchId, task });
+  const { info: task, launchId, frameworkId, executorId } = record;
+  if (!task) return;
+  const executor =
+    executorId === undefined
+      ? undefined
+      : findExecutor(cx.state, info.agentId, frameworkId, executorId);
+  send(cx, agentName(info.agentId), session, {
+    type: 'RunTask',
+    framework,
+    launchId,
+    task: { ...task, ...(executor && { executor: executor.info }) },
+    ...(executor && { executorLaunchId: executor.launchId }),
+    ...(groupSize !== undefined && { groupSize }),
+  });
 }
 
 /** A task that never was: its status needs no acknowledgement, because there is nothing to keep. */
@@ -261,12 +224,4 @@ function refuseTask(cx: StepContext, framework: Framework, taskId: TaskId, refus
     status: { frameworkId, taskId, state, source: 'SOURCE_MASTER', reason, message },
   });
   appendEvent(cx, { type: 'task.refused', frameworkId, taskId, state, reason, message });
-}
-
-/** The id that a raw task claims; a placeholder if it has none that could be one. */
-function taskIdOf(raw: unknown): TaskId {
-  const taskId = (raw as { taskId?: unknown } | null)?.taskId;
-  return (
-    typeof taskId === 'string' && /^[\w.:-]{1,100}$/.test(taskId) ? taskId : 'invalid'
-  ) as TaskId;
 }

@@ -1,17 +1,17 @@
 /** Offers: made by the allocator's word, taken back on decline, timeout, loss of a side, or when used. */
-import type { AgentId, FrameworkId, OfferId } from '../../protocol/ids.ts';
+import type { AgentId, ExecutorId, FrameworkId, OfferId } from '../../protocol/ids.ts';
 import { frameworkName } from '../../protocol/keys.ts';
 import type { MessageOf } from '../../protocol/messages.ts';
 import { OFFERS_PER_CALL_MAX } from '../../protocol/limits.ts';
 import type { OfferRecord } from '../../protocol/records.ts';
 import type { Resources } from '../../protocol/resources.ts';
-import { isEmpty } from '../../protocol/resources.ts';
+import { addResources, fits, isEmpty } from '../../protocol/resources.ts';
 import { REFUSE_DEFAULT_MS } from '../../protocol/task.ts';
 import { allocate } from './allocator/drf.ts';
 import type { StepContext } from './effects.ts';
 import { appendEvent, send } from './effects.ts';
-import type { Framework } from './state.ts';
-import { addOffer, removeOffer } from './state.ts';
+import type { Agent, Framework, MasterState } from './state.ts';
+import { addOffer, removeOffer } from './books.ts';
 
 /** Longest filter that a framework may ask for: a year, as in Mesos. */
 const REFUSE_MAX_MS = 31_536_000_000;
@@ -60,6 +60,7 @@ function recordOffer(
     ...grant,
     hostname: info?.hostname ?? '',
     attributes: info?.attributes ?? {},
+    executorIds: executorIdsOn(state, grant.agentId, grant.frameworkId),
     madeAtMs: cx.nowMs,
     expiresAtMs: cx.nowMs + state.options.offerTimeoutMs,
   };
@@ -67,6 +68,18 @@ function recordOffer(
   const { offerId, frameworkId, agentId, resources } = offer;
   appendEvent(cx, { type: 'offer.made', offerId, frameworkId, agentId, resources });
   return offer;
+}
+
+/** Executors of a framework that an agent has already, or is about to have. */
+function executorIdsOn(
+  { agents, executors }: MasterState,
+  agentId: AgentId,
+  frameworkId: FrameworkId,
+): ExecutorId[] {
+  return [...(agents.get(agentId)?.executors ?? [])].flatMap((path) => {
+    const executor = executors.get(path);
+    return executor?.frameworkId === frameworkId ? [executor.info.executorId] : [];
+  });
 }
 
 /** The offer as a framework sees it. */
@@ -93,6 +106,12 @@ export function rescindOffersOf(
     const offer = cx.state.offers.get(offerId);
     if (offer) rescindOffer(cx, offer, reason);
   }
+}
+
+/** What an agent says to be in use may be what was offered meanwhile, after Redis has lost data. */
+export function rescindIfOvercommitted(cx: StepContext, agent: Agent, reason: string): void {
+  const { record, used, offered } = agent;
+  if (!fits(addResources(used, offered), record.info.resources)) rescindOffersOf(cx, agent, reason);
 }
 
 /**

@@ -50,6 +50,7 @@ export function tellStatus(cx: StepContext, framework: Framework, taskId: TaskId
     frameworkId,
     taskId,
     ...(task && { agentId: task.agentId, launchId: task.launchId }),
+    ...(task?.executorId !== undefined && { executorId: task.executorId }),
     state: task?.state ?? 'TASK_UNKNOWN',
     source: 'SOURCE_MASTER',
     reason: 'REASON_RECONCILIATION',

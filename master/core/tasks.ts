@@ -8,18 +8,13 @@ import type { TaskReason, TaskState } from '../../protocol/task-state.ts';
 import { isTerminal, mayBecome } from '../../protocol/task-state.ts';
 import type { TaskStatus } from '../../protocol/task.ts';
 import type { StepContext } from './effects.ts';
+import { lastTaskEnded } from './executor-lost.ts';
 import { defer, forgetQuestions } from './questions.ts';
+import { endResize } from './resize.ts';
 import { appendEvent, changeSession, send } from './effects.ts';
 import type { Framework } from './state.ts';
-import {
-  addTask,
-  findTask,
-  isRecovering,
-  releaseTask,
-  removeFramework,
-  removeTask,
-  touchTask,
-} from './state.ts';
+import { addTask, releaseTask, removeFramework, removeTask, touchTask } from './books.ts';
+import { findTask, isRecovering } from './state.ts';
 
 /** Bytes of each tail that the history keeps of an ended task. */
 const HISTORY_TAIL_CHARS = 2048;
@@ -51,7 +46,7 @@ export function statusUpdate(
  * It is told (again, perhaps: as the same update), and uses nothing.
  */
 function adoptEnd(cx: StepContext, agentId: AgentId, status: TaskStatus): boolean {
-  const { frameworkId, taskId, launchId, state } = status;
+  const { frameworkId, taskId, launchId, state, executorId } = status;
   if (!isRecovering(cx.state, cx.nowMs) || !isTerminal(state) || launchId === undefined)
     return false;
   const isWrittenOff = cx.state.agents.get(agentId)?.record.writtenOff.includes(launchId) === true;
@@ -67,13 +62,15 @@ function adoptEnd(cx: StepContext, agentId: AgentId, status: TaskStatus): boolea
     state: 'TASK_RUNNING',
     launchedAtMs: cx.nowMs,
     updatedAtMs: cx.nowMs,
+    ...(executorId !== undefined && { executorId }),
     unheard: false,
     unacknowledged: [],
   };
   addTask(cx.state, task);
   const { name, resources } = task;
   const type = 'task.adopted';
-  const event = { frameworkId, taskId, launchId, agentId, name, state: task.state, resources };
+  const of = { frameworkId, taskId, launchId, agentId, executorId };
+  const event = { ...of, name, state: task.state, resources };
   appendEvent(cx, { type, ...event });
   forgetQuestions(cx, framework, taskId);
   applyStatus(cx, task, status);
@@ -104,15 +101,14 @@ export function applyStatus(cx: StepContext, task: TaskRecord, status: TaskStatu
     reason: status.reason,
     message: status.message,
   });
-  if (!isWanted) {
-    acknowledgeToAgent(cx, task.agentId, status);
-    forgetIfDone(cx, task);
-    return;
+  if (isWanted) {
+    const { session } = framework.record;
+    send(cx, frameworkName(task.frameworkId), session, { type: 'StatusUpdate', status });
+  } else acknowledgeToAgent(cx, task.agentId, status);
+  if (isTerminal(status.state)) {
+    endResize(cx, task);
+    lastTaskEnded(cx, task);
   }
-  send(cx, frameworkName(task.frameworkId), framework.record.session, {
-    type: 'StatusUpdate',
-    status,
-  });
   forgetIfDone(cx, task);
 }
 
@@ -140,7 +136,7 @@ export function tellByMaster(cx: StepContext, task: TaskRecord, says: MasterStat
 }
 
 function statusByMaster(task: TaskRecord, updateId: string, says: MasterStatus): TaskStatus {
-  const { frameworkId, taskId, agentId, launchId } = task;
+  const { frameworkId, taskId, agentId, launchId, executorId } = task;
   const source = 'SOURCE_MASTER';
   return {
     frameworkId,
@@ -148,6 +144,7 @@ function statusByMaster(task: TaskRecord, updateId: string, says: MasterStatus):
     agentId,
     launchId,
     updateId: updateId as UpdateId,
+    ...(executorId !== undefined && { executorId }),
     source,
     ...says,
   };
@@ -199,10 +196,10 @@ export function forgetIfDone(cx: StepContext, task: TaskRecord): boolean {
   return true;
 }
 
-/** A detached framework is kept only for its tasks. */
+/** A detached framework is kept only for its tasks, and for executors, which go after these. */
 export function forgetFrameworkIfDone(cx: StepContext, framework: Framework): void {
-  const { record, tasks } = framework;
-  if (record.state !== 'detached' || tasks.size > 0) return;
+  const { record, tasks, executors } = framework;
+  if (record.state !== 'detached' || tasks.size + executors.size > 0) return;
   if (isRecovering(cx.state, cx.nowMs)) return; // Tasks of it may still turn up, and are to go on.
   const { frameworkId } = record.info;
   if (cx.state.frameworks.get(frameworkId) !== framework) return; // Removed with its last task.
@@ -220,7 +217,7 @@ function toHistory(
   framework: Framework | undefined,
 ): Extract<StepContext['effects'][number], { type: 'history.append' }>['task'] {
   const { frameworkId, taskId, launchId, agentId, name, resources, state } = task;
-  const { launchedAtMs, updatedAtMs } = task;
+  const { launchedAtMs, updatedAtMs, executorId } = task;
   return {
     frameworkId,
     frameworkName: framework?.record.info.name ?? '',
@@ -232,7 +229,8 @@ function toHistory(
     state,
     launchedAtMs,
     endedAtMs: updatedAtMs,
-    argv: task.info?.command.argv,
+    argv: task.info?.command?.argv,
+    executorId,
     labels: task.info?.labels,
     status: task.status && withShortTails(task.status),
   };

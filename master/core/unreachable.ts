@@ -10,7 +10,8 @@ import type { StepContext } from './effects.ts';
 import { appendEvent, changeSession } from './effects.ts';
 import { rescindOffersOf } from './offers.ts';
 import type { Agent, MasterState } from './state.ts';
-import { rulesOf, setAgent } from './state.ts';
+import { setAgent } from './books.ts';
+import { rulesOf } from './state.ts';
 import { endByMaster, tellByMaster } from './tasks.ts';
 
 /** From so many silent agents on, their share is looked at: of two nodes one is a half. */

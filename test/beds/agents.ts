@@ -1,14 +1,18 @@
 /** Agents of this process on a private systemd, without master and Redis. They can be stopped as if they had died. */
 import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { runAgent } from '../../agent/agent.ts';
+import { createFetcher } from '../../agent/artifacts/index.ts';
 import { openCheckpoints } from '../../agent/checkpoint.ts';
+import { createIntroduction } from '../../agent/executor-introduction.ts';
+import { ExecutorJournals } from '../../agent/executor-journal.ts';
 import { openIdentity } from '../../agent/identity.ts';
 import { systemClock } from '../../io/clock.ts';
 import { createSystemd } from '../../systemd/manager.ts';
 import { type AgentHub, createAgentHub } from '../support/agent-hub.ts';
 import { agentIdOf, agentInfo } from '../support/builders.ts';
 import { createWatchedLog } from '../support/watch.ts';
+import type { Systemd } from '../../systemd/port.ts';
 import type { SystemdBed } from './private-systemd.ts';
 
 export interface RunningAgent {
@@ -38,7 +42,10 @@ export async function startAgentOn(
   const directory = join(bed.directory, `${cluster}-${name}`);
   mkdirSync(directory, { recursive: true, mode: 0o711 });
   const { busAddress, cgroupRoot } = bed.inside;
-  const systemd = createSystemd({ busAddress, cgroupRoot, sweepMs: 50 });
+  const systemd = seenFromInside(
+    createSystemd({ busAddress, cgroupRoot, sweepMs: 50 }),
+    cgroupRoot,
+  );
   const hub = createAgentHub();
   const log = createWatchedLog();
   const stop = new AbortController();
@@ -51,6 +58,7 @@ export async function startAgentOn(
     make: () => agentIdOf(name),
   });
   const checkpoints = await openCheckpoints(directory, log);
+  const socketPath = join(directory, 'executors.sock');
   const write: typeof checkpoints.write = (checkpoint) => {
     if (isDiskFull()) throw new Error('ENOSPC: no space left on device, write');
     checkpoints.write(checkpoint);
@@ -62,6 +70,17 @@ export async function startAgentOn(
       clock: systemClock,
       log,
       checkpoints: { ...checkpoints, write },
+      journals: new ExecutorJournals({ directory, agentId: info.agentId, log }),
+      fetcher: createFetcher({
+        ...{ directory, log, clock: systemClock, cacheMaxBytes: 64 * 1024 * 1024 },
+        helperArgv: [process.execPath, resolve('dist/artifact-fetcher.js')],
+      }),
+      introduction: createIntroduction({
+        ...{ socketPath, agentId: info.agentId },
+        defaultExecutor: [process.execPath, resolve('dist/default-executor.js')],
+      }),
+      socketPath,
+      programs: {},
       identity,
       cluster,
       directory,
@@ -80,6 +99,17 @@ export async function startAgentOn(
       stop.abort();
       await ended.catch(() => undefined); // A refusal is the test's business.
       await systemd.close();
+    },
+  };
+}
+
+/** This agent is outside of the bed, and executors are inside, where cgroups have other paths. */
+function seenFromInside(systemd: Systemd, cgroupRoot: string): Systemd {
+  return {
+    ...systemd,
+    openTaskGroup: async (...args) => {
+      const { procs } = await systemd.openTaskGroup(...args);
+      return { procs: procs.map((path) => path.replace(cgroupRoot, '/sys/fs/cgroup')) };
     },
   };
 }

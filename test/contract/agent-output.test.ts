@@ -8,7 +8,13 @@ import { serveOutput } from '../../agent/output.ts';
 import { silentLog } from '../../io/log.ts';
 import type { OutputChunk, Store, StreamEntry } from '../../io/store.ts';
 import { encodeEntries } from '../../protocol/codec.ts';
-import { agentIdOf, frameworkIdOf, sessionOf, taskIdOf } from '../support/builders.ts';
+import {
+  agentIdOf,
+  executorIdOf,
+  frameworkIdOf,
+  sessionOf,
+  taskIdOf,
+} from '../support/builders.ts';
 import { createManualClock, type ManualClock } from '../support/manual-clock.ts';
 
 let sandbox: string;
@@ -21,6 +27,9 @@ let failsToEnd: boolean;
 let isLive: boolean;
 /** Reader and bytes of each chunk. */
 let written: string[];
+
+/** Types of what is no request for output. */
+let said: string[];
 
 let session: string;
 let requests: StreamEntry[];
@@ -104,6 +113,7 @@ beforeEach(() => {
   failsToEnd = false;
   isLive = true;
   written = [];
+  said = [];
   session = '1';
   requests = [request('500-0', 'r1')];
   wake = () => undefined;
@@ -116,6 +126,7 @@ beforeEach(() => {
       findSandbox: () => Promise.resolve(sandbox),
       isLive: () => isLive,
       session: () => sessionOf(session),
+      onMessage: (message) => void said.push(message.type),
     },
     stop.signal,
   );
@@ -183,4 +194,23 @@ test('an answer whose end could not be written is given again', async () => {
   failsToEnd = false;
   await until(() => requests.length === 0);
   expect([ends, requests]).toEqual([[''], []]);
+});
+
+test('what is sent to an executor past the master is handed over once, and leaves the stream', async () => {
+  await until(() => written.length === 1);
+  const [messages = ''] = encodeEntries([
+    {
+      type: 'FrameworkToExecutor',
+      frameworkId: frameworkIdOf('f1'),
+      agentId: agentIdOf('a1'),
+      executorId: executorIdOf('e1'),
+      data: 'hello',
+    },
+  ]);
+  requests = [...requests, { id: '600-0', messages }];
+  wake();
+  await until(() => said.length > 0);
+  session = '2';
+  await pass(5000);
+  expect([said, requests.map(({ id }) => id)]).toEqual([['FrameworkToExecutor'], ['500-0']]);
 });

@@ -172,14 +172,22 @@ suite(reason === undefined ? 'agents' : `agents (skipped: ${reason})`, () => {
     'a task that is killed while its agent restarts has been killed, and does not outlive its grace period',
     async () => {
       const first = await start('killed');
-      const DEAF = SH('trap "" TERM; while :; do sleep 0.1; done');
-      first.hub.run('1.1.1', 't1', DEAF);
-      first.hub.run('1.1.2', 't2', FOREVER);
+      const output = (task: string, launch: string): string =>
+        readFileSync(join(first.directory, 'sandboxes', 'f1', task, launch, 'stdout'), 'utf8');
+      const wait = 'echo ready; while :; do sleep 0.1; done';
+      first.hub.run('1.1.1', 't1', SH(`trap "" TERM; ${wait}`));
+      const end = 'echo term; sleep 1; trap - TERM; kill -TERM $$';
+      first.hub.run('1.1.2', 't2', SH(`trap '${end}' TERM; ${wait}`));
       await Promise.all(['1.1.1', '1.1.2'].map((id) => first.hub.status(id, 'TASK_RUNNING')));
+      // Before, SIGTERM finds no trap.
+      await until(() => output('t1', '1.1.1') === 'ready\n' && output('t2', '1.1.2') === 'ready\n');
       const kill = { type: 'KillTask', frameworkId: frameworkIdOf('f1'), by: 'framework' } as const;
-      first.hub.send({ ...kill, taskId: taskIdOf('t1'), gracePeriodMs: 3000 });
-      first.hub.send({ ...kill, taskId: taskIdOf('t2') });
-      await Promise.all(['1.1.1', '1.1.2'].map((id) => first.hub.status(id, 'TASK_KILLING')));
+      const gracePeriodMs = 3000;
+      const killedAtMs = Date.now();
+      first.hub.send({ ...kill, taskId: taskIdOf('t1'), gracePeriodMs });
+      first.hub.send({ ...kill, taskId: taskIdOf('t2'), gracePeriodMs: 60_000 });
+      // Before, SIGTERM may not have left the agent yet.
+      await until(() => output('t2', '1.1.2').endsWith('term\n'));
       await first.stop();
 
       const second = await start('killed');
@@ -188,9 +196,11 @@ suite(reason === undefined ? 'agents' : `agents (skipped: ${reason})`, () => {
       const statuses = ['1.1.2', '1.1.1'].map((id) => second.hub.status(id, 'TASK_KILLED'));
       const [asked, forced] = await Promise.all(statuses);
       const reason = 'REASON_KILLED_BY_FRAMEWORK';
-      // Which signal it was depends on whether SIGTERM left the first agent before it ended, and found the trap set.
-      expect(asked).toMatchObject({ reason });
-      expect(forced).toMatchObject({ reason });
+      expect(asked).toMatchObject({ reason, certificate: { signal: 15 } });
+      expect(forced).toMatchObject({ reason, certificate: { signal: 9 } });
+      // Less what the agents and systemd round: their clocks have whole milliseconds, each its own.
+      const tookMs = (forced?.certificate?.endedAtMs ?? 0) - killedAtMs;
+      expect(tookMs).toBeGreaterThanOrEqual(gracePeriodMs - 20);
     },
     TEST_TIMEOUT_MS,
   );

@@ -1,26 +1,15 @@
 /** The master's shell with a framework and an agent that are real up to their ends, over both stores. */
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { beforeEach, expect, test } from '@jest/globals';
 import { systemClock } from '../../io/clock.ts';
 import type { Store } from '../../io/store.ts';
 import { MASTER_SETTINGS_DEFAULT, runMaster } from '../../master/master.ts';
 import { ENTRY_MAX_BYTES } from '../../protocol/limits.ts';
-import { bedReason } from '../beds/available.ts';
-import { masterIdOf, sessionOf, taskInfo } from '../support/builders.ts';
+import { executorIdOf, executorTask, masterIdOf, sessionOf } from '../support/builders.ts';
+import { taskInfo } from '../support/builders.ts';
 import { startScriptedAgent, type ScriptedAgent } from '../support/scripted-agent.ts';
 import { startScriptedFramework, type ScriptedFramework } from '../support/scripted-framework.ts';
-import {
-  fakeKind,
-  redisKind,
-  type StoreHarness,
-  type StoreKind,
-} from '../support/store-harness.ts';
+import { describeStores, type StoreHarness } from '../support/store-harness.ts';
 import { createWatch, createWatchedLog, type Watch } from '../support/watch.ts';
-
-const reason = bedReason('redis');
-const KINDS: [string, StoreKind][] = [['FakeStore', fakeKind()]];
-if (reason === undefined) KINDS.push(['RedisStore', redisKind()]);
-else
-  describe.skip(`a master on RedisStore (skipped: ${reason})`, () => test('all', () => undefined));
 
 interface RunningMaster {
   readonly log: ReturnType<typeof createWatchedLog>;
@@ -28,20 +17,11 @@ interface RunningMaster {
   stop(): Promise<void>;
 }
 
-describe.each(KINDS)('a master on %s', (_name, kind) => {
+describeStores('a master on %s', ['FakeStore', 'RedisStore'], ({ open, atEnd }) => {
   let harness: StoreHarness;
-  /** What to end after a test, the last one first. */
-  let ends: (() => Promise<void>)[];
 
-  beforeAll(() => kind.start());
-  afterAll(() => kind.stop());
   beforeEach(async () => {
-    harness = await kind.open();
-    ends = [];
-  });
-  afterEach(async () => {
-    for (const end of ends.reverse()) await end();
-    await harness.close();
+    harness = await open();
   });
 
   async function startMaster(id: string, leaseMs = 3000): Promise<RunningMaster> {
@@ -67,20 +47,20 @@ describe.each(KINDS)('a master on %s', (_name, kind) => {
       await ended;
       await store.close();
     };
-    ends.push(stop);
+    atEnd(stop);
     return { log, leading, stop };
   }
 
   async function startAgent(id: string): Promise<ScriptedAgent> {
     const agent = startScriptedAgent(await harness.another(), id);
-    ends.push(() => agent.stop());
+    atEnd(() => agent.stop());
     await agent.received('AgentRegistered');
     return agent;
   }
 
   async function startFramework(name: string): Promise<ScriptedFramework> {
     const framework = await startScriptedFramework(await harness.another(), { name });
-    ends.push(() => framework.stop());
+    atEnd(() => framework.stop());
     await framework.called('registered');
     return framework;
   }
@@ -112,6 +92,34 @@ describe.each(KINDS)('a master on %s', (_name, kind) => {
     );
     expect(await historyOf()).toEqual(['t1']);
     expect((await harness.store.loadSnapshot()).registry.tasks.size).toBe(0);
+  });
+
+  test('takes an executor from its first task to its end, and keeps it meanwhile', async () => {
+    await startMaster('m1');
+    const agent = await startAgent('a1');
+    const framework = await startFramework('shop');
+    const { frameworkId } = framework.driver;
+    const executors = async (): Promise<string[]> => [
+      ...(await harness.store.loadSnapshot()).registry.executors.keys(),
+    ];
+
+    const offer = await framework.offered();
+    framework.driver.launchTasks(offer.offerId, [executorTask('t1')]);
+    const { executorLaunchId: launchId, task } = await agent.received('RunTask');
+    const executorId = executorIdOf('e1');
+    expect([task.executor?.executorId, await executors()]).toEqual([
+      executorId,
+      [`a1/${frameworkId}/e1`],
+    ]);
+
+    agent.say(frameworkId, 't1', 'TASK_FINISHED');
+    await framework.updated('t1', 'TASK_FINISHED');
+    if (launchId === undefined) throw new Error('the launch has no executor');
+    const ids = { frameworkId, executorId, launchId };
+    agent.mailbox.send({ type: 'ExitedExecutor', ...ids, message: 'exited with code 0' });
+    while ((await executors()).length > 0) await systemClock.sleep(5);
+    const events = (await harness.events()).join();
+    expect(events).toContain('"type":"executor.removed"');
   });
 
   test('skips what it cannot read, counts it, and goes on', async () => {
@@ -180,7 +188,7 @@ describe.each(KINDS)('a master on %s', (_name, kind) => {
     const stopping = first.stop();
     const stoppedAtMs = performance.now();
     const agent = startScriptedAgent(await harness.another(), 'a2');
-    ends.push(() => agent.stop());
+    atEnd(() => agent.stop());
     await agent.received('AgentRegistered');
     const tookMs = performance.now() - stoppedAtMs;
     await stopping;
@@ -234,7 +242,7 @@ describe.each(KINDS)('a master on %s', (_name, kind) => {
     // Above the time in seconds, at which epochs go on after a loss.
     const leaderSeen = { masterId: 'm9', epoch: 9_000_000_041 };
     const agent = startScriptedAgent(await harness.another(), 'a1', { leaderSeen });
-    ends.push(() => agent.stop());
+    atEnd(() => agent.stop());
     await agent.received('AgentRegistered');
     await master.log.lines.first(({ event }) => event === 'master.epoch-raised');
     expect(await harness.store.leader()).toMatchObject({
@@ -284,7 +292,7 @@ describe.each(KINDS)('a master on %s', (_name, kind) => {
 
   test('answers what was said while nobody led', async () => {
     const agent = startScriptedAgent(await harness.another(), 'a1');
-    ends.push(() => agent.stop());
+    atEnd(() => agent.stop());
     await agent.mailbox.flushed();
     await startMaster('m1');
     await expect(agent.received('AgentRegistered')).resolves.toBeDefined();

@@ -1,61 +1,33 @@
 /** What a master does with a registry or an inbox that it cannot read: it says so, keeps it aside, and goes on. */
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { beforeEach, expect, test } from '@jest/globals';
 import { systemClock } from '../../io/clock.ts';
 import type { RegistryChange } from '../../io/store.ts';
 import { Leadership } from '../../master/leadership.ts';
 import type { MasterDependencies } from '../../master/master.ts';
 import { MASTER_SETTINGS_DEFAULT, runMaster } from '../../master/master.ts';
 import { REGISTRY_FORMAT } from '../../protocol/records.ts';
-import { bedReason } from '../beds/available.ts';
 import { agentTask, frameworkInfo, masterIdOf, sessionOf } from '../support/builders.ts';
 import { startScriptedAgent } from '../support/scripted-agent.ts';
 import {
-  fakeKind,
-  redisKind,
+  beginTerm,
+  commitOf,
+  describeStores,
   type StoreHarness,
-  type StoreKind,
 } from '../support/store-harness.ts';
 import { createWatchedLog } from '../support/watch.ts';
 
-const reason = bedReason('redis');
-const KINDS: [string, StoreKind][] = [['FakeStore', fakeKind()]];
-if (reason === undefined) KINDS.push(['RedisStore', redisKind()]);
-else describe.skip(`RedisStore (skipped: ${reason})`, () => test('all', () => undefined));
-
-describe.each(KINDS)('a master on %s', (_name, kind) => {
+describeStores('a master on %s', ['FakeStore', 'RedisStore'], ({ open, atEnd }) => {
   let harness: StoreHarness;
-  let ends: (() => Promise<void>)[];
 
-  beforeAll(() => kind.start());
-  afterAll(() => kind.stop());
   beforeEach(async () => {
-    harness = await kind.open();
-    ends = [];
-  });
-  afterEach(async () => {
-    for (const end of ends.reverse()) await end();
-    await harness.close();
+    harness = await open();
   });
 
   /** As an earlier leader might have left it, sound or not. */
   async function storeRecords(changes: readonly RegistryChange[]): Promise<void> {
     const { store } = harness;
-    const lease = await store.acquireLease(masterIdOf('m0'), 10_000);
-    if (!lease) throw new Error('no lease');
-    await store.beginTerm(lease);
-    const result = await store.commit({
-      lease,
-      number: 1,
-      cursor: '0-0',
-      changes,
-      sessions: [],
-      endedStreams: [],
-      sends: [],
-      events: [],
-      history: [],
-      quarantine: [],
-      snapshot: undefined,
-    });
+    const lease = await beginTerm(store, 'm0', 10_000);
+    const result = await store.commit(commitOf(lease, 1, { changes }));
     expect(result.ok).toBe(true);
     await store.releaseLease(lease);
   }
@@ -76,7 +48,7 @@ describe.each(KINDS)('a master on %s', (_name, kind) => {
     const master = await dependencies();
     const abort = new AbortController();
     const ended = runMaster(master, abort.signal);
-    ends.push(async () => {
+    atEnd(async () => {
       abort.abort();
       await ended;
       await master.store.close();
@@ -93,7 +65,7 @@ describe.each(KINDS)('a master on %s', (_name, kind) => {
     const lines = await log.lines.count(2, ({ event }) => event === 'registry.bad-record');
     expect(lines.map(({ fields }) => fields['key']).sort()).toEqual(['a1', 'f1/t1']);
     const agent = startScriptedAgent(await harness.another(), 'a1');
-    ends.push(() => agent.stop());
+    atEnd(() => agent.stop());
     await agent.received('AgentRegistered');
     const kept = (await harness.quarantine()).map((text) => JSON.parse(text) as object);
     expect(kept).toEqual(
@@ -113,7 +85,7 @@ describe.each(KINDS)('a master on %s', (_name, kind) => {
       tasks: [agentTask('f1', 't1')],
       frameworks: [{ info: frameworkInfo('f1'), detached: false }],
     });
-    ends.push(() => agent.stop());
+    atEnd(() => agent.stop());
     await agent.received('AgentRegistered');
     const { registry } = await harness.store.loadSnapshot();
     expect(JSON.parse(registry.tasks.get('f1/t1') ?? '{}')).toMatchObject({
@@ -127,7 +99,7 @@ describe.each(KINDS)('a master on %s', (_name, kind) => {
     const value = JSON.stringify({ format, somethingNew: true });
     await storeRecords([{ registry: 'cluster', key: 'state', value }]);
     const master = await dependencies();
-    ends.push(() => master.store.close());
+    atEnd(() => master.store.close());
     await expect(runMaster(master, new AbortController().signal)).rejects.toMatchObject({
       code: 'registry-too-new',
     });
@@ -142,7 +114,7 @@ describe.each(KINDS)('a master on %s', (_name, kind) => {
     await store.append({ ...append, messages: '[{"type":"AnyThing"}]' });
     const [entry] = await store.readInbox('0-0', 1, 0);
     const master = await dependencies();
-    ends.push(() => master.store.close());
+    atEnd(() => master.store.close());
     const lease = await master.store.acquireLease(master.masterId, 10_000);
     if (!lease || !entry) throw new Error('no lease or no entry');
     const leadership = new Leadership({ ...master, lease, poisoned: new Set([entry.id]) });

@@ -2,16 +2,15 @@
  * One suite for both stores: the leader's lease, its terms, and what becomes of them when Redis restarts or loses its
  * data. Held against the fake and a real Redis.
  */
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { beforeEach, describe, expect, test } from '@jest/globals';
 import { systemClock } from '../../io/clock.ts';
 import type { Store } from '../../io/store.ts';
 import { START } from '../../io/store.ts';
 import { waitForLease } from '../../master/lease.ts';
 import { sessionNumber, sessionNumberAt } from '../../protocol/ids.ts';
-import { bedReason } from '../beds/available.ts';
 import { masterIdOf, sessionOf } from '../support/builders.ts';
-import type { StoreHarness, StoreKind } from '../support/store-harness.ts';
-import { beginTerm, commitOf, fakeKind, redisKind } from '../support/store-harness.ts';
+import type { StoreHarness } from '../support/store-harness.ts';
+import { beginTerm, commitOf, describeStores } from '../support/store-harness.ts';
 import { createWatchedLog } from '../support/watch.ts';
 
 const LEASE_MS = 60_000;
@@ -20,24 +19,14 @@ const session = sessionOf('s1');
 const masterId = masterIdOf('m1');
 const m2 = masterIdOf('m2');
 
-const reason = bedReason('redis');
-const KINDS: [string, StoreKind][] = [['FakeStore', fakeKind()]];
-if (reason === undefined) KINDS.push(['RedisStore', redisKind()]);
-else
-  describe.skip(`the lease of a RedisStore (skipped: ${reason})`, () =>
-    test('all of the contract', () => undefined));
-
-describe.each(KINDS)('%s', (_name, kind) => {
+describeStores('%s', ['FakeStore', 'RedisStore'], ({ open }) => {
   let harness: StoreHarness;
   let store: Store;
 
-  beforeAll(() => kind.start());
-  afterAll(() => kind.stop());
   beforeEach(async () => {
-    harness = await kind.open();
+    harness = await open();
     store = harness.store;
   });
-  afterEach(() => harness.close());
 
   describe('the lease', () => {
     test('is given to one master, with an epoch', async () => {

@@ -1,20 +1,12 @@
 /** One suite for both stores: what the master and its clients rely on, held against the fake and a real Redis. */
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { beforeEach, describe, expect, test } from '@jest/globals';
 import type { Lease, OutputChunk, Store } from '../../io/store.ts';
 import { START } from '../../io/store.ts';
 import { isOlderSession, sessionNumber } from '../../protocol/ids.ts';
 import { CLIENT_STREAM_MAX_ENTRIES } from '../../protocol/limits.ts';
-import { bedReason } from '../beds/available.ts';
-import { agentIdOf, masterIdOf, sessionOf } from '../support/builders.ts';
-import type { StoreHarness, StoreKind } from '../support/store-harness.ts';
-import {
-  beginTerm,
-  commitOf,
-  fakeKind,
-  redisClusterKind,
-  redisKind,
-  tlsKind,
-} from '../support/store-harness.ts';
+import { agentIdOf, frameworkIdOf, masterIdOf, sessionOf } from '../support/builders.ts';
+import type { StoreHarness } from '../support/store-harness.ts';
+import { beginTerm, commitOf, describeStores } from '../support/store-harness.ts';
 
 const BLOCK_MS = 4000;
 const client = 'framework:f1';
@@ -39,30 +31,21 @@ async function register(store: Store): Promise<Lease> {
   return lease;
 }
 
-const KINDS: [string, StoreKind][] = [['FakeStore', fakeKind()]];
-addKind('RedisStore', 'redis', redisKind);
-addKind('RedisStore on a Redis Cluster', 'redis', redisClusterKind);
-addKind('RedisStore with TLS', 'redis-tls', tlsKind);
+const STORES = [
+  'FakeStore',
+  'RedisStore',
+  'RedisStore on a Redis Cluster',
+  'RedisStore with TLS',
+] as const;
 
-function addKind(name: string, bed: 'redis' | 'redis-tls', create: () => StoreKind): void {
-  const reason = bedReason(bed);
-  if (reason === undefined) KINDS.push([name, create()]);
-  else
-    describe.skip(`${name} (skipped: ${reason})`, () =>
-      test('all of the contract', () => undefined));
-}
-
-describe.each(KINDS)('%s', (_name, kind) => {
+describeStores('%s', STORES, ({ open }) => {
   let harness: StoreHarness;
   let store: Store;
 
-  beforeAll(() => kind.start());
-  afterAll(() => kind.stop());
   beforeEach(async () => {
-    harness = await kind.open();
+    harness = await open();
     store = harness.store;
   });
-  afterEach(() => harness.close());
 
   describe('the inbox', () => {
     test('has entries in order, with who sent them in which session', async () => {
@@ -251,6 +234,7 @@ describe.each(KINDS)('%s', (_name, kind) => {
           cluster: new Map(),
           agents: new Map([['a2', '{"n":4}']]),
           frameworks: new Map(),
+          executors: new Map(),
           tasks: new Map([['f1/t1', '{"n":3}']]),
           offers: new Map(),
         },
@@ -443,6 +427,7 @@ describe.each(KINDS)('%s', (_name, kind) => {
       registry: {
         cluster: new Map(),
         agents: new Map(),
+        executors: new Map(),
         frameworks: new Map(),
         tasks: new Map(),
         offers: new Map(),
@@ -467,6 +452,92 @@ describe.each(KINDS)('%s', (_name, kind) => {
     test('of another agent are not seen', async () => {
       await store.requestAgent(agentId, '[]');
       expect(await store.readAgentRequests(agentIdOf('a2'), START, 0)).toEqual([]);
+    });
+  });
+
+  describe('a message past the master', () => {
+    const frameworkId = frameworkIdOf('f1');
+    const textsIn = async (inSession = session): Promise<string[]> =>
+      (await store.readClient(client, inSession, START, 0)).map(({ messages }) => messages);
+
+    /** A framework that has been answered, so that its session has a stream. */
+    async function answer(): Promise<Lease> {
+      const lease = await lead(store);
+      const sends = [{ client, session, messages: '["registered"]' }] as const;
+      await store.commit(commitOf(lease, 1, { sessions: [{ client, session }], sends }));
+      return lease;
+    }
+
+    test('comes into the stream of its framework, among those of the leader', async () => {
+      const lease = await answer();
+      const agent = await harness.another();
+      expect(await agent.sendToFramework(frameworkId, '["hello"]')).toBe('sent');
+      await store.commit(
+        commitOf(lease, 2, { sends: [{ client, session, messages: '["offer"]' }] }),
+      );
+      expect(await textsIn()).toEqual(['["registered"]', '["hello"]', '["offer"]']);
+    });
+
+    test('wakes its reader, who has read all that was there before', async () => {
+      await answer();
+      const [registered] = await store.readClient(client, session, START, 0);
+      const cursor = registered?.id ?? START;
+      await store.heartbeat(client, session, cursor);
+      const reader = await harness.another();
+      const waiting = reader.readClient(client, session, cursor, BLOCK_MS);
+      await store.sendToFramework(frameworkId, '["hello"]');
+      expect((await waiting).map(({ messages }) => messages)).toEqual(['["hello"]']);
+    });
+
+    test('to a framework that nobody has registered goes nowhere', async () => {
+      await answer();
+      expect(await store.sendToFramework(frameworkIdOf('f2'), '["hello"]')).toBe('unknown');
+    });
+
+    test('begins no stream', async () => {
+      await register(store);
+      expect(await store.sendToFramework(frameworkId, '["hello"]')).toBe('unknown');
+      expect(await textsIn()).toEqual([]);
+    });
+
+    test('to a framework that has registered again comes into its new session', async () => {
+      const lease = await answer();
+      const later = sessionOf('s2');
+      await store.commit(
+        commitOf(lease, 2, {
+          sessions: [{ client, session: later }],
+          endedStreams: [{ client, session, farewell: '["moved"]' }],
+          sends: [{ client, session: later, messages: '["registered"]' }],
+        }),
+      );
+      expect(await store.sendToFramework(frameworkId, '["hello"]')).toBe('sent');
+      expect(await textsIn(later)).toEqual(['["registered"]', '["hello"]']);
+      expect(await textsIn()).toEqual(['["moved"]']);
+    });
+
+    test('to a framework that has left goes nowhere, also while its farewell is there', async () => {
+      const lease = await answer();
+      await store.commit(
+        commitOf(lease, 2, {
+          sessions: [{ client, session: undefined }],
+          endedStreams: [{ client, session, farewell: '["bye"]' }],
+        }),
+      );
+      expect(await store.sendToFramework(frameworkId, '["hello"]')).toBe('unknown');
+    });
+
+    test("is refused when half of the room is taken, so that the other half is the leader's", async () => {
+      const lease = await answer();
+      const entry = { client, session, messages: '[]' } as const;
+      const fill = (count: number): (typeof entry)[] => Array.from({ length: count }, () => entry);
+      const room = CLIENT_STREAM_MAX_ENTRIES / 2 - 1;
+      await store.commit(commitOf(lease, 2, { sends: fill(room - 1) }));
+      expect(await store.sendToFramework(frameworkId, '["last"]')).toBe('sent');
+      expect(await store.sendToFramework(frameworkId, '["over"]')).toBe('full');
+      expect(await store.commit(commitOf(lease, 3, { sends: fill(room) }))).toEqual({
+        ok: true,
+        overflowing: [],
+      });
     });
   });
 

@@ -151,7 +151,9 @@ function describeContract(
       'a command that wants more memory than its limit is killed, and its status says so',
       async () => {
         const status = await runToEnd(spec('allocates'));
-        expect(status).toMatchObject({ exitKind: 'killed', exitStatus: 9, oomKills: 1 });
+        expect(status).toMatchObject({ exitKind: 'killed', exitStatus: 9 });
+        // Of a cgroup that ends as a whole (v2) the kernel may count one end twice.
+        expect(status.oomKills).toBeGreaterThan(0);
         expect(status.memoryPeakBytes).toBe(64 * 1_048_576);
         await systemd.releaseUnit(status.name);
       },

@@ -6,14 +6,24 @@ import { test } from '@jest/globals';
 import fc from 'fast-check';
 import type { MasterEffect } from '../../master/core/effects.ts';
 import type { MasterState } from '../../master/core/state.ts';
-import { createMasterState, loadRecords, takeChanges } from '../../master/core/state.ts';
+import { loadRecords } from '../../master/core/books.ts';
+import { createMasterState, takeChanges } from '../../master/core/state.ts';
 import type { MasterEvent } from '../../master/core/step.ts';
 import { offerResources, step } from '../../master/core/step.ts';
 import { snapshotOf, sourceOf } from '../../master/snapshot.ts';
+import type { AgentId } from '../../protocol/ids.ts';
 import type { Message, MessageOf } from '../../protocol/messages.ts';
+import type { Resources } from '../../protocol/resources.ts';
 import type { TaskStatus } from '../../protocol/task.ts';
-import { anyMessage, anyState } from '../support/arbitraries.ts';
-import { agentInfo, frameworkInfo, sessionOf, updateIdOf } from '../support/builders.ts';
+import { answerToResize, executorsOn, wordsOnTask } from '../support/agent-words.ts';
+import { anyMessage, anyResources, anyState } from '../support/arbitraries.ts';
+import {
+  agentInfo,
+  frameworkInfo,
+  launchIdOf,
+  sessionOf,
+  updateIdOf,
+} from '../support/builders.ts';
 import type { EventLogCheck } from '../support/event-log-check.ts';
 import { createEventLogCheck } from '../support/event-log-check.ts';
 import { recordsOf } from '../support/records.ts';
@@ -25,6 +35,10 @@ type Action =
   /** An agent's word on a task that it has. */
   | { readonly do: 'report'; readonly pick: number; readonly state: TaskStatus['state'] }
   | { readonly do: 'acknowledge'; readonly pick: number }
+  /** A wish for other resources of a task, or the agent's answer to one. */
+  | { readonly do: 'resize'; readonly pick: number; readonly resources: Resources }
+  | { readonly do: 'answer resize'; readonly pick: number; readonly isDone: boolean }
+  | { readonly do: 'executor ends'; readonly pick: number }
   /** An agent registers again, with what it has, or with some states of it changed. */
   | { readonly do: 'return'; readonly pick: number; readonly state: TaskStatus['state'] }
   | { readonly do: 'silence' | 'overflow'; readonly client: string }
@@ -53,6 +67,23 @@ const anyAction: fc.Arbitrary<Action> = fc.oneof(
     arbitrary: fc.record({ do: fc.constant('report' as const), pick: anyPick, state: anyState }),
   },
   { weight: 4, arbitrary: fc.record({ do: fc.constant('acknowledge' as const), pick: anyPick }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant('resize' as const),
+      pick: anyPick,
+      resources: anyResources,
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant('answer resize' as const),
+      pick: anyPick,
+      isDone: fc.boolean(),
+    }),
+  },
+  fc.record({ do: fc.constant('executor ends' as const), pick: anyPick }),
   {
     weight: 2,
     arbitrary: fc.record({ do: fc.constant('return' as const), pick: anyPick, state: anyState }),
@@ -97,11 +128,16 @@ function say({ state, nowMs }: World, message: Message): MasterEffect[] {
   return told(`framework:${message.frameworkId}`, framework?.record.session);
 }
 
+/** In the session that the agent has, if it has one. */
+function sayOfAgent({ state, nowMs }: World, agentId: AgentId, message: Message): MasterEffect[] {
+  const session = state.agents.get(agentId)?.record.session;
+  if (session === undefined) return [];
+  return step(state, { type: 'message', from: `agent:${agentId}`, session, message }, nowMs);
+}
+
 function report(world: World, action: Extract<Action, { do: 'report' }>): MasterEffect[] {
-  const { state, nowMs } = world;
-  const task = pickOf(state.tasks.values(), action.pick);
-  const session = task && state.agents.get(task.agentId)?.record.session;
-  if (!task || session === undefined) return [];
+  const task = pickOf(world.state.tasks.values(), action.pick);
+  if (!task) return [];
   const { frameworkId, taskId, launchId, agentId } = task;
   const updateId = updateIdOf(`${launchId}.${action.state}`);
   const status: TaskStatus = {
@@ -112,8 +148,7 @@ function report(world: World, action: Extract<Action, { do: 'report' }>): Master
     state: action.state,
     source: 'SOURCE_AGENT',
   };
-  const message: Message = { type: 'StatusUpdate', status };
-  return step(state, { type: 'message', from: `agent:${agentId}`, session, message }, nowMs);
+  return sayOfAgent(world, agentId, { type: 'StatusUpdate', status });
 }
 
 function comeBack(world: World, action: Extract<Action, { do: 'return' }>): MasterEffect[] {
@@ -124,8 +159,13 @@ function comeBack(world: World, action: Extract<Action, { do: 'return' }>): Mast
   const tasks = [...agent.tasks].flatMap((key, index) => {
     const task = state.tasks.get(key);
     if (!task || (action.pick + index) % 4 === 0) return [];
-    const { frameworkId, taskId, launchId, name, resources } = task;
-    return [{ frameworkId, taskId, launchId, name, resources, state: action.state }];
+    const resources = (action.pick + index) % 3 === 0 ? agentInfo('a1').resources : task.resources;
+    return [{ ...wordsOnTask(task), resources, state: action.state }];
+  });
+  const executors = executorsOn(state, agent.record.info.agentId).flatMap((executor, index) => {
+    const fate = (action.pick + index) % 4;
+    if (fate === 0) return [];
+    return [fate === 1 ? { ...executor, launchId: launchIdOf('0.x.1') } : executor];
   });
   const message: MessageOf<'RegisterAgent'> = {
     type: 'RegisterAgent',
@@ -134,6 +174,7 @@ function comeBack(world: World, action: Extract<Action, { do: 'return' }>): Mast
     node: agent.record.node,
     tasks,
     frameworks: [],
+    executors,
     ended: [],
   };
   return say(world, message);
@@ -162,6 +203,30 @@ function act(world: World, action: Action): MasterEffect[] {
       if (!task || updateId === undefined) return [];
       const { frameworkId, taskId } = task;
       return say(world, { type: 'StatusUpdateAcknowledgement', frameworkId, taskId, updateId });
+    }
+    case 'resize': {
+      const task = pickOf(state.tasks.values(), action.pick);
+      if (!task) return [];
+      const { frameworkId, taskId } = task;
+      const resizeId = sessionOf(`wish-${String(action.pick)}`);
+      const { resources } = action;
+      return say(world, { type: 'ResizeTask', resizeId, frameworkId, taskId, resources });
+    }
+    case 'answer resize': {
+      const task = pickOf(
+        [...state.tasks.values()].filter(({ resize }) => resize),
+        action.pick,
+      );
+      const message = task && answerToResize(task, action.isDone);
+      return message ? sayOfAgent(world, task.agentId, message) : [];
+    }
+    case 'executor ends': {
+      const executor = pickOf(state.executors.values(), action.pick);
+      if (!executor) return [];
+      const { agentId, frameworkId, launchId, info } = executor;
+      const { executorId } = info;
+      const ids = { frameworkId, executorId, launchId };
+      return sayOfAgent(world, agentId, { type: 'ExitedExecutor', ...ids, message: 'ended' });
     }
     case 'silence': {
       const clients = [{ client: action.client, seenMs: world.nowMs - 75_000 }];
@@ -226,6 +291,7 @@ function createWorld(): World {
       node: 'n1',
       tasks: [],
       frameworks: [],
+      executors: [],
       ended: [],
     }),
     ...say(world, {

@@ -6,14 +6,18 @@ import assert from 'node:assert/strict';
 import { test } from '@jest/globals';
 import fc from 'fast-check';
 import type { MasterEffect } from '../../master/core/effects.ts';
-import type { MasterState } from '../../master/core/state.ts';
-import { createMasterState, loadRecords, takeChanges } from '../../master/core/state.ts';
+import type { Agent, Framework, MasterState } from '../../master/core/state.ts';
+import { loadRecords } from '../../master/core/books.ts';
+import { createMasterState, takeChanges } from '../../master/core/state.ts';
 import { offerResources, step } from '../../master/core/step.ts';
+import type { AgentId } from '../../protocol/ids.ts';
 import type { Message } from '../../protocol/messages.ts';
+import type { Resources } from '../../protocol/resources.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
 import type { AgentTask, EndedLaunch } from '../../protocol/task.ts';
 import { agentInfo, frameworkInfo, launchIdOf, sessionOf } from '../support/builders.ts';
-import { anyMessage } from '../support/arbitraries.ts';
+import { answerToResize, executorsOn, wordsOnTask } from '../support/agent-words.ts';
+import { anyMessage, anyResources } from '../support/arbitraries.ts';
 import { assertInvariants } from '../support/invariants.ts';
 import { recordsOf } from '../support/records.ts';
 
@@ -24,6 +28,17 @@ type Action =
   /** An agent reports a state of a task that it really has. */
   | { readonly do: 'report'; readonly pick: number; readonly state: TaskStateName }
   | { readonly do: 'acknowledge'; readonly pick: number }
+  /** A framework or an operator wishes other resources for a task that it has. */
+  | {
+      readonly do: 'resize';
+      readonly pick: number;
+      readonly resources: Resources;
+      readonly by: 'framework' | 'operator';
+    }
+  /** An agent does what it was asked to, or says that it could not. */
+  | { readonly do: 'answer resize'; readonly pick: number; readonly isDone: boolean }
+  /** An executor that is on an agent has ended. */
+  | { readonly do: 'executor ends'; readonly pick: number }
   | { readonly do: 'silence'; readonly client: string }
   | { readonly do: 'wait'; readonly ms: number }
   /** An agent registers again, and says of each of its tasks what its fate was. */
@@ -71,6 +86,24 @@ const anyAction: fc.Arbitrary<Action> = fc.oneof(
     }),
   },
   { weight: 3, arbitrary: fc.record({ do: fc.constant('acknowledge' as const), pick: anyPick }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant('resize' as const),
+      pick: anyPick,
+      resources: anyResources,
+      by: fc.constantFrom('framework' as const, 'operator' as const),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant('answer resize' as const),
+      pick: anyPick,
+      isDone: fc.boolean(),
+    }),
+  },
+  fc.record({ do: fc.constant('executor ends' as const), pick: anyPick }),
   fc.record({
     do: fc.constant('silence' as const),
     client: fc.constantFrom('agent:a1', 'agent:a2', 'framework:f1', 'framework:f2', 'x', 'agent:'),
@@ -129,13 +162,18 @@ function senderOf(
     const session = state.agents.get(message.agentId)?.record.session;
     return [`agent:${message.agentId}`, as === 'ghost' ? 's9' : (session ?? 's1')];
   }
-  if (message.type === 'StatusUpdate') {
+  if (isAgentsWord(message)) {
     const [agent] = state.agents.values();
     return [`agent:${agent?.record.info.agentId ?? 'a1'}`, agent?.record.session ?? 's1'];
   }
   if (!('frameworkId' in message)) return ['framework:f1', 's1'];
   const session = state.frameworks.get(message.frameworkId)?.record.session;
   return [`framework:${message.frameworkId}`, as === 'ghost' ? 's9' : (session ?? 's1')];
+}
+
+function isAgentsWord({ type }: Message): boolean {
+  const words = ['StatusUpdate', 'ExitedExecutor', 'TaskResized', 'ContainerShrink'];
+  return words.includes(type);
 }
 
 function pickOf<T>(items: Iterable<T>, pick: number): T | undefined {
@@ -152,6 +190,7 @@ function say(
   const [from, session] = senderOf(state, message, as);
   // What an agent says that it has and runs is the truth, even if it is more than the master has given out.
   if (message.type === 'RegisterAgent') world.overCommitted.add(message.agent.agentId);
+  if (message.type === 'TaskResized') world.overCommitted.add(from.replace(/^agent:/, ''));
   return step(state, { type: 'message', from, session, message }, nowMs);
 }
 
@@ -195,6 +234,32 @@ function act(world: World, action: Action): MasterEffect[] {
       const { frameworkId, taskId } = task;
       return say(world, { type: 'StatusUpdateAcknowledgement', frameworkId, taskId, updateId });
     }
+    case 'resize': {
+      const task = pickOf(state.tasks.values(), action.pick);
+      if (!task) return [];
+      const { frameworkId, taskId } = task;
+      const { resources } = action;
+      const resizeId = sessionOf(`wish-${String(action.pick)}`);
+      const message: Message = { type: 'ResizeTask', resizeId, frameworkId, taskId, resources };
+      if (action.by === 'framework') return say(world, message);
+      return step(state, { type: 'message', from: 'operator:ann', session: 's1', message }, nowMs);
+    }
+    case 'answer resize': {
+      const task = pickOf(
+        [...state.tasks.values()].filter(({ resize }) => resize),
+        action.pick,
+      );
+      const message = task && answerToResize(task, action.isDone);
+      return message ? sayOfAgent(world, task.agentId, message) : [];
+    }
+    case 'executor ends': {
+      const executor = pickOf(state.executors.values(), action.pick);
+      if (!executor) return [];
+      const { agentId, frameworkId, launchId, info } = executor;
+      const { executorId } = info;
+      const ids = { frameworkId, executorId, launchId };
+      return sayOfAgent(world, agentId, { type: 'ExitedExecutor', ...ids, message: 'ended' });
+    }
     case 'silence':
       return step(
         state,
@@ -219,6 +284,13 @@ function act(world: World, action: Action): MasterEffect[] {
   }
 }
 
+/** In the session that the agent has, if it has one. */
+function sayOfAgent({ state, nowMs }: World, agentId: AgentId, message: Message): MasterEffect[] {
+  const session = state.agents.get(agentId)?.record.session;
+  if (session === undefined) return [];
+  return step(state, { type: 'message', from: `agent:${agentId}`, session, message }, nowMs);
+}
+
 function comeBack(world: World, { pick, fates }: Action & { do: 'come back' }): MasterEffect[] {
   const record = pickOf(world.state.agents.values(), pick)?.record;
   if (!record) return [];
@@ -227,8 +299,8 @@ function comeBack(world: World, { pick, fates }: Action & { do: 'come back' }): 
   const ended: EndedLaunch[] = [];
   const own = [...world.state.tasks.values()].filter(({ agentId }) => agentId === info.agentId);
   for (const [index, task] of own.entries()) {
-    const { frameworkId, taskId, launchId, name, resources, state } = task;
-    const reported: AgentTask = { frameworkId, taskId, launchId, name, resources, state };
+    const { frameworkId, taskId, launchId } = task;
+    const reported = wordsOnTask(task);
     const fate = fates[index % fates.length];
     if (fate === 'runs') tasks.push(reported);
     if (fate === 'has ended') tasks.push({ ...reported, state: 'TASK_FAILED' });
@@ -238,27 +310,38 @@ function comeBack(world: World, { pick, fates }: Action & { do: 'come back' }): 
   }
   const session = sessionOf(`again-${String(++world.sessionsOpened)}`);
   const message = { type: 'RegisterAgent' as const, agent: info, session, node, tasks, ended };
-  return say(world, { ...message, frameworks: [] });
+  const executors = executorsOn(world.state, info.agentId).flatMap((executor, index) => {
+    const fate = fates[(index + pick) % fates.length];
+    const older = { ...executor, launchId: launchIdOf(`0.x.${String(index)}`) };
+    if (fate === 'runs as another launch') return [older];
+    return fate === 'runs' || fate === 'has ended' ? [executor] : [];
+  });
+  return say(world, { ...message, frameworks: [], executors });
 }
 
 /** What the next leader knows, less what it makes itself: its name and where the allocator begins. */
 function essence(state: MasterState): unknown {
-  const { agents, frameworks, offers, tasks, total, orphans, cluster } = state;
+  const { agents, frameworks, offers, executors, tasks, total, orphans, cluster } = state;
   const byKey = <T>(map: ReadonlyMap<string, T>): [string, T][] =>
     [...map].sort(([a], [b]) => (a < b ? -1 : 1));
-  const holders = <T extends { tasks: Set<string>; offers: Set<string> }>(
-    map: ReadonlyMap<string, T>,
-  ): unknown =>
+  const holders = (map: ReadonlyMap<string, Agent | Framework>): unknown =>
     byKey(map).map(([key, holder]) => [
       key,
-      { ...holder, tasks: [...holder.tasks].sort(), offers: [...holder.offers].sort() },
+      {
+        ...holder,
+        executors: [...holder.executors].sort(),
+        tasks: [...holder.tasks].sort(),
+        offers: [...holder.offers].sort(),
+      },
     ]);
   const plain = {
     agents: holders(agents),
     frameworks: holders(frameworks),
     offers: byKey(offers),
+    executors: byKey(executors),
     tasks: byKey(tasks),
     orphans: [...orphans].sort(),
+    orphanExecutors: [...state.orphanExecutors].sort(),
     total,
     cluster,
   };
@@ -330,6 +413,7 @@ function createWorld(): World {
         node: 'n1',
         tasks: [],
         frameworks: [],
+        executors: [],
         ended: [],
       }),
       ...say(world, { type: 'RegisterFramework', framework, session }),
@@ -380,18 +464,16 @@ function honest(state: MasterState, action: Action): Action {
     const fates = action.fates.map((fate) => (fate === 'runs as another launch' ? 'runs' : fate));
     return { ...action, fates };
   }
+  // It answers what it was asked, with what it was asked for.
+  if (action.do === 'say' && action.message.type === 'TaskResized') {
+    return { do: 'answer resize', pick: 0, isDone: true };
+  }
   if (action.do !== 'say' || action.message.type !== 'RegisterAgent') return action;
   const { agent } = action.message;
   const tasks = [...state.tasks.values()]
     .filter((task) => task.agentId === agent.agentId && !isTerminal(task.state))
-    .map(({ frameworkId, taskId, launchId, name, resources, state: taskState }) => ({
-      frameworkId,
-      taskId,
-      launchId,
-      name,
-      resources,
-      state: taskState,
-    }));
+    .map(wordsOnTask);
   const info = { ...agent, resources: { cpuMillis: 4000, memMib: 8192 } };
-  return { ...action, message: { ...action.message, agent: info, tasks } };
+  const executors = executorsOn(state, agent.agentId);
+  return { ...action, message: { ...action.message, agent: info, tasks, executors } };
 }

@@ -2,25 +2,31 @@
  * A simulated node: the production agent core in a shell that does what `agent/agent.ts` does. The node outlives its
  * agents: units, fences, checkpoints and the agent's id stay when an agent dies.
  */
-import type { AgentState } from '../../agent/core/state.ts';
-import { createAgentState, registrationOf } from '../../agent/core/state.ts';
-import type { AgentEffect, AgentEvent } from '../../agent/core/step.ts';
+import type { AgentState, ExecutorEntry, UnitEntry } from '../../agent/core/state.ts';
+import { createAgentState, isExecutor, isOver, registrationOf } from '../../agent/core/state.ts';
+import type { AgentEffect, AgentEvent } from '../../agent/core/events.ts';
 import type { AgentId, LaunchId } from '../../protocol/ids.ts';
 import { agentName } from '../../protocol/keys.ts';
-import type { Message } from '../../protocol/messages.ts';
+import type { Message, MessageOf } from '../../protocol/messages.ts';
 import type { Resources } from '../../protocol/resources.ts';
+import { areEqual } from '../../protocol/resources.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
 import type { AgentInfo, LeaderInfo } from '../../protocol/task.ts';
 import { SimClient } from './client.ts';
 import { describeMessage } from './describe.ts';
 import { Disk } from './disk.ts';
+import type { ExecutorObserver } from './executor.ts';
+import { SimExecutor } from './executor.ts';
+import { SimExecutorHost } from './executor-host.ts';
 import type { AgentSeams } from './mutation.ts';
 import type { Network } from './network.ts';
+import type { ExecutorNews } from './recovery.ts';
 import { adoptUnknown, recover } from './recovery.ts';
 import { SimRunner } from './runner.ts';
 import type { ProcessObserver } from './systemd.ts';
 import { SimSystemd } from './systemd.ts';
 import type { Timing } from './timing.ts';
+import { SocketFile } from './unix-socket.ts';
 import { Process } from './world.ts';
 
 /** A heartbeat that was answered later than this sets no fence. */
@@ -31,13 +37,19 @@ const IDLE_TICK_MS = 10_000;
 const RESTART_MS = 1000;
 
 /** What a checker is told of an agent. */
-export interface AgentObserver extends ProcessObserver {
+export interface AgentObserver extends ProcessObserver, ExecutorObserver {
   /** The agent takes this master for its leader. */
   leaderSeen(node: string, before: LeaderInfo | undefined, leader: LeaderInfo): void;
   /** It is told that another process has registered as this agent. */
   agentMoved(node: string): void;
   /** The node has nothing on disk of that launch any more, or never had. */
   checkpointLost(launchId: LaunchId): void;
+  /** It says what a task has. */
+  taskSized(launchId: LaunchId, resources: Resources): void;
+  /** The same in a registration: it may be what the task is to have soon. */
+  taskReported(launchId: LaunchId, resources: Resources): void;
+  /** It gets a wish for other resources. */
+  resizeAsked(launchId: LaunchId, resources: Resources): void;
 }
 
 export interface NodeOptions {
@@ -54,6 +66,7 @@ export class SimNode {
   readonly agentId: AgentId;
   readonly systemd: SimSystemd;
   readonly disk: Disk;
+  readonly socket: SocketFile;
   readonly resources: Resources;
   bootId = 1;
   agent: SimAgent | undefined;
@@ -68,7 +81,10 @@ export class SimNode {
     this.#options = options;
     this.resources = options.resources;
     const { world, faults } = options.network;
-    this.disk = new Disk(world, options.observer);
+    const { timing, observer } = options;
+    this.disk = new Disk(world, observer);
+    this.socket = new SocketFile(world);
+    const { socket } = this;
     this.systemd = new SimSystemd({
       setsFences: options.seams.setsFences,
       world,
@@ -77,6 +93,9 @@ export class SimNode {
       node: name,
       observer: options.observer,
       onExecuted: (launchId) => this.disk.executed.add(launchId),
+      program: (spec, exit) =>
+        spec.task.executor &&
+        new SimExecutor({ world, faults, timing, node: name, spec, socket, observer, exit }),
     });
     this.start();
   }
@@ -110,16 +129,26 @@ export class SimNode {
     this.agent = new SimAgent(this, process, {
       ...this.#options,
       strike: () => {
-        if (!world.random.chance(faults.agentCrashAtStep)) return;
-        if (process.isAlive) this.crashAgent(world.random.int(50, 2000));
+        this.#strike(process, faults.agentCrashAtStep);
+      },
+      strikeAtEffect: () => {
+        this.#strike(process, faults.agentCrashAtEffect);
       },
     });
+  }
+
+  #strike(process: Process, probability: number): void {
+    const { random } = this.#options.network.world;
+    if (!random.chance(probability)) return;
+    if (process.isAlive) this.crashAgent(random.int(50, 2000));
   }
 }
 
 interface AgentOptions extends NodeOptions {
   /** Perhaps the agent dies now. */
   readonly strike: () => void;
+  /** The same between two effects of a turn, of which there are many. */
+  readonly strikeAtEffect: () => void;
 }
 
 /** One process of an agent. */
@@ -130,6 +159,7 @@ export class SimAgent {
   readonly #options: AgentOptions;
   readonly #client: SimClient;
   readonly #runner: SimRunner;
+  readonly #host: SimExecutorHost;
   readonly #fenceSetAtMs = new Map<number, number>();
   #tickAtMs = Infinity;
   isRegistered = false;
@@ -149,9 +179,14 @@ export class SimAgent {
     this.#runner = new SimRunner({ systemd, disk, bootId, process, strike, onEvent });
     const { step, remembersEnds } = seams;
     const { state } = this;
-    const runner = this.#runner;
-    recover({ systemd, disk, bootId, process, state, runner, step, remembersEnds }, () => {
-      this.#run();
+    const { network, strikeAtEffect } = options;
+    const common = { systemd, disk, process, state };
+    this.#host = new SimExecutorHost({
+      ...{ ...common, network, seams, onEvent, socket: node.socket, strike: strikeAtEffect },
+    });
+    const recovering = { bootId, runner: this.#runner, step, remembersEnds };
+    recover({ ...common, ...recovering, world: network.world }, (news) => {
+      this.#run(news);
     });
   }
 
@@ -172,15 +207,11 @@ export class SimAgent {
       timing: this.#options.timing,
       process: this.process,
       client: agentName(agentId),
-      register: (session) => [
-        {
-          type: 'RegisterAgent',
-          agent: info,
-          session,
-          node: name,
-          ...this.#options.seams.registration(registrationOf(this.state)),
-        },
-      ],
+      register: (session) => {
+        const registration = this.#options.seams.registration(registrationOf(this.state));
+        this.#noteSizes(registration.tasks);
+        return [{ type: 'RegisterAgent', agent: info, session, node: name, ...registration }];
+      },
       onMessage: (message) => {
         this.#receive(message);
       },
@@ -194,7 +225,18 @@ export class SimAgent {
     });
   }
 
-  #run(): void {
+  #noteSizes(tasks: MessageOf<'RegisterAgent'>['tasks']): void {
+    const { observer } = this.#options;
+    for (const { launchId, state, resources } of tasks)
+      if (!isTerminal(state)) observer.taskReported(launchId, resources);
+  }
+
+  #run(news: ExecutorNews): void {
+    this.#host.listen();
+    for (const effect of news.effects) this.#perform(effect);
+    this.#host.flush();
+    for (const event of news.events) this.#step(event);
+    if (!this.process.isAlive) return;
     this.#node.systemd.onUnitChanged = (unit) => {
       this.process.run(() => {
         this.#look(unit);
@@ -218,13 +260,11 @@ export class SimAgent {
     });
   }
 
-  /** Only a kill that is under way needs ticks. */
+  /** Only a kill that is under way and executors with something to wait for need ticks. */
   #planTick(): void {
     const { world } = this.#options.network;
-    const isKilling = [...this.state.tasks.values()].some(
-      ({ kill, state }) => kill && !isTerminal(state),
-    );
-    const atMs = world.nowMs + (isKilling ? this.#options.timing.agentTickMs : IDLE_TICK_MS);
+    const isBusy = this.#isBusy();
+    const atMs = world.nowMs + (isBusy ? this.#options.timing.agentTickMs : IDLE_TICK_MS);
     if (this.#tickAtMs <= atMs) return;
     this.#tickAtMs = atMs;
     this.process.after(atMs - world.nowMs, () => {
@@ -235,6 +275,13 @@ export class SimAgent {
     });
   }
 
+  #isBusy(): boolean {
+    for (const executor of this.state.executors.values()) if (isWaiting(executor)) return true;
+    for (const { kill, state } of this.state.tasks.values())
+      if (kill && !isTerminal(state)) return true;
+    return false;
+  }
+
   #receive(message: Message): void {
     this.#log(() => `<- ${describeMessage(message)}`);
     if (message.type === 'AgentRegistered') {
@@ -242,6 +289,8 @@ export class SimAgent {
       const { observer } = this.#options;
       observer.leaderSeen(this.#node.name, this.state.leaderSeen, message.master);
     }
+    if (message.type === 'ResizeTask' && message.launchId !== undefined)
+      this.#options.observer.resizeAsked(message.launchId, message.resources);
     this.#step({ type: 'message', message });
     if (message.type === 'KillTask' || message.type === 'ShutdownFramework') this.#planTick();
   }
@@ -250,8 +299,17 @@ export class SimAgent {
     const { seams, network } = this.#options;
     if (event.type !== 'tick' && event.type !== 'message')
       this.#log(() => `${event.type} ${event.key} ${event.launchId}`);
-    for (const effect of seams.step(this.state, event, network.world.nowMs)) this.#perform(effect);
-    if (event.type === 'unit.started') this.#planTick();
+    const effects = seams.step(this.state, event, network.world.nowMs);
+    for (const effect of effects) this.#perform(effect);
+    this.#host.flush();
+    const isOfExecutor = this.state.executors.size > 0 && event.type !== 'tick';
+    if (event.type === 'unit.started' || isOfExecutor) this.#planTick();
+  }
+
+  /** Those with a unit of their own. */
+  #units(): UnitEntry[] {
+    const { tasks, executors } = this.state;
+    return [...executors.values(), ...[...tasks.values()].filter(({ hosted }) => !hosted)];
   }
 
   #perform(effect: AgentEffect): void {
@@ -265,9 +323,13 @@ export class SimAgent {
         this.#log(() => `sends signal ${effect.signal} to ${effect.entry.unit}`);
         this.#runner.signal(effect.entry, effect.signal);
         return;
+      case 'unit.resize':
+        if (!isExecutor(effect.entry) && effect.entry.hosted)
+          this.#host.resizeTask(effect.entry, effect.resizeId, effect.limits);
+        else this.#runner.resize(effect.entry, effect.resizeId, effect.limits);
+        return;
       case 'message.send':
-        this.#log(() => `-> ${describeMessage(effect.message)}`);
-        this.#client.send(effect.message);
+        this.#send(effect.message);
         return;
       case 'checkpoint.update':
         this.#runner.update(effect.entry);
@@ -285,8 +347,16 @@ export class SimAgent {
         this.#leave(`${effect.code}: ${effect.message}`);
         return;
       default:
-        effect satisfies never;
+        this.#host.perform(effect);
+        this.#options.strikeAtEffect();
     }
+  }
+
+  #send(message: Message): void {
+    this.#log(() => `-> ${describeMessage(message)}`);
+    if (message.type === 'TaskResized' && message.launchId && message.resources)
+      this.#options.observer.taskSized(message.launchId, message.resources);
+    this.#client.send(message);
   }
 
   /** As `agent/fences.ts`. */
@@ -302,28 +372,30 @@ export class SimAgent {
 
   #fencesInUse(): ReadonlySet<number> {
     const times = new Set<number>();
-    for (const { task, state } of this.state.tasks.values()) {
-      const { whenUnreachable } = task;
-      if (whenUnreachable !== 'keep' && !isTerminal(state)) times.add(whenUnreachable.stopAfterMs);
+    for (const entry of this.#units()) {
+      const { whenUnreachable } = entry.task;
+      if (whenUnreachable !== 'keep' && !isOver(entry)) times.add(whenUnreachable.stopAfterMs);
     }
     return times;
   }
 
   #look(unit: string): void {
-    for (const entry of this.state.tasks.values()) {
-      if (entry.unit === unit && entry.started && !isTerminal(entry.state))
-        this.#runner.look(entry);
+    for (const entry of this.#units()) {
+      if (entry.unit === unit && entry.started && !isOver(entry)) this.#runner.look(entry);
     }
   }
 
   #relist(): void {
     this.#node.systemd.listUnits((listed) => {
       this.process.run(() => {
-        for (const entry of this.state.tasks.values()) {
-          if (!entry.started || isTerminal(entry.state)) continue;
+        for (const entry of this.#units()) {
+          if (!entry.started || isOver(entry)) continue;
           if (listed.get(entry.unit)?.state !== 'running') this.#runner.look(entry);
         }
-        adoptUnknown({ state: this.state, runner: this.#runner }, listed, (event) => {
+        const { systemd } = this.#node;
+        const { world } = this.#options.network;
+        const options = { world, systemd, state: this.state, runner: this.#runner };
+        adoptUnknown(options, listed, (event) => {
           this.#step(event);
         });
       });
@@ -336,4 +408,11 @@ export class SimAgent {
   #log(what: string | (() => string)): void {
     this.#options.network.world.log(this.process.name, what);
   }
+}
+
+/** Something is due before long. */
+function isWaiting(executor: ExecutorEntry): boolean {
+  const { kill, registerByMs, waiting, shrinkDelayMs, peak, granted, needed } = executor;
+  if (kill || registerByMs !== undefined || waiting.size > 0 || shrinkDelayMs > 0) return true;
+  return executor.started && !(areEqual(peak, granted) && areEqual(needed, granted));
 }

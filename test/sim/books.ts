@@ -3,13 +3,17 @@ import type { Agent, Framework, MasterState } from '../../master/core/state.ts';
 import type { Resources } from '../../protocol/resources.ts';
 import { addResources, NO_RESOURCES, sumResources } from '../../protocol/resources.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
+import { countedOf } from './host-book.ts';
 import { Violation } from './violation.ts';
 
 /** @throws Violation if a sum that the allocator relies on is not that of the records */
 export function checkBooks(state: MasterState): void {
   const use = newSums();
   for (const task of state.tasks.values()) {
-    if (!isTerminal(task.state)) addTo(use, [task.agentId, task.frameworkId], task.resources);
+    if (!isTerminal(task.state)) addTo(use, [task.agentId, task.frameworkId], countedOf(task));
+  }
+  for (const { agentId, frameworkId, info } of state.executors.values()) {
+    addTo(use, [agentId, frameworkId], info.resources);
   }
   const offered = newSums();
   for (const offer of state.offers.values()) {

@@ -1,6 +1,7 @@
 /** How a simulated framework behaves, and what it writes down of each task. */
-import type { LaunchId, TaskId } from '../../protocol/ids.ts';
+import type { AgentId, ExecutorId, LaunchId, TaskId } from '../../protocol/ids.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
+import type { TaskState } from '../../protocol/task-state.ts';
 import type { TaskStatus } from '../../protocol/task.ts';
 import type { Random } from './random.ts';
 
@@ -31,6 +32,12 @@ export interface Character {
   readonly reconcile: 'explicit' | 'implicit' | 'both' | 'never';
   /** Tasks that it wants at most: a scheduler without an end of its work. */
   readonly tasksMax: number;
+  /** Share of launches with executors, and of these the share with a group. */
+  readonly executors: number;
+  readonly groups: number;
+  /** Share of its acts that are other resources for a task, the shutdown of an executor. */
+  readonly resize: number;
+  readonly shutdown: number;
 }
 
 /** What the framework has written down of a task. */
@@ -45,6 +52,9 @@ export interface Launch {
   isTerminal: boolean;
   /** The framework left since and is told nothing more of it. */
   isAbandoned: boolean;
+  state?: TaskState;
+  /** The executor that runs it, and where that is. */
+  place?: { readonly agentId: AgentId; readonly executorId: ExecutorId };
 }
 
 /** Takes a status into the book. What was known to be over may turn up after all, if Redis has lost that it was. */
@@ -53,6 +63,7 @@ export function note(launch: Launch, { state, launchId }: TaskStatus): void {
   const isOver = isTerminal(state) || state === 'TASK_UNKNOWN';
   if (isOver && launchId !== undefined) launch.ended.add(launchId);
   launch.isTerminal = isOver;
+  launch.state = state;
   launch.isUnreachable = state === 'TASK_UNREACHABLE';
 }
 
@@ -76,5 +87,9 @@ export function drawCharacter(random: Random): Character {
     exclusive: sometimes(0.3),
     reconcile: random.pick(['explicit', 'implicit', 'both', 'never']),
     tasksMax: Infinity,
+    executors: sometimes(random.pick([0.3, 0.9])),
+    groups: random.pick([0, 0.4]),
+    resize: sometimes(0.15),
+    shutdown: sometimes(0.05),
   };
 }

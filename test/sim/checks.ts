@@ -10,14 +10,18 @@
  *   one; a forgotten exclusive task does not keep another one from running, until its agent has said that it runs.
  */
 import type { Append, AppendResult, Commit, CommitResult, Lease } from '../../io/store.ts';
+import type { ExecutorTaskState, LaunchedTask } from '../../protocol/executor-messages.ts';
 import type { FrameworkId, LaunchId, SessionId, TaskId } from '../../protocol/ids.ts';
 import type { ClientName } from '../../protocol/keys.ts';
 import type { TaskRecord } from '../../protocol/records.ts';
+import type { Message } from '../../protocol/messages.ts';
 import type { Resources } from '../../protocol/resources.ts';
 import { addResources, fits, formatResources, NO_RESOURCES } from '../../protocol/resources.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
 import type { LeaderInfo, Offer, TaskStatus } from '../../protocol/task.ts';
 import type { AgentObserver } from './agent.ts';
+import type { Gift } from './executor.ts';
+import { ExecutorBook } from './executor-book.ts';
 import type { FrameworkObserver } from './framework-run.ts';
 import type { CommitFacts } from './host-book.ts';
 import { HostBook } from './host-book.ts';
@@ -80,9 +84,13 @@ export class Checks implements RedisObserver, AgentObserver, FrameworkObserver {
   readonly #heardAtMs = new Map<string, number>();
   readonly #offerIds = new Set<string>();
   readonly #appended = new Map<Memory, Set<string>>();
+  /** Frameworks that have left, and whose tasks go on. */
+  readonly detached = new Set<string>();
   readonly processes: Processes;
+  readonly executors: ExecutorBook;
   readonly told: Told;
   tasks = 0;
+  executorLaunches = 0;
   losses = 0;
   /** Also told of the offers that frameworks see. */
   onOffers: FrameworkObserver['offersSeen'] = () => undefined;
@@ -91,6 +99,7 @@ export class Checks implements RedisObserver, AgentObserver, FrameworkObserver {
     this.world = world;
     this.timing = timing;
     this.processes = new Processes(this);
+    this.executors = new ExecutorBook(this);
     this.told = new Told(this);
   }
 
@@ -187,12 +196,36 @@ export class Checks implements RedisObserver, AgentObserver, FrameworkObserver {
     }
     this.#noteSilentEnds(facts);
     this.#checkRemovals(facts);
+    this.#noteExecutors(host, facts);
     if (host === this.#primary) {
       for (const agentId of facts.registered) this.#settled.add(agentId);
       for (const agentId of facts.promisedOn) this.#checkPromises(agentId);
     }
-    for (const { client, messages } of commit.sends)
-      if (client.startsWith('framework:')) this.told.answered(host === this.#primary, messages);
+    for (const { client, messages } of commit.sends) {
+      if (!client.startsWith('framework:')) continue;
+      this.told.answered(host === this.#primary, messages);
+      if (messages.includes('"ExecutorLost"')) checkLost(book, client.slice(10), messages);
+    }
+  }
+
+  /** The master knows this launch of a task or an executor for over: it is being ended, or is no more. */
+  isEndedByMaster(launchId: LaunchId): boolean {
+    return this.#endedByMaster.has(launchId);
+  }
+
+  /** An executor that runs is not forgotten, unless its node is given up; one that must not run is ended. */
+  #noteExecutors(host: RedisHost, { events }: CommitFacts): void {
+    for (const { type, launchId, agentId = '', reason = '' } of events) {
+      if (launchId === undefined) continue;
+      if (type === 'executor.superseded') this.#endedByMaster.add(launchId);
+      if (type === 'executor.launched') this.executorLaunches += 1;
+      if (type !== 'executor.removed') continue;
+      if (this.givenUp.has(agentId)) this.#endedByMaster.add(launchId);
+      const facts = this.executors.isRunning(launchId);
+      if (!facts || host !== this.#primary || this.isEndedByMaster(launchId)) continue;
+      if (this.lostCheckpoints.has(launchId) || this.isClaimed(agentId)) continue;
+      fail(`executor ${facts.key} (${launchId}) runs on ${facts.node}, and is forgotten: ${reason}`);
+    }
   }
 
   #noteEnd({ memory }: RedisHost, { launchId, status }: TaskRecord): void {
@@ -288,14 +321,16 @@ export class Checks implements RedisObserver, AgentObserver, FrameworkObserver {
    */
   checkRunning(agentId: string): void {
     if (!this.#settled.has(agentId)) return;
-    const running = this.processes
-      .runningOn(agentId)
-      .filter(({ launchId }) => !this.#endedByMaster.has(launchId));
+    const isCounted = ({ spec }: { spec: SimUnitSpec }): boolean =>
+      !this.#endedByMaster.has(spec.launchId);
+    const running = this.processes.runningOn(agentId).filter(isCounted);
+    const executors = this.executors.runningOn(agentId).filter(isCounted);
     // Another machine may have got the agent's id; what runs on the first one is then nobody's.
     if (this.isClaimed(agentId)) return;
-    const taken = addResources(sum(running.map(({ task }) => task)), this.book.offeredOn(agentId));
+    const used = sum([...running, ...executors.map(({ info }) => info)]);
+    const taken = addResources(used, this.book.offeredOn(agentId));
     const what = (): string =>
-      `offers and running processes ${running.map(({ launchId }) => launchId).join(',')}`;
+      `offers and running processes ${[...running, ...executors].map(({ spec }) => spec.launchId).join(',')}`;
     this.#checkFits(agentId, taken, what);
   }
 
@@ -309,12 +344,67 @@ export class Checks implements RedisObserver, AgentObserver, FrameworkObserver {
   // --- nodes -----------------------------------------------------------------------------------------------------
 
   processStarted(node: string, spec: SimUnitSpec): void {
-    this.processes.started(node, spec);
+    const { executor } = spec.task;
+    if (executor) this.executors.started(node, spec, executor);
+    else this.processes.started(node, spec);
     this.checkRunning(this.agentOf(node));
   }
 
   processEnded(node: string, spec: SimUnitSpec, end: SimEnd | 'killed', ender: Ender): void {
-    this.processes.ended(node, spec, end, ender);
+    if (spec.task.executor) this.executors.ended(node, spec, ender);
+    else this.processes.ended(node, spec, end, ender);
+  }
+
+  limitsChanged(node: string, spec: SimUnitSpec, limits: Resources): void {
+    if (spec.task.executor) {
+      this.executors.limitsChanged(node, spec, limits);
+      return;
+    }
+    const process = this.processes.all.get(spec.launchId);
+    if (process) process.resources = limits;
+    this.checkRunning(this.agentOf(node));
+  }
+
+  executorSpoke(node: string, spec: SimUnitSpec): void {
+    this.executors.spoke(node, spec);
+  }
+
+  tasksGiven(node: string, spec: SimUnitSpec, gift: Gift): void {
+    this.executors.given(node, spec, gift);
+  }
+
+  hostedStarted(node: string, spec: SimUnitSpec, launched: LaunchedTask): void {
+    this.executors.hostedStarted(node, spec, launched);
+    this.checkRunning(this.agentOf(node));
+  }
+
+  hostedEnded(node: string, launchId: LaunchId, end: SimEnd | 'killed', ender: Ender): void {
+    this.executors.hostedEnded(node, launchId, end, ender);
+  }
+
+  endAcknowledged(launchId: LaunchId, state: ExecutorTaskState): void {
+    this.executors.endAcknowledged(launchId, state);
+  }
+
+  taskSized(launchId: LaunchId, resources: Resources): void {
+    this.#resize(launchId, () => resources);
+  }
+
+  taskReported(launchId: LaunchId, resources: Resources): void {
+    this.#resize(launchId, (before) => smallerOf(before, resources));
+  }
+
+  resizeAsked(launchId: LaunchId, resources: Resources): void {
+    this.#resize(launchId, (before) => smallerOf(before, resources));
+  }
+
+  /** Of a task of an executor; what another has the kernel says. */
+  #resize(launchId: LaunchId, change: (before: Resources) => Resources): void {
+    const process = this.processes.all.get(launchId);
+    if (!process || process.executor === undefined || process.ender !== undefined) return;
+    process.resources = change(process.resources);
+    this.executors.resized(process);
+    this.checkRunning(this.agentOf(process.node));
   }
 
   leaderSeen(node: string, before: LeaderInfo | undefined, leader: LeaderInfo): void {
@@ -347,6 +437,18 @@ export class Checks implements RedisObserver, AgentObserver, FrameworkObserver {
     this.endAskedFor.add(taskId === undefined ? frameworkId : `${frameworkId}/${taskId}`);
   }
 
+  executorEndAsked(frameworkId: string, agentId: string, executorId: string): void {
+    this.endAskedFor.add(`${agentId}/${frameworkId}/${executorId}`);
+  }
+
+  frameworkDetached(frameworkId: string): void {
+    this.detached.add(frameworkId);
+  }
+
+  groupSent(frameworkId: string, groupId: string, taskIds: readonly string[]): void {
+    this.executors.groupSent(frameworkId, groupId, taskIds);
+  }
+
   offersSeen(frameworkId: FrameworkId, offers: readonly Offer[]): void {
     for (const { frameworkId: owner, offerId } of offers) {
       if (owner !== frameworkId) fail(`${frameworkId} got ${offerId}, an offer for ${owner}`);
@@ -358,4 +460,24 @@ export class Checks implements RedisObserver, AgentObserver, FrameworkObserver {
 
 function sum(holders: readonly { readonly resources: Resources }[]): Resources {
   return holders.reduce((total, { resources }) => addResources(total, resources), NO_RESOURCES);
+}
+
+function smallerOf(a: Resources, b: Resources): Resources {
+  return {
+    cpuMillis: Math.min(a.cpuMillis, b.cpuMillis),
+    memMib: Math.min(a.memMib, b.memMib),
+  };
+}
+
+/** A framework is told that an executor is gone after all that there is to say of its tasks. */
+function checkLost(book: HostBook, frameworkId: string, messages: string): void {
+  for (const message of JSON.parse(messages) as Message[]) {
+    if (message.type !== 'ExecutorLost') continue;
+    const { agentId, executorId } = message;
+    for (const task of book.tasks.values()) {
+      if (task.executorId !== executorId || task.agentId !== agentId) continue;
+      if (task.frameworkId !== frameworkId || isTerminal(task.state)) continue;
+      fail(`${frameworkId} is told that ${executorId} is lost before the end of ${task.taskId}`);
+    }
+  }
 }

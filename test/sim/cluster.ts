@@ -102,6 +102,25 @@ export class Cluster {
     this.#operate();
   }
 
+  /** Frameworks end the executors that wait for more work. */
+  endExecutors(): void {
+    this.#endExecutors();
+  }
+
+  #endExecutors(): void {
+    const executors = [...this.checks.book.executors.values()];
+    for (const { frameworkId, run } of this.frameworks) {
+      const own = executors.filter((executor) => executor.frameworkId === frameworkId);
+      run?.shutDownExecutors(
+        own.map(({ agentId, info }) => ({ agentId, executorId: info.executorId })),
+      );
+    }
+    if (executors.length > 0)
+      this.world.at(OPERATOR_EVERY_MS, () => {
+        this.#endExecutors();
+      });
+  }
+
   /** An operator kills what nobody else will, and gives up the nodes that do not come back. */
   #operate(): void {
     this.world.at(OPERATOR_EVERY_MS, () => {

@@ -12,7 +12,7 @@ function detailOf(message: Message): string {
     case 'RegisterFramework':
       return ` ${message.framework.frameworkId} session ${message.session}`;
     case 'RegisterAgent':
-      return ` session ${message.session} of ${message.node} with [${message.tasks.map((task) => `${task.taskId} ${task.launchId} ${task.state}`).join(', ')}], leader seen ${message.leaderSeen?.epoch ?? 'none'}, ${message.ended.length} ended`;
+      return ` session ${message.session} of ${message.node} with [${message.tasks.map((task) => `${task.taskId} ${task.launchId} ${task.state}`).join(', ')}], executors [${message.executors.map(({ launchId }) => launchId).join(', ')}], leader seen ${message.leaderSeen?.epoch ?? 'none'}, ${message.ended.length} ended`;
     case 'LaunchTasks':
       return ` on ${message.offerIds.join(',')}: ${message.tasks.map((task) => (task as { taskId?: string }).taskId ?? '?').join(',')}`;
     case 'DeclineOffers':
@@ -36,7 +36,16 @@ function detailOf(message: Message): string {
     case 'RescindResourceOffer':
       return ` ${message.offerId}`;
     case 'RunTask':
-      return ` ${message.framework.frameworkId}/${message.task.taskId} launch ${message.launchId}`;
+      return ` ${message.framework.frameworkId}/${message.task.taskId} launch ${message.launchId} ${message.task.executor?.executorId ?? ''} ${message.executorLaunchId ?? ''} ${message.task.groupId ?? ''}`;
+    case 'ShutdownExecutor':
+    case 'ExitedExecutor':
+    case 'ExecutorLost':
+      return ` ${message.executorId} ${'launchId' in message ? (message.launchId ?? '') : message.agentId}`;
+    case 'ResizeTask':
+    case 'TaskResized':
+      return ` ${message.taskId} ${message.launchId ?? ''} ${message.resizeId} ${JSON.stringify(message.resources ?? {})} ${'error' in message ? (message.error ?? '') : ''}`;
+    case 'ContainerShrink':
+      return ` ${message.launchId} ${message.isDelayed ? 'delayed' : 'done'} ${message.limitMib} ${message.neededMib}`;
     default:
       return '';
   }
@@ -48,8 +57,8 @@ export function describeStatus(status: TaskStatus): string {
 }
 
 export function describeEvent(event: ClusterEvent): string {
-  const { type, frameworkId, taskId, agentId, offerId, state, reason } = event;
-  return [type, frameworkId, taskId, agentId, offerId, state, reason]
+  const { type, frameworkId, taskId, agentId, offerId, executorId, launchId, state, reason } = event;
+  return [type, frameworkId, taskId, agentId, offerId, executorId, launchId, state, reason]
     .filter((part) => part !== undefined)
     .join(' ');
 }

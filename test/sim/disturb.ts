@@ -10,6 +10,7 @@ import type { Process } from './world.ts';
  * which a node stops a task: by these short times its own timeout, which is most of that in production, adds little.
  */
 const AGENT_PAUSE_MS = 1500;
+const EXECUTOR_PAUSE_MS = 2000;
 
 export function disturb(cluster: Cluster): void {
   for (const master of cluster.masters) disturbMaster(cluster, master);
@@ -90,6 +91,13 @@ function disturbNode(cluster: Cluster, node: SimNode): void {
     const forMs = random.int(500, 6000);
     world.log(node.name, `has a full disk for ${forMs} ms`);
     node.disk.fullUntilMs = world.nowMs + forMs;
+  });
+  repeat(cluster, faults.executorBreakEveryMs, () => {
+    if (node.socket.breakOne()) world.log(node.name, 'the connection of an executor breaks');
+  });
+  repeat(cluster, faults.executorPauseEveryMs, () => {
+    const executors = [...node.systemd.units.values()].flatMap(({ program }) => program ?? []);
+    if (executors.length > 0) pause(cluster, random.pick(executors).process, EXECUTOR_PAUSE_MS);
   });
   repeat(cluster, faults.agentGivenUpEveryMs, () => {
     cluster.giveUp(node, random.chance(0.5));

@@ -46,6 +46,8 @@ export interface Faults {
   agentCrashEveryMs: number;
   /** An agent dies between two steps of a launch or of an end. */
   agentCrashAtStep: number;
+  /** The same between two effects of a turn that are about executors. */
+  agentCrashAtEffect: number;
   agentPauseEveryMs: number;
   rebootEveryMs: number;
   /** A node is never heard of again. */
@@ -66,6 +68,15 @@ export interface Faults {
   startFailure: number;
   /** systemd's signal that a unit has changed does not arrive. */
   lostSignal: number;
+
+  /** An executor ends by itself; the connection to its agent breaks; it stands still; it never says a word. */
+  executorCrashEveryMs: number;
+  executorBreakEveryMs: number;
+  executorPauseEveryMs: number;
+  muteExecutor: number;
+  /** A change of limits fails, and may have been made; memory is in use that was to be taken away. */
+  resizeFailure: number;
+  shrinkRefusal: number;
 
   frameworkCrashEveryMs: number;
   /** A framework's process stands still, for longer than its timeout or not; its successor may be there before. */
@@ -106,6 +117,13 @@ export const CALM: Readonly<Faults> = Object.freeze({
   masterCrashAtCommit: 0,
   agentCrashEveryMs: 0,
   agentCrashAtStep: 0,
+  agentCrashAtEffect: 0,
+  executorCrashEveryMs: 0,
+  executorBreakEveryMs: 0,
+  executorPauseEveryMs: 0,
+  muteExecutor: 0,
+  resizeFailure: 0,
+  shrinkRefusal: 0,
   rebootEveryMs: 0,
   slowSystemd: 0,
   slowSystemdMs: 0,
@@ -163,6 +181,13 @@ export function drawFaults(random: Random): Faults {
     frameworkCrashEveryMs: sometimes(() => random.int(5, 30) * 1000, 0),
     frameworkPauseEveryMs: sometimes(() => random.int(5, 30) * 1000, 0),
     frameworkPauseMs: random.int(1, 20) * 1000,
+    agentCrashAtEffect: sometimes(() => random.pick([0.001, 0.01]), 0),
+    executorCrashEveryMs: sometimes(() => random.int(3, 30) * 1000, 0),
+    executorBreakEveryMs: sometimes(() => random.int(1, 10) * 1000, 0),
+    executorPauseEveryMs: seldom(5, 20),
+    muteExecutor: sometimes(() => 0.1, 0),
+    resizeFailure: sometimes(() => 0.2, 0),
+    shrinkRefusal: sometimes(() => 0.5, 0),
   };
 }
 

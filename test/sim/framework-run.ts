@@ -1,5 +1,14 @@
 /** One process of a simulated framework's scheduler: what it does with offers, updates, and by itself. */
-import type { FrameworkId, OfferId, TaskId } from '../../protocol/ids.ts';
+import type { ExecutorInfo } from '../../protocol/executor.ts';
+import type {
+  AgentId,
+  ExecutorId,
+  FrameworkId,
+  OfferId,
+  SessionId,
+  TaskGroupId,
+  TaskId,
+} from '../../protocol/ids.ts';
 import { frameworkName } from '../../protocol/keys.ts';
 import type { Message } from '../../protocol/messages.ts';
 import type { Resources } from '../../protocol/resources.ts';
@@ -9,6 +18,7 @@ import type { Character, Launch } from './character.ts';
 import { note } from './character.ts';
 import { SimClient } from './client.ts';
 import { describeMessage } from './describe.ts';
+import { ofExecutor } from './executor-kinds.ts';
 import type { Network } from './network.ts';
 import type { Timing } from './timing.ts';
 import type { Process } from './world.ts';
@@ -21,6 +31,12 @@ export interface FrameworkObserver {
   offersSeen(frameworkId: FrameworkId, offers: readonly Offer[]): void;
   /** It asks for the end of a task, or (no task) of all that it has. */
   endAsked(frameworkId: FrameworkId, taskId: TaskId | undefined): void;
+  /** It asks for the end of one of its executors. */
+  executorEndAsked(frameworkId: FrameworkId, agentId: AgentId, executorId: ExecutorId): void;
+  /** It leaves, and its tasks go on. */
+  frameworkDetached(frameworkId: FrameworkId): void;
+  /** It launches these tasks together. */
+  groupSent(frameworkId: FrameworkId, groupId: TaskGroupId, taskIds: readonly TaskId[]): void;
   /** How long its tasks may go on without it. */
   readonly failoverTimeouts: Map<string, number>;
 }
@@ -37,10 +53,12 @@ export interface FrameworkHost {
   readonly name: string;
   readonly frameworkId: FrameworkId;
   readonly book: ReadonlyMap<TaskId, Launch>;
+  readonly executors: readonly ExecutorInfo[];
   readonly isDraining: boolean;
   /** The process that is meant to be its scheduler now. */
   readonly run: FrameworkRun | undefined;
   open(): Launch[];
+  newGroup(): TaskGroupId;
   newTask(exclusiveName: string | undefined): TaskId;
   tidy(): void;
   crash(downMs: number): void;
@@ -59,6 +77,7 @@ export class FrameworkRun {
   #hasLeft = false;
   /** It has all the tasks that it wants, and has said so. */
   #isFull = false;
+  #resizes = 0;
 
   constructor(framework: FrameworkHost, process: Process, options: FrameworkOptions) {
     this.process = process;
@@ -184,7 +203,7 @@ export class FrameworkRun {
       this.#send(this.#demand([]));
       return;
     }
-    const tasks = Array.from({ length: count }, () => this.#task(Math.floor(offered / count)));
+    const tasks = this.#tasks(count, offered, offer.agentId);
     const message: Message = {
       type: 'LaunchTasks',
       frameworkId: this.#frameworkId,
@@ -194,7 +213,7 @@ export class FrameworkRun {
     };
     this.#send(message);
     if (this.#random.chance(this.#options.character.nonsense)) {
-      this.#send({ ...message, tasks: [this.#task(100)] });
+      this.#send({ ...message, tasks: this.#tasks(1, 100, offer.agentId) });
     }
   }
 
@@ -217,21 +236,48 @@ export class FrameworkRun {
     );
   }
 
-  #task(cpuMillisMax: number): unknown {
+  /** Tasks alone, of executors, or all of one group. */
+  #tasks(count: number, offeredMillis: number, agentId: AgentId): unknown[] {
+    const { executors, groups } = this.#options.character;
+    const isOfExecutors = this.#framework.executors.length > 0 && this.#random.chance(executors);
+    const kind = isOfExecutors ? this.#random.pick(this.#framework.executors) : undefined;
+    const own = kind?.resources.cpuMillis ?? 0;
+    const groupId = kind && this.#random.chance(groups) ? this.#framework.newGroup() : undefined;
+    const tasks = Array.from({ length: count }, () => {
+      const info = groupId ? kind : kind && this.#random.pick(this.#framework.executors);
+      const task = this.#task(Math.floor((offeredMillis - own) / count), info, agentId);
+      return groupId === undefined ? task : { ...task, groupId };
+    });
+    if (groupId !== undefined) {
+      const taskIds = tasks.map(({ taskId }) => taskId);
+      this.#options.observer.groupSent(this.#frameworkId, groupId, taskIds);
+    }
+    return tasks;
+  }
+
+  #task(
+    cpuMillisMax: number,
+    info: ExecutorInfo | undefined,
+    agentId: AgentId,
+  ): { readonly taskId: TaskId } {
     const { nonsense, stopAfter } = this.#options.character;
     const isTooLarge = this.#random.chance(nonsense);
     const isInvalid = this.#random.chance(nonsense);
     const cpuMillis = Math.max(10, Math.floor(cpuMillisMax * (0.3 + 0.7 * this.#random.next())));
     const exclusiveName = this.#chooseExclusive();
     const isFenced = this.#random.chance(stopAfter);
+    const taskId = this.#framework.newTask(exclusiveName);
+    const launch = this.#framework.book.get(taskId);
+    if (info && launch) launch.place = { agentId, executorId: info.executorId };
     return {
-      taskId: this.#framework.newTask(exclusiveName),
+      taskId,
       name: isInvalid ? '' : (exclusiveName ?? 'task'),
       resources: { cpuMillis: isTooLarge ? cpuMillis + 1_000_000 : cpuMillis, memMib: 32 },
       command: { argv: ['work'] },
       killGracePeriodMs: this.#random.int(0, 3000),
       ...(exclusiveName !== undefined && { exclusive: true }),
       ...(isFenced && { whenUnreachable: { stopAfterMs: this.#random.pick([15_000, 20_000]) } }),
+      ...(info && ofExecutor(this.#random, info, nonsense)),
     };
   }
 
@@ -287,8 +333,37 @@ export class FrameworkRun {
     this.#reconcile('explicit');
   }
 
+  /** Of those that the cluster says that it has: what it has started it ends before it goes. */
+  shutDownExecutors(places: readonly NonNullable<Launch['place']>[]): void {
+    for (const place of places) this.#shutDown(place);
+  }
+
+  #shutDown({ agentId, executorId }: NonNullable<Launch['place']>): void {
+    this.#options.observer.executorEndAsked(this.#frameworkId, agentId, executorId);
+    this.#send({
+      type: 'ShutdownExecutor',
+      frameworkId: this.#frameworkId,
+      agentId,
+      executorId,
+    });
+  }
+
+  #resize(taskId: TaskId): void {
+    this.#resizes += 1;
+    this.#send({
+      type: 'ResizeTask',
+      resizeId: `${this.process.name}r${this.#resizes}` as SessionId,
+      frameworkId: this.#frameworkId,
+      taskId,
+      resources: {
+        cpuMillis: this.#random.int(1, 20) * 50,
+        memMib: this.#random.int(1, 8) * 16,
+      },
+    });
+  }
+
   #doSomething(): void {
-    const { kill, suppress, leave, statesDemand } = this.#options.character;
+    const { kill, suppress, leave, statesDemand, resize, shutdown } = this.#options.character;
     const open = this.#framework.open();
     this.#framework.tidy();
     const choice = this.#random.next();
@@ -299,6 +374,12 @@ export class FrameworkRun {
       this.#send({ type, frameworkId: this.#frameworkId });
     } else if (choice < kill + suppress + leave) {
       if (this.#framework.run === this) this.#leave();
+    } else if (choice < kill + suppress + leave + resize) {
+      const running = open.filter(({ state }) => state === 'TASK_RUNNING');
+      if (running.length > 0) this.#resize(this.#random.pick(running).taskId);
+    } else if (choice < kill + suppress + leave + resize + shutdown) {
+      const places = open.flatMap(({ place }) => place ?? []);
+      if (places.length > 0) this.#shutDown(this.#random.pick(places));
     }
     if (statesDemand && !this.#isFull && this.#random.chance(0.1)) this.#stateDemand();
   }
@@ -323,6 +404,7 @@ export class FrameworkRun {
     this.#hasLeft = true;
     if (type === 'UnregisterFramework')
       this.#options.observer.endAsked(this.#frameworkId, undefined);
+    if (type === 'DetachFramework') this.#options.observer.frameworkDetached(this.#frameworkId);
     this.#options.network.world.log(this.process.name, `-> ${type}`);
     this.#client.sendLast({ type, frameworkId: this.#frameworkId });
     this.process.after(this.#random.int(50, 4000), () => {

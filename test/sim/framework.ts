@@ -2,8 +2,10 @@
  * A simulated framework: a scheduler that accepts, declines, sits on offers, kills, acknowledges late, launches nonsense,
  * dies, comes back, and leaves. What it launched it has written down, so its next run knows it, as a good one would.
  */
-import type { FrameworkId, TaskId } from '../../protocol/ids.ts';
+import type { ExecutorInfo } from '../../protocol/executor.ts';
+import type { FrameworkId, TaskGroupId, TaskId } from '../../protocol/ids.ts';
 import type { Character, Launch } from './character.ts';
+import { drawExecutors } from './executor-kinds.ts';
 import type { FrameworkHost, FrameworkOptions } from './framework-run.ts';
 import { FrameworkRun } from './framework-run.ts';
 import { Process } from './world.ts';
@@ -16,6 +18,7 @@ export class SimFramework implements FrameworkHost {
   readonly name: string;
   readonly book = new Map<TaskId, Launch>();
   readonly character: Character;
+  readonly executors: readonly ExecutorInfo[];
   readonly #options: FrameworkOptions;
   frameworkId: FrameworkId;
   run: FrameworkRun | undefined;
@@ -23,6 +26,7 @@ export class SimFramework implements FrameworkHost {
   isDraining = false;
   #runs = 0;
   #nextTask = 1;
+  #nextGroup = 1;
   #identities = 1;
 
   constructor(name: string, options: FrameworkOptions) {
@@ -30,6 +34,8 @@ export class SimFramework implements FrameworkHost {
     this.#options = options;
     this.character = options.character;
     this.frameworkId = name as FrameworkId;
+    const { timing, network, character } = options;
+    this.executors = drawExecutors(network.world.random, character, timing);
     this.start();
   }
 
@@ -79,6 +85,10 @@ export class SimFramework implements FrameworkHost {
     this.run?.drain();
   }
 
+  newGroup(): TaskGroupId {
+    return `${this.name}g${this.#nextGroup++}` as TaskGroupId;
+  }
+
   /** An id for a task: a new one, or one that is free again. */
   newTask(exclusiveName: string | undefined): TaskId {
     const { random } = this.#options.network.world;
@@ -89,6 +99,8 @@ export class SimFramework implements FrameworkHost {
     if (old) {
       old.isTerminal = false;
       old.isUnreachable = false;
+      delete old.state;
+      delete old.place;
       return old.taskId;
     }
     const taskId = `${this.name}t${this.#nextTask++}` as TaskId;

@@ -7,6 +7,7 @@ import type { OfferId } from '../../protocol/ids.ts';
 import type {
   AgentRecord,
   ClusterEvent,
+  ExecutorRecord,
   FrameworkRecord,
   OfferRecord,
   TaskRecord,
@@ -36,10 +37,12 @@ export class HostBook {
   #memory: Memory;
   readonly tasks = new Map<string, TaskRecord>();
   readonly offers = new Map<OfferId, OfferRecord>();
+  /** By path: `agentId/frameworkId/executorId`. */
+  readonly executors = new Map<string, ExecutorRecord>();
   readonly #agents = new LazyRecords<AgentRecord>();
   /** Long with filters, and rarely looked at. */
   readonly #frameworks = new LazyRecords<FrameworkRecord>();
-  /** By agent: offers, and tasks that have not ended. */
+  /** By agent: offers; tasks that have not ended, and executors. */
   readonly #offered = new Map<string, Resources>();
   readonly #used = new Map<string, Resources>();
   #lease: { readonly lease: Lease; readonly untilMs: number } | undefined;
@@ -60,11 +63,14 @@ export class HostBook {
   /** Redis has other data than before: what it has now is what counts. */
   reload(): void {
     const snapshot = this.#host.model.loadSnapshot();
-    for (const map of [this.tasks, this.offers, this.#agents, this.#frameworks]) map.clear();
+    const { tasks, offers, executors } = this;
+    for (const map of [tasks, offers, executors, this.#agents, this.#frameworks]) map.clear();
     this.#offered.clear();
     this.#used.clear();
     const { registry } = snapshot;
     for (const [key, value] of registry.tasks) this.#setTask(key, JSON.parse(value) as TaskRecord);
+    for (const [key, value] of registry.executors)
+      this.#setExecutor(key, JSON.parse(value) as ExecutorRecord);
     for (const [key, value] of registry.offers)
       this.#setOffer(key as OfferId, JSON.parse(value) as OfferRecord);
     for (const [key, value] of registry.agents) this.#agents.set(key, value);
@@ -93,6 +99,7 @@ export class HostBook {
       agents: this.#agents.values(),
       frameworks: this.#frameworks.values(),
       offers: this.offers.values(),
+      executors: this.executors.values(),
       tasks: this.tasks.values(),
     };
   }
@@ -171,6 +178,10 @@ export class HostBook {
         this.#setTask(key, task);
         if (task) tasks.push(task);
         if (task && !isTerminal(task.state)) promisedOn.add(task.agentId);
+      } else if (registry === 'executors') {
+        const executor = value === undefined ? undefined : (JSON.parse(value) as ExecutorRecord);
+        this.#setExecutor(key, executor);
+        if (executor) promisedOn.add(executor.agentId);
       } else if (registry === 'agents') this.#agents.set(key, value);
       else if (registry === 'frameworks') this.#frameworks.set(key, value);
     }
@@ -194,11 +205,20 @@ export class HostBook {
   #setTask(key: string, task: TaskRecord | undefined): void {
     const before = this.tasks.get(key);
     if (before && !isTerminal(before.state))
-      move(this.#used, before.agentId, before.resources, subtractResources);
+      move(this.#used, before.agentId, countedOf(before), subtractResources);
     if (task) {
       this.tasks.set(key, task);
-      if (!isTerminal(task.state)) move(this.#used, task.agentId, task.resources, addResources);
+      if (!isTerminal(task.state)) move(this.#used, task.agentId, countedOf(task), addResources);
     } else this.tasks.delete(key);
+  }
+
+  #setExecutor(path: string, executor: ExecutorRecord | undefined): void {
+    const before = this.executors.get(path);
+    if (before) move(this.#used, before.agentId, before.info.resources, subtractResources);
+    if (executor) {
+      this.executors.set(path, executor);
+      move(this.#used, executor.agentId, executor.info.resources, addResources);
+    } else this.executors.delete(path);
   }
 
   /** The event log says the same as the registry, of everything that the commit has touched. */
@@ -210,6 +230,7 @@ export class HostBook {
       agents: hasAbout('agent.') || hasAbout('cluster.'),
       frameworks: hasAbout('framework.') || hasAbout('cluster.'),
       offers: true,
+      executors: true,
       tasks: true,
     };
     for (const { registry, key } of commit.changes) {
@@ -220,6 +241,7 @@ export class HostBook {
         agents: [],
         frameworks: [],
         offers: [],
+        executors: [],
         tasks: [],
         ...(record !== undefined && { [registry]: [record] }),
       });
@@ -232,7 +254,11 @@ export class HostBook {
     }
   }
 
-  #recordOf(registry: 'agents' | 'frameworks' | 'offers' | 'tasks', key: string): unknown {
+  #recordOf(
+    registry: 'agents' | 'frameworks' | 'offers' | 'executors' | 'tasks',
+    key: string,
+  ): unknown {
+    if (registry === 'executors') return this.executors.get(key);
     if (registry === 'agents') return this.#agents.get(key);
     if (registry === 'frameworks') return this.#frameworks.get(key);
     return registry === 'offers' ? this.offers.get(key as OfferId) : this.tasks.get(key);
@@ -245,7 +271,7 @@ export class HostBook {
   /** The whole of both: what an event has changed and no record did shows here. */
   checkProjection(): void {
     const actual = projectionOf(this.source());
-    for (const registry of ['agents', 'frameworks', 'offers', 'tasks'] as const) {
+    for (const registry of ['agents', 'frameworks', 'offers', 'executors', 'tasks'] as const) {
       const keys = new Set<string>([
         ...this.#followed[registry].keys(),
         ...actual[registry].keys(),
@@ -304,6 +330,15 @@ function move(
   how: typeof addResources,
 ): void {
   sums.set(agentId, how(sums.get(agentId) ?? NO_RESOURCES, resources));
+}
+
+/** Of a task whose agent has not answered a resize what is larger. */
+export function countedOf({ resources, resize }: TaskRecord): Resources {
+  if (!resize) return resources;
+  return {
+    cpuMillis: Math.max(resources.cpuMillis, resize.resources.cpuMillis),
+    memMib: Math.max(resources.memMib, resize.resources.memMib),
+  };
 }
 
 function positionOf(cursor: string): number {

@@ -3,7 +3,7 @@
  * of them: each wraps a function where the simulator hands it over.
  */
 import type { AgentState, Registration } from '../../agent/core/state.ts';
-import type { AgentEffect, AgentEvent } from '../../agent/core/step.ts';
+import type { AgentEffect, AgentEvent } from '../../agent/core/events.ts';
 import { step as agentStep } from '../../agent/core/step.ts';
 import type { MasterEffect } from '../../master/core/effects.ts';
 import type { MasterState } from '../../master/core/state.ts';
@@ -27,6 +27,8 @@ export interface AgentSeams {
   readonly isContact: (isOk: boolean, tookMs: number, answerMaxMs: number) => boolean;
   readonly setsFences: boolean;
   readonly remembersEnds: boolean;
+  /** Whether what a turn writes into journals is on the disk before anything leaves the process. */
+  readonly writesJournalFirst: boolean;
 }
 
 /** What a run is made of; the production parts unless a mutation has replaced one. */
@@ -45,6 +47,7 @@ export const PRODUCTION: Seams = {
     isContact: (isOk, tookMs, answerMaxMs) => isOk && tookMs <= answerMaxMs,
     setsFences: true,
     remembersEnds: true,
+    writesJournalFirst: true,
   },
   redis: (inner) => inner,
 };

@@ -1,5 +1,5 @@
 /** Broken variants of the master's core. */
-import { addOffer } from '../../master/core/state.ts';
+import { addOffer } from '../../master/core/books.ts';
 import type { MasterState } from '../../master/core/state.ts';
 import type { MasterEvent } from '../../master/core/step.ts';
 import { step as masterStep } from '../../master/core/step.ts';

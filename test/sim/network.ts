@@ -37,10 +37,10 @@ export class Network {
     if (!own) {
       this.#connections.set(process, (own = new Set()));
       const opened = own;
-      process.onDeath = () => {
+      process.onDeath(() => {
         for (const connection of opened) connection.abandon();
         this.#connections.delete(process);
-      };
+      });
     }
     const connection = new Connection(this, process);
     own.add(connection);

@@ -92,6 +92,12 @@ export function drawLongPlan(random: Random, hours: number): Plan {
     frameworkCrashEveryMs: everyHours(4),
     frameworkPauseEveryMs: everyHours(8),
     frameworkPauseMs: 60_000,
+    executorCrashEveryMs: everyHours(8),
+    executorBreakEveryMs: everyHours(4),
+    executorPauseEveryMs: everyHours(8),
+    muteExecutor: 0.01,
+    resizeFailure: 0.01,
+    shrinkRefusal: 0.1,
   };
   const characters = Array.from({ length: 3 }, () => ({
     ...drawCharacter(random),
@@ -104,6 +110,8 @@ export function drawLongPlan(random: Random, hours: number): Plan {
     kill: 0.05,
     suppress: 0,
     leave: 0,
+    resize: 0.05,
+    shutdown: 0.01,
     failoverTimeoutMs: 3_600_000,
     tasksMax: 12,
   }));

@@ -1,15 +1,20 @@
-/** The processes on the nodes: none runs twice, none ends by a fault of ours. */
+/** The tasks on the nodes, each in a unit or in its executor: none runs twice, none ends by a fault of ours. */
 import type { LaunchId } from '../../protocol/ids.ts';
+import type { Resources } from '../../protocol/resources.ts';
 import type { Checks } from './checks.ts';
 import type { Ender, SimEnd, SimUnitSpec } from './systemd.ts';
 import { fail } from './violation.ts';
 
-/** One process, from its start to its end. */
+/** One task, from its start to its end. */
 export interface ProcessFacts {
   readonly node: string;
   readonly spec: SimUnitSpec;
   readonly key: string;
   readonly exclusiveName: string | undefined;
+  /** Of a task of an executor, that executor's launch. */
+  readonly executor: LaunchId | undefined;
+  /** What it has now. */
+  resources: Resources;
   end?: SimEnd | 'killed';
   ender?: Ender;
 }
@@ -24,8 +29,8 @@ export class Processes {
     this.#checks = checks;
   }
 
-  runningOn(agentId: string): SimUnitSpec[] {
-    return [...(this.#running.get(agentId)?.values() ?? [])].map(({ spec }) => spec);
+  runningOn(agentId: string): ProcessFacts[] {
+    return [...(this.#running.get(agentId)?.values() ?? [])];
   }
 
   /** Processes of a task that run now. */
@@ -37,7 +42,8 @@ export class Processes {
     });
   }
 
-  started(node: string, spec: SimUnitSpec): void {
+  /** @param executor launch of the executor that runs it; undefined: it has a unit of its own */
+  started(node: string, spec: SimUnitSpec, executor?: LaunchId): ProcessFacts {
     const { launchId, framework, task } = spec;
     const { frameworkId } = framework;
     const key = `${frameworkId}/${task.taskId}`;
@@ -47,13 +53,15 @@ export class Processes {
     if (before && !isExcused)
       fail(`launch ${launchId} of ${key} was started a second time, on ${before.node} and ${node}`);
     const exclusiveName = task.exclusive ? `${frameworkId}/${task.name}` : undefined;
-    const process: ProcessFacts = { node, spec, key, exclusiveName };
+    const resources = spec.limits;
+    const process: ProcessFacts = { node, spec, key, exclusiveName, executor, resources };
     this.#checkAlone(process);
     this.all.set(launchId, process);
     const agentId = this.#checks.agentOf(node);
     let running = this.#running.get(agentId);
     if (!running) this.#running.set(agentId, (running = new Map()));
     running.set(launchId, process);
+    return process;
   }
 
   #checkAlone(process: ProcessFacts): void {
@@ -97,8 +105,11 @@ export class Processes {
   }
 
   /** A framework or an operator has asked for it, or the framework knows this launch for over. */
-  #isEndWanted({ node, key, spec }: ProcessFacts): boolean {
-    const { endAskedFor, givenUp, told } = this.#checks;
+  #isEndWanted({ node, key, spec, executor }: ProcessFacts): boolean {
+    const { endAskedFor, givenUp, told, lostCheckpoints } = this.#checks;
+    // Its executor was ended with it, which has been judged; or its agent has found it where it knows of none.
+    if (executor !== undefined && !this.#checks.executors.isRunning(executor)) return true;
+    if (executor !== undefined && lostCheckpoints.has(spec.launchId)) return true;
     return (
       endAskedFor.has(key) ||
       endAskedFor.has(spec.framework.frameworkId) ||

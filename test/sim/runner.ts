@@ -1,8 +1,10 @@
 /** One launch from its checkpoint to its end: the steps of `agent/task-runner.ts`, in that order. */
-import type { AgentTaskEntry } from '../../agent/core/state.ts';
-import type { AgentEvent } from '../../agent/core/step.ts';
-import { SIGKILL } from '../../agent/core/step.ts';
-import { isTerminal } from '../../protocol/task-state.ts';
+import type { UnitEntry } from '../../agent/core/state.ts';
+import { isExecutor, isOver } from '../../agent/core/state.ts';
+import type { AgentEvent } from '../../agent/core/events.ts';
+import { SIGKILL } from '../../agent/core/unit-kill.ts';
+import type { SessionId } from '../../protocol/ids.ts';
+import type { Resources } from '../../protocol/resources.ts';
 import type { Checkpoint, Disk } from './disk.ts';
 import type { SimSystemd, SimUnit } from './systemd.ts';
 import type { Process } from './world.ts';
@@ -26,15 +28,17 @@ export class SimRunner {
     this.#options = options;
   }
 
-  start(entry: AgentTaskEntry): void {
+  start(entry: UnitEntry): void {
     const { systemd } = this.#options;
     const { task, unit, framework, detached, launchId } = entry;
     this.#write(this.#checkpointOf(entry));
-    const spec = { name: unit, framework, detached, task, launchId };
     const begin = this.#answered<undefined>(() => {
+      // Tasks may have come for an executor while it was prepared.
+      const limits = isExecutor(entry) ? entry.needed : task.resources;
+      const spec = { name: unit, framework, detached, task, launchId, limits };
       const started = this.#answered<string | undefined>((failure) => {
         if (failure === undefined)
-          this.#options.onEvent({ type: 'unit.started', key: entry.key, launchId });
+          this.#options.onEvent({ type: 'unit.started', key: entry.key, launchId, limits });
         else this.#fail(entry, failure);
       });
       systemd.startUnit(spec, started);
@@ -47,7 +51,7 @@ export class SimRunner {
       });
   }
 
-  #fail(entry: AgentTaskEntry, message: string): void {
+  #fail(entry: UnitEntry, message: string): void {
     const { systemd, disk, onEvent } = this.#options;
     const { key, launchId, unit } = entry;
     const released = this.#answered<undefined>(() => {
@@ -59,7 +63,7 @@ export class SimRunner {
     });
   }
 
-  look(entry: AgentTaskEntry): void {
+  look(entry: UnitEntry): void {
     const running = this.#looking.get(entry.unit);
     if (running) {
       running.again = true;
@@ -69,11 +73,11 @@ export class SimRunner {
     this.#looking.set(entry.unit, mine);
     this.#look(entry, () => {
       this.#looking.delete(entry.unit);
-      if (mine.again && !isTerminal(entry.state)) this.look(entry);
+      if (mine.again && !isOver(entry)) this.look(entry);
     });
   }
 
-  #look(entry: AgentTaskEntry, done: () => void): void {
+  #look(entry: UnitEntry, done: () => void): void {
     const { systemd, onEvent } = this.#options;
     const { key, launchId, unit } = entry;
     const found = (status: SimUnit | undefined): void => {
@@ -108,28 +112,44 @@ export class SimRunner {
     systemd.readUnit(unit, this.#answered(found));
   }
 
-  release(entry: AgentTaskEntry): void {
+  release(entry: UnitEntry): void {
     this.#options.systemd.releaseUnit(entry.unit, () => undefined);
   }
 
-  signal(entry: AgentTaskEntry, signal: number): void {
+  signal(entry: UnitEntry, signal: number): void {
     this.#options.systemd.killUnit(entry.unit, signal);
   }
 
-  update({ launchId, framework, detached, kill }: AgentTaskEntry): void {
+  update({ launchId, framework, detached, kill, task }: UnitEntry): void {
     const kills = { kill: kill?.by, killAtMs: kill?.deadlineMs };
-    this.#options.disk.update(launchId, { framework, detached, ...kills });
+    const { resources } = task;
+    this.#options.disk.update(launchId, { framework, detached, resources, ...kills });
   }
 
-  lose(entry: AgentTaskEntry, message: string): void {
+  /** Other limits for the unit of a task. */
+  resize(entry: UnitEntry, resizeId: SessionId, limits: Resources): void {
+    const { key, launchId, unit, task } = entry;
+    const answered = this.#answered<Resources | undefined>((inForce) => {
+      const wanted = inForce?.memMib === limits.memMib;
+      const error = inForce ? 'its memory is in use' : 'it failed';
+      this.#options.onEvent({
+        ...{ type: 'unit.resized', key, launchId, resizeId },
+        limits: inForce ?? task.resources,
+        ...(!wanted && { error }),
+      });
+    });
+    this.#options.systemd.resizeUnit(unit, limits, answered);
+  }
+
+  lose(entry: UnitEntry, message: string): void {
     this.#write({ ...this.#checkpointOf(entry), lost: message });
   }
 
-  adopt(entry: AgentTaskEntry): void {
+  adopt(entry: UnitEntry): void {
     this.#write({ ...this.#checkpointOf(entry), rebuilt: true });
   }
 
-  forget(entry: AgentTaskEntry): void {
+  forget(entry: UnitEntry): void {
     this.#options.disk.retire(entry.launchId);
     if (this.#unreleased.delete(entry.unit)) this.release(entry);
   }
@@ -149,7 +169,7 @@ export class SimRunner {
     return this.#options.disk.write(checkpoint);
   }
 
-  #checkpointOf(entry: AgentTaskEntry): Checkpoint {
+  #checkpointOf(entry: UnitEntry): Checkpoint {
     const { framework, detached, task, launchId, unit, kill } = entry;
     return {
       framework,

@@ -8,27 +8,57 @@ import { Violation } from './violation.ts';
 
 const LOOK_MS = 1000;
 
-/** @throws Violation that says what is left */
+/**
+ * First all tasks end, and executors that wait for more stay, and nothing else; then their frameworks end these, too.
+ *
+ * @throws Violation that says what is left
+ */
 export function settle(cluster: Cluster): void {
-  const { world, plan } = cluster;
+  waitUntilNothing(cluster, () => leftOver(cluster));
+  cluster.checks.book.checkProjection();
+  cluster.endExecutors();
+  waitUntilNothing(cluster, () => [...leftOver(cluster), ...executorsOf(cluster)]);
+  cluster.checks.book.checkProjection();
+  probe(cluster);
+}
+
+function waitUntilNothing({ world, plan }: Cluster, look: () => string[]): void {
   let left: string[] = [];
   for (let waitedMs = 0; waitedMs < plan.healingMs; waitedMs += LOOK_MS) {
     world.runUntil(world.nowMs + LOOK_MS);
-    left = leftOver(cluster);
-    if (left.length > 0) continue;
-    cluster.checks.book.checkProjection();
-    probe(cluster);
-    return;
+    left = look();
+    if (left.length === 0) return;
   }
   throw new Violation(
     `${plan.healingMs / 1000} s after the last fault: ${left.slice(0, 5).join('; ')}`,
   );
 }
 
+function executorsOf({ checks }: Cluster): string[] {
+  return [...checks.book.executors.keys()].map((path) => `the registry has executor ${path}`);
+}
+
+/** What the master believes of executors is what there is. */
+function misjudgedExecutors({ checks, nodes }: Cluster): string[] {
+  const left: string[] = [];
+  const known = new Set<string>();
+  for (const { agentId, isClosed } of nodes) {
+    for (const { key, spec, info } of isClosed ? [] : checks.executors.runningOn(agentId)) {
+      known.add(spec.launchId);
+      const path = `${agentId}/${spec.framework.frameworkId}/${info.executorId}`;
+      if (checks.book.executors.get(path)?.launchId === spec.launchId) continue;
+      left.push(`executor ${key} (${spec.launchId}) runs on ${agentId}, and the registry lacks it`);
+    }
+  }
+  for (const [path, { launchId }] of checks.book.executors)
+    if (!known.has(launchId)) left.push(`the registry has executor ${path}, and it does not run`);
+  return left;
+}
+
 function leftOver(cluster: Cluster): string[] {
   const { checks, frameworks, nodes } = cluster;
   const { tasks, offers } = checks.book;
-  const left = nodes.flatMap((node) => leftOn(cluster, node));
+  const left = [...nodes.flatMap((node) => leftOn(cluster, node)), ...misjudgedExecutors(cluster)];
   for (const { frameworkId, taskId, state, agentId } of tasks.values())
     left.push(`the registry has ${frameworkId}/${taskId} ${state} on ${agentId}`);
   for (const framework of frameworks) {
@@ -48,10 +78,15 @@ function leftOn({ checks }: Cluster, node: Cluster['nodes'][number]): string[] {
   }
   const left: string[] = [];
   if (record?.session !== agent?.sessionId) left.push(`agent ${agentId} is not registered`);
-  for (const { name: unit } of checks.processes.runningOn(agentId))
-    left.push(`${name} runs ${unit}`);
-  for (const unit of systemd.units.keys()) left.push(`${name} has unit ${unit}`);
-  for (const launchId of disk.live.keys()) left.push(`${name} has checkpoint ${launchId}`);
+  for (const { spec } of checks.processes.runningOn(agentId)) left.push(`${name} runs ${spec.name}`);
+  const executors = new Set(checks.executors.runningOn(agentId).map(({ spec }) => spec.launchId));
+  for (const [unit, { spec }] of systemd.units)
+    if (!executors.has(spec.launchId)) left.push(`${name} has unit ${unit}`);
+  for (const launchId of disk.live.keys())
+    if (!executors.has(launchId)) left.push(`${name} has checkpoint ${launchId}`);
+  for (const launchId of disk.journals.keys())
+    if (!executors.has(launchId)) left.push(`${name} has journal ${launchId}`);
+  left.push(...checks.executors.misfits(name));
   for (const key of agent?.state.tasks.keys() ?? []) left.push(`agent ${agentId} has ${key}`);
   return left;
 }
@@ -68,6 +103,9 @@ function probe(cluster: Cluster): void {
     kill: 0,
     suppress: 0,
     leave: 0,
+    executors: 0,
+    resize: 0,
+    shutdown: 0,
   };
   const asking = cluster.framework('probe', character);
   const seen = new Map<string, Resources>();

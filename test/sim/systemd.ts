@@ -4,10 +4,11 @@
  * them, whether or not their sender still lives.
  */
 import type { LaunchId } from '../../protocol/ids.ts';
+import type { Resources } from '../../protocol/resources.ts';
 import type { DeathCertificate, FrameworkInfo, TaskInfo } from '../../protocol/task.ts';
 import type { Faults } from './faults.ts';
 import type { Timing } from './timing.ts';
-import type { World } from './world.ts';
+import type { Process, World } from './world.ts';
 
 const SIGKILL = 9;
 const SIGTERM = 15;
@@ -20,6 +21,17 @@ export interface SimUnitSpec {
   readonly detached: boolean;
   readonly task: TaskInfo;
   readonly launchId: LaunchId;
+  /** With which it is started. */
+  readonly limits: Resources;
+}
+
+/** A process that does more than to run and end: an executor. */
+export interface Program {
+  readonly process: Process;
+  /** It is gone at once. */
+  kill(): void;
+  /** What runs in the cgroup of one of its tasks is gone. @returns false if nothing does */
+  killTask(launchId: LaunchId): boolean;
 }
 
 /** How the main process ended. */
@@ -36,6 +48,9 @@ export interface SimUnit {
   state: 'activating' | 'running' | 'ended';
   end?: SimEnd;
   ender?: Ender;
+  /** In force. */
+  limits: Resources;
+  program?: Program;
   readonly ignoresSigterm: boolean;
 }
 
@@ -43,6 +58,8 @@ export interface SimUnit {
 export interface ProcessObserver {
   processStarted(node: string, spec: SimUnitSpec): void;
   processEnded(node: string, spec: SimUnitSpec, end: SimEnd | 'killed', ender: Ender): void;
+  /** The kernel has other limits for it. */
+  limitsChanged(node: string, spec: SimUnitSpec, limits: Resources): void;
 }
 
 export interface SystemdOptions {
@@ -54,6 +71,8 @@ export interface SystemdOptions {
   readonly observer: ProcessObserver;
   /** The command of that launch was executed. */
   readonly onExecuted: (launchId: LaunchId) => void;
+  /** Starts what is more than a process. @returns undefined if it is no more */
+  readonly program: (spec: SimUnitSpec, exit: (end: SimEnd) => void) => Program | undefined;
 }
 
 export class SimSystemd {
@@ -80,7 +99,12 @@ export class SimSystemd {
         return;
       }
       const { random } = this.#options.world;
-      const unit: SimUnit = { spec, state: 'activating', ignoresSigterm: random.chance(0.2) };
+      const unit: SimUnit = {
+        spec,
+        state: 'activating',
+        limits: spec.limits,
+        ignoresSigterm: random.chance(0.2),
+      };
       this.units.set(spec.name, unit);
       this.#options.world.at(this.#delayMs(), () => {
         if (this.units.get(spec.name) !== unit) return;
@@ -91,7 +115,7 @@ export class SimSystemd {
   }
 
   #exec(unit: SimUnit, done: (failure: string | undefined) => void): void {
-    const { world, faults, timing, node, observer, onExecuted } = this.#options;
+    const { world, faults, node, observer, onExecuted, program } = this.#options;
     onExecuted(unit.spec.launchId);
     if (world.random.chance(faults.startFailure)) {
       // It stays loaded until somebody has read why.
@@ -103,13 +127,30 @@ export class SimSystemd {
     unit.state = 'running';
     world.log(node, () => `process of ${unit.spec.name} starts`);
     observer.processStarted(node, unit.spec);
-    if (!world.random.chance(FOREVER_SHARE)) {
-      const runMs = Math.min(world.random.exponential(timing.taskMs), timing.taskMaxMs);
-      world.at(runMs, () => {
-        this.#end(unit, this.#drawEnd(), 'itself');
-      });
-    }
+    const running = program(unit.spec, (end) => {
+      this.#end(unit, end, 'itself');
+    });
+    if (running) this.#runProgram(unit, running);
+    else this.#endSomeTime(unit);
     done(undefined);
+  }
+
+  #endSomeTime(unit: SimUnit): void {
+    const { world, timing } = this.#options;
+    if (world.random.chance(FOREVER_SHARE)) return;
+    const runMs = Math.min(world.random.exponential(timing.taskMs), timing.taskMaxMs);
+    world.at(runMs, () => {
+      this.#end(unit, this.#drawEnd(), 'itself');
+    });
+  }
+
+  #runProgram(unit: SimUnit, program: Program): void {
+    const { world, faults } = this.#options;
+    unit.program = program;
+    if (faults.executorCrashEveryMs === 0) return;
+    world.at(world.random.exponential(faults.executorCrashEveryMs), () => {
+      if (faults.executorCrashEveryMs > 0) this.#end(unit, this.#drawEnd(), 'itself');
+    });
   }
 
   #drawEnd(): SimEnd {
@@ -141,6 +182,42 @@ export class SimSystemd {
       if (unit) this.#remove(unit, 'agent');
       done();
     });
+  }
+
+  /**
+   * Other limits for a unit that runs. Memory that is in use is not taken away.
+   *
+   * @param done with those in force; undefined: it failed, and nobody knows what is
+   */
+  resizeUnit(name: string, limits: Resources, done: (inForce: Resources | undefined) => void): void {
+    const { world, faults } = this.#options;
+    const { random } = world;
+    this.#request(() => {
+      const unit = this.units.get(name);
+      const isFailure = random.chance(faults.resizeFailure);
+      if (unit?.state !== 'running' || (isFailure && random.chance(0.5))) {
+        done(undefined);
+        return;
+      }
+      this.#setLimits(unit, limits);
+      done(isFailure ? undefined : unit.limits);
+    });
+  }
+
+  #setLimits(unit: SimUnit, limits: Resources): void {
+    const { world, faults, node, observer } = this.#options;
+    const { random } = world;
+    const before = unit.limits.memMib;
+    const isInUse = limits.memMib < before && random.chance(faults.shrinkRefusal);
+    const memMib = isInUse ? random.int(limits.memMib, before) : limits.memMib;
+    unit.limits = { cpuMillis: limits.cpuMillis, memMib };
+    world.log(node, () => `limits of ${unit.spec.name} are ${JSON.stringify(unit.limits)}`);
+    observer.limitsChanged(node, unit.spec, unit.limits);
+  }
+
+  /** What is in the cgroup of a task of an executor ends. No systemd has a part in that. */
+  closeTaskGroup(name: string, launchId: LaunchId): boolean {
+    return this.units.get(name)?.program?.killTask(launchId) ?? false;
   }
 
   readUnit(name: string, done: (unit: SimUnit | undefined) => void): void {
@@ -230,7 +307,10 @@ export class SimSystemd {
 
   #remove(unit: SimUnit, ender: Ender): void {
     const { node, observer } = this.#options;
-    if (unit.state === 'running') observer.processEnded(node, unit.spec, 'killed', ender);
+    if (unit.state === 'running') {
+      unit.program?.kill();
+      observer.processEnded(node, unit.spec, 'killed', ender);
+    }
     unit.state = 'ended';
     this.units.delete(unit.spec.name);
   }
@@ -242,6 +322,7 @@ export class SimSystemd {
     unit.end = end;
     unit.ender = ender;
     world.log(node, () => `process of ${unit.spec.name} ends: ${JSON.stringify(end)} by ${ender}`);
+    unit.program?.kill();
     observer.processEnded(node, unit.spec, end, ender);
     if (!world.random.chance(faults.lostSignal)) {
       world.at(this.#delayMs(), () => {

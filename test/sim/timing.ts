@@ -12,6 +12,9 @@ export interface Timing {
   readonly relistMs: number;
   /** Mean time between two acts of a framework. */
   readonly actEveryMs: number;
+  /** How long an executor may take to register, and how long one without tasks is kept. */
+  readonly executorRegistrationMs: number;
+  readonly executorIdleMs: number;
   /** Mean and longest time that a task runs by itself. */
   readonly taskMs: number;
   readonly taskMaxMs: number;
@@ -28,6 +31,8 @@ export const SHORT: Timing = {
   agentTickMs: 200,
   relistMs: 5000,
   actEveryMs: 400,
+  executorRegistrationMs: 4000,
+  executorIdleMs: 3000,
   taskMs: 3000,
   taskMaxMs: 15_000,
 };
@@ -43,6 +48,8 @@ export const REAL: Timing = {
   agentTickMs: 200,
   relistMs: 30_000,
   actEveryMs: 20_000,
+  executorRegistrationMs: 60_000,
+  executorIdleMs: 60_000,
   taskMs: 240_000,
   taskMaxMs: 1_800_000,
 };

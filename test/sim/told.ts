@@ -77,16 +77,23 @@ export class Told {
     const { state, reason = '', source, certificate } = status;
     const process = this.#checks.processes.all.get(launchId);
     const isRunning = process !== undefined && process.ender === undefined;
-    if (isRunning && !ON_AN_OPERATORS_WORD.has(reason))
+    // A task whose executor alone knows of it is unknown until that has come back.
+    const isForgotten = process?.executor && this.#checks.lostCheckpoints.has(launchId);
+    if (isRunning && !ON_AN_OPERATORS_WORD.has(reason) && !isForgotten)
       fail(`${key} (${launchId}) is said to be ${state} ${reason} and runs on ${process.node}`);
-    if (source !== 'SOURCE_AGENT' || reason === 'REASON_RECONCILIATION') return;
+    if (source === 'SOURCE_MASTER' || reason === 'REASON_RECONCILIATION') return;
     // It may have been started twice then, and this may be the end of the first one.
     if (this.#checks.lostCheckpoints.has(launchId)) return;
+    const promised = this.#checks.executors.acknowledgedEnd(launchId);
+    if (promised !== undefined && promised !== state)
+      fail(`${key} (${launchId}) is said to be ${state}, its executor has said ${promised}`);
     const end = process?.end;
     const isSuccess =
       typeof end === 'object' && end.result === 'success' && end.certificate.exitCode === 0;
     if (state === 'TASK_FINISHED' && !isSuccess)
       fail(`${key} is said to have finished, its process: ${JSON.stringify(end)}`);
+    // Of what an executor had to say when it died its agent knows nothing.
+    if (process?.executor !== undefined) return;
     if (state === 'TASK_FAILED' && isSuccess && certificate)
       fail(`${key} is said to have failed, and it has finished`);
   }

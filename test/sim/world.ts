@@ -133,8 +133,7 @@ export class Process {
   readonly #world: World;
   #isAlive = true;
   #resumesAtMs = 0;
-  /** Called once, when it dies. */
-  onDeath: () => void = () => undefined;
+  readonly #deathListeners: (() => void)[] = [];
 
   constructor(world: World, name: string) {
     this.#world = world;
@@ -145,11 +144,16 @@ export class Process {
     return this.#isAlive;
   }
 
+  /** Called once, when it dies; in the order in which they were added. */
+  onDeath(listener: () => void): void {
+    this.#deathListeners.push(listener);
+  }
+
   /** Nothing that it has planned happens any more. */
   kill(): void {
     if (!this.#isAlive) return;
     this.#isAlive = false;
-    this.onDeath();
+    for (const listener of this.#deathListeners) listener();
   }
 
   /** All that it has planned, and all that reaches it, waits. */

@@ -4,6 +4,7 @@
  */
 import type { StreamEntry, StreamId, Store } from '../../io/store.ts';
 import { decodeEntry, encodeEntries } from '../../protocol/codec.ts';
+import type { ExecutorInfo } from '../../protocol/executor.ts';
 import type { LaunchId } from '../../protocol/ids.ts';
 import { numberedSession } from '../../protocol/ids.ts';
 import type { Message, MessageOf, MessageType } from '../../protocol/messages.ts';
@@ -17,8 +18,17 @@ export interface AgentHub {
   registered(): Promise<MessageOf<'RegisterAgent'>>;
   send(...messages: readonly Message[]): void;
   run(launchId: string, taskId: string, more?: Partial<TaskInfo>, frameworkId?: string): void;
+  /** As `run`, of a task of an executor; the launch of that is `E.` and its id. */
+  host(launchId: string, taskId: string, executor: ExecutorInfo, more?: Partial<TaskInfo>): void;
+  /** The first message of that type for which `holds`. */
+  heard<T extends MessageType>(
+    type: T,
+    holds?: (message: MessageOf<T>) => boolean,
+  ): Promise<MessageOf<T>>;
   /** The first status of that launch and state. */
   status(launchId: string, state: TaskStatus['state']): Promise<TaskStatus>;
+  /** All statuses of that state that have come. */
+  statesOf(state: TaskStatus['state']): TaskStatus[];
   acknowledge(status: TaskStatus): void;
   /** How many messages of that type have come. */
   countOf(type: MessageType): number;
@@ -95,10 +105,31 @@ export function createAgentHub(): AgentHub {
         task: taskInfo(taskId, more),
       });
     },
+    host: (launchId, taskId, executor, more = {}) => {
+      const { command: _command, ...task } = taskInfo(taskId);
+      send({
+        type: 'RunTask',
+        framework: frameworkInfo('f1'),
+        launchId: launchId as LaunchId,
+        task: { ...task, executor, ...more },
+        executorLaunchId: `E.${executor.executorId}` as LaunchId,
+      });
+    },
+    heard: async <T extends MessageType>(
+      type: T,
+      holds: (message: MessageOf<T>) => boolean = () => true,
+    ) =>
+      (await said.first(
+        (message) => message.type === type && holds(message as MessageOf<T>),
+      )) as MessageOf<T>,
     status: async (launchId, state) => {
       const found = await said.first(isStatus(launchId, state));
       return (found as MessageOf<'StatusUpdate'>).status;
     },
+    statesOf: (state) =>
+      said.seen.flatMap((message) =>
+        message.type === 'StatusUpdate' && message.status.state === state ? [message.status] : [],
+      ),
     acknowledge: ({ frameworkId, taskId, updateId }) => {
       send({
         type: 'StatusUpdateAcknowledgement',

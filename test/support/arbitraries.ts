@@ -1,5 +1,8 @@
 /** Random values of the wire for property tests: small ids, so that messages of one run meet each other. */
 import fc from 'fast-check';
+import type { CommandInfo } from '../../protocol/command.ts';
+import type { AgentExecutor, ExecutorInfo } from '../../protocol/executor.ts';
+import type { TaskGroupId } from '../../protocol/ids.ts';
 import type { Message } from '../../protocol/messages.ts';
 import type { TaskState } from '../../protocol/task-state.ts';
 import { TaskState as taskStates } from '../../protocol/task-state.ts';
@@ -7,6 +10,8 @@ import type { AgentTask, ResourceRequest, TaskInfo, TaskStatus } from '../../pro
 import {
   agentIdOf,
   agentInfo,
+  executorIdOf,
+  executorInfo,
   frameworkIdOf,
   frameworkInfo,
   launchIdOf,
@@ -41,19 +46,57 @@ export const anyResources = fc.record({
   memMib: fc.constantFrom(4, 128, 1024, 4096),
 });
 
-export const anyTask: fc.Arbitrary<TaskInfo> = fc.record({
+const anyCommand: fc.Arbitrary<CommandInfo> = fc.record({
+  argv: fc.array(fc.stringMatching(/^[^\0]*$/), { minLength: 1, maxLength: 3 }),
+  environment: fc.dictionary(fc.stringMatching(/^[A-Z_]{1,8}$/), fc.stringMatching(/^[^\0]*$/)),
+});
+const anyWhenUnreachable = fc.constantFrom<TaskInfo['whenUnreachable'][]>('keep', {
+  stopAfterMs: 15_000,
+});
+
+export const anyExecutorId = fc.constantFrom('e1', 'e2').map(executorIdOf);
+/** Of few descriptions, so that tasks of one id often agree; with a command of its own, or the default executor. */
+export const anyExecutor: fc.Arbitrary<ExecutorInfo> = fc
+  .record({
+    executorId: anyExecutorId,
+    name: fc.constantFrom('first', 'first', 'first', 'second'),
+    whenUnreachable: fc.oneof(
+      { weight: 4, arbitrary: fc.constant('keep' as const) },
+      anyWhenUnreachable,
+    ),
+  })
+  .map(({ executorId, ...more }) => executorInfo(executorId, more));
+
+const anyCommandTask: fc.Arbitrary<TaskInfo> = fc.record({
   taskId: anyTaskId,
   name: fc.string({ minLength: 1, maxLength: 20 }),
   resources: anyResources,
-  command: fc.record({
-    argv: fc.array(fc.stringMatching(/^[^\0]*$/), { minLength: 1, maxLength: 3 }),
-    environment: fc.dictionary(fc.stringMatching(/^[A-Z_]{1,8}$/), fc.stringMatching(/^[^\0]*$/)),
-  }),
+  command: anyCommand,
   killGracePeriodMs: fc.nat(3_600_000),
-  whenUnreachable: fc.constantFrom<TaskInfo['whenUnreachable'][]>('keep', { stopAfterMs: 15_000 }),
+  whenUnreachable: anyWhenUnreachable,
   exclusive: fc.boolean(),
+  uris: fc.constant<TaskInfo['uris']>([]),
   labels: fc.dictionary(fc.stringMatching(/^[a-z]{1,8}$/), fc.string({ maxLength: 20 })),
 });
+
+const anyGroupId = fc.constantFrom('g1', 'g2').map((id) => id as TaskGroupId);
+/** Of a custom executor, and now and then of one with what does not go together. */
+const anyExecutorTask: fc.Arbitrary<TaskInfo> = fc
+  .record({
+    task: anyCommandTask,
+    executor: anyExecutor,
+    groupId: fc.option(anyGroupId, { nil: undefined }),
+    isOdd: fc.nat(15).map((n) => n === 0),
+  })
+  .map(({ task: { command, ...task }, executor, groupId, isOdd }) => ({
+    ...task,
+    executor,
+    whenUnreachable: isOdd ? task.whenUnreachable : executor.whenUnreachable,
+    ...(isOdd && command && { command }),
+    ...(groupId !== undefined && { groupId }),
+  }));
+
+export const anyTask: fc.Arbitrary<TaskInfo> = fc.oneof(anyCommandTask, anyExecutorTask);
 
 export const anyStatus: fc.Arbitrary<TaskStatus> = fc
   .record({
@@ -68,13 +111,22 @@ export const anyStatus: fc.Arbitrary<TaskStatus> = fc
     source: 'SOURCE_AGENT',
   }));
 
-export const anyAgentTask: fc.Arbitrary<AgentTask> = fc.record({
+export const anyAgentTask: fc.Arbitrary<AgentTask> = fc
+  .record({
+    frameworkId: anyFrameworkId,
+    taskId: anyTaskId,
+    launchId: anyLaunchId,
+    name: fc.constant('task'),
+    resources: anyResources,
+    state: anyState,
+    executorId: fc.option(anyExecutorId, { nil: undefined }),
+  })
+  .map(({ executorId, ...task }) => ({ ...task, ...(executorId !== undefined && { executorId }) }));
+
+const anyAgentExecutor: fc.Arbitrary<AgentExecutor> = fc.record({
   frameworkId: anyFrameworkId,
-  taskId: anyTaskId,
+  info: anyExecutor,
   launchId: anyLaunchId,
-  name: fc.constant('task'),
-  resources: anyResources,
-  state: anyState,
 });
 
 export const anyRequest: fc.Arbitrary<ResourceRequest> = fc.record({
@@ -113,6 +165,7 @@ const anyWork: fc.Arbitrary<Message> = fc.oneof(
       }),
       { maxLength: 2 },
     ),
+    executors: fc.array(anyAgentExecutor, { maxLength: 2 }),
     ended: fc.array(
       fc.record({ frameworkId: anyFrameworkId, taskId: anyTaskId, launchId: anyLaunchId }),
       { maxLength: 2 },
@@ -162,6 +215,55 @@ const anyWork: fc.Arbitrary<Message> = fc.oneof(
   }),
 );
 
+/** Which executor, of whichever framework and agent. */
+const executorIds = {
+  frameworkId: anyFrameworkId,
+  agentId: anyAgentId,
+  executorId: anyExecutorId,
+};
+export const anyResizeId = fc.constantFrom('r1', 'r2').map(sessionOf);
+
+/** Of executors, and of resources that change: what frameworks and agents say. */
+const anyExecutorWork: fc.Arbitrary<Message> = fc.oneof(
+  fc.record({
+    type: fc.constant('ResizeTask' as const),
+    resizeId: anyResizeId,
+    frameworkId: anyFrameworkId,
+    taskId: anyTaskId,
+    resources: anyResources,
+  }),
+  fc.record({ type: fc.constant('ShutdownExecutor' as const), ...executorIds }),
+  fc.record({
+    type: fc.constant('FrameworkToExecutor' as const),
+    ...executorIds,
+    data: fc.string({ maxLength: 20 }),
+  }),
+  fc.record({
+    type: fc.constant('ExitedExecutor' as const),
+    frameworkId: anyFrameworkId,
+    executorId: anyExecutorId,
+    launchId: anyLaunchId,
+    message: fc.string({ maxLength: 20 }),
+  }),
+  fc.record({
+    type: fc.constant('TaskResized' as const),
+    resizeId: anyResizeId,
+    frameworkId: anyFrameworkId,
+    taskId: anyTaskId,
+    launchId: anyLaunchId,
+    resources: anyResources,
+  }),
+  fc.record({
+    type: fc.constant('ContainerShrink' as const),
+    frameworkId: anyFrameworkId,
+    executorId: anyExecutorId,
+    launchId: anyLaunchId,
+    isDelayed: fc.boolean(),
+    limitMib: fc.nat(1000),
+    neededMib: fc.nat(1000),
+  }),
+);
+
 const anyFarewell: fc.Arbitrary<Message> = fc.oneof(
   fc.record({ type: fc.constant('UnregisterAgent' as const), agentId: anyAgentId }),
   fc.record({ type: fc.constant('MarkAgentGone' as const), agentId: anyAgentId }),
@@ -187,6 +289,12 @@ const anyAnswer: fc.Arbitrary<Message> = fc.oneof(
     task: anyTask,
   }),
   fc.record({
+    type: fc.constant('ExecutorLost' as const),
+    agentId: anyAgentId,
+    executorId: anyExecutorId,
+    message: fc.string(),
+  }),
+  fc.record({
     type: fc.constant('UpdateFramework' as const),
     framework: anyFrameworkId.map((id) => frameworkInfo(id)),
     detached: fc.boolean(),
@@ -196,6 +304,7 @@ const anyAnswer: fc.Arbitrary<Message> = fc.oneof(
 /** Everything that may stand in the inbox, and some of what may not; farewells are rarer than work. */
 export const anyMessage: fc.Arbitrary<Message> = fc.oneof(
   { weight: 6, arbitrary: anyWork },
+  { weight: 2, arbitrary: anyExecutorWork },
   { weight: 1, arbitrary: anyFarewell },
   { weight: 1, arbitrary: anyAnswer },
 );

@@ -2,8 +2,10 @@
  * Things that a test needs and does not care about: each builder fills in everything, and takes what matters to the
  * test. Amounts are as people read them: `cpus` 0.5, `mem` in MiB.
  */
+import type { AgentExecutor, ExecutorInfo } from '../../protocol/executor.ts';
 import type {
   AgentId,
+  ExecutorId,
   FrameworkId,
   LaunchId,
   MasterId,
@@ -23,6 +25,7 @@ import type {
 
 /** Branded ids of plain text. */
 export const agentIdOf = (text: string): AgentId => text as AgentId;
+export const executorIdOf = (text: string): ExecutorId => text as ExecutorId;
 export const frameworkIdOf = (text: string): FrameworkId => text as FrameworkId;
 export const launchIdOf = (text: string): LaunchId => text as LaunchId;
 export const masterIdOf = (text: string): MasterId => text as MasterId;
@@ -73,7 +76,50 @@ export function taskInfo(taskId: string, more: Partial<TaskInfo> = {}): TaskInfo
     killGracePeriodMs: 5000,
     whenUnreachable: 'keep',
     exclusive: false,
+    uris: [],
     labels: {},
+    ...more,
+  };
+}
+
+/** An executor of 0.1 cores and 32 MiB with a command of its own. */
+export function executorInfo(executorId: string, more: Partial<ExecutorInfo> = {}): ExecutorInfo {
+  return {
+    executorId: executorIdOf(executorId),
+    name: executorId,
+    resources: { cpuMillis: 100, memMib: 32 },
+    command: { argv: ['executor'], environment: {} },
+    uris: [],
+    isolation: 'container',
+    registrationTimeoutMs: 60_000,
+    shutdownGracePeriodMs: 5000,
+    whenUnreachable: 'keep',
+    labels: {},
+    ...more,
+  };
+}
+
+/** A task of 1 core and 128 MiB for an executor: by default that of `executorInfo`, of that id. */
+export function executorTask(
+  taskId: string,
+  executor: ExecutorInfo | string = 'e1',
+  more: Partial<TaskInfo> = {},
+): TaskInfo {
+  const { command: _command, ...task } = taskInfo(taskId);
+  const info = typeof executor === 'string' ? executorInfo(executor) : executor;
+  return { ...task, executor: info, ...more };
+}
+
+/** An executor as its agent reports it. */
+export function agentExecutor(
+  frameworkId: string,
+  executorId: string,
+  more: Partial<AgentExecutor> = {},
+): AgentExecutor {
+  return {
+    frameworkId: frameworkIdOf(frameworkId),
+    info: executorInfo(executorId),
+    launchId: launchIdOf(`launch-of-${executorId}`),
     ...more,
   };
 }

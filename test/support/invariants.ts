@@ -38,22 +38,36 @@ export function assertInvariants(
 function assertHolder(state: MasterState, kind: Kind, id: string, holder: Agent | Framework): void {
   const tasks = [...state.tasks].filter(([, task]) => task[kind] === id);
   const running = tasks.filter(([, task]) => !isTerminal(task.state));
+  const executors = [...state.executors].filter(([, executor]) => executor[kind] === id);
   const offers = [...state.offers.values()].filter((offer) => offer[kind] === id);
   assert.deepEqual(
     {
       used: holder.used,
       offered: holder.offered,
+      executors: [...holder.executors].sort(),
       tasks: [...holder.tasks].sort(),
       offers: [...holder.offers].sort(),
     },
     {
-      used: sumResources(running.map(([, task]) => task.resources)),
+      used: sumResources([
+        ...running.map(([, task]) => largerOf(task.resources, task.resize?.resources)),
+        ...executors.map(([, { info }]) => info.resources),
+      ]),
       offered: sumResources(offers.map((offer) => offer.resources)),
+      executors: executors.map(([path]) => path).sort(),
       tasks: tasks.map(([key]) => key).sort(),
       offers: offers.map((offer) => offer.offerId).sort(),
     },
     `derived values of ${kind} ${id}`,
   );
+}
+
+/** Of a task that is being resized either may be in force. */
+function largerOf(a: Resources, b: Resources = a): Resources {
+  return {
+    cpuMillis: Math.max(a.cpuMillis, b.cpuMillis),
+    memMib: Math.max(a.memMib, b.memMib),
+  };
 }
 
 function assertTotal(state: MasterState): void {
@@ -80,7 +94,10 @@ function assertReferences(state: MasterState): void {
     assert.ok(!done, `${key} has ended, is acknowledged, and is not forgotten`);
     const isOrphan = !state.agents.has(task.agentId) || !state.frameworks.has(task.frameworkId);
     assert.equal(state.orphans.has(key), isOrphan, `${key}: its place among the orphans`);
+    assert.ok(task.info?.executor === undefined, `${key}: its executor has a record of its own`);
+    assert.ok(!isTerminal(task.state) || !task.resize, `${key} has ended, and is being resized`);
   }
+  assertExecutors(state);
   for (const [agentId, { record }] of state.agents) {
     // An active one may be without: it is to register again.
     const isSound = record.session === undefined || record.state === 'active';
@@ -90,6 +107,16 @@ function assertReferences(state: MasterState): void {
     const isSound = record.session === undefined || record.state === 'active';
     assert.ok(isSound, `${frameworkId}: session and state`);
   }
+}
+
+function assertExecutors({ agents, frameworks, executors, orphanExecutors }: MasterState): void {
+  for (const [path, { agentId, frameworkId, info }] of executors) {
+    assert.equal(path, `${agentId}/${frameworkId}/${info.executorId}`, 'where an executor stands');
+    const isOrphan = !agents.has(agentId) || !frameworks.has(frameworkId);
+    assert.equal(orphanExecutors.has(path), isOrphan, `${path}: its place among the orphans`);
+    assert.notEqual(agents.get(agentId)?.record.state, 'gone', `${path}: its agent`);
+  }
+  for (const path of orphanExecutors) assert.ok(executors.has(path), `${path}: an orphan is there`);
 }
 
 function text({ cpuMillis, memMib }: Resources): string {

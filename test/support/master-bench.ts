@@ -4,21 +4,32 @@
  */
 import type { MasterEffect } from '../../master/core/effects.ts';
 import type { MasterOptions, MasterState } from '../../master/core/state.ts';
+import { loadRecords } from '../../master/core/books.ts';
 import {
   createMasterState,
-  loadRecords,
+  findExecutor,
   MASTER_OPTIONS_DEFAULT,
   takeChanges,
 } from '../../master/core/state.ts';
 import { offerResources, step } from '../../master/core/step.ts';
+import type { AgentExecutor } from '../../protocol/executor.ts';
 import type { LaunchId } from '../../protocol/ids.ts';
 import { taskKey } from '../../protocol/ids.ts';
 import type { Message, MessageOf, MessageType } from '../../protocol/messages.ts';
-import type { ClusterEvent, EndedTask, OfferRecord, TaskRecord } from '../../protocol/records.ts';
+import type {
+  ClusterEvent,
+  EndedTask,
+  ExecutorRecord,
+  OfferRecord,
+  TaskRecord,
+} from '../../protocol/records.ts';
+import type { Resources } from '../../protocol/resources.ts';
+import { NO_RESOURCES } from '../../protocol/resources.ts';
 import type { AgentInfo, AgentTask, FrameworkInfo, TaskStatus } from '../../protocol/task.ts';
 import {
   agentIdOf,
   agentInfo,
+  executorIdOf,
   frameworkIdOf,
   frameworkInfo,
   launchIdOf,
@@ -54,7 +65,16 @@ export interface MasterBench {
   update(agentId: string, status: TaskStatus): MasterEffect[];
   acknowledge(frameworkId: string, taskId: string, updateId: string): MasterEffect[];
   kill(from: string, frameworkId: string, taskId: string): MasterEffect[];
+  /** The wish has the id `wish-of-TASK`, or the given one; of a framework, or of `operator:NAME`. */
+  resize(from: string, taskId: string, resources: Resources, resizeId?: string): MasterEffect[];
+  /** The agent answers the wish for a task of f1. */
+  resized(taskId: string, said: Partial<MessageOf<'TaskResized'>>): MasterEffect[];
+  /** The agent says that the executor of f1 has ended. */
+  exited(agentId: string, executorId: string, launchId?: LaunchId): MasterEffect[];
   task(frameworkId: string, taskId: string): TaskRecord | undefined;
+  executor(agentId: string, frameworkId: string, executorId: string): ExecutorRecord | undefined;
+  /** What an agent's tasks and executors use, as `CPUS MIB`. */
+  usedOn(agentId: string): string;
   /** Offers that a framework holds, as `AGENT CPUS MIB`. */
   offersOf(frameworkId: string): string[];
   offerOf(frameworkId: string): OfferRecord;
@@ -65,7 +85,10 @@ export interface MasterBench {
 }
 
 type AgentWords = Partial<
-  Pick<MessageOf<'RegisterAgent'>, 'node' | 'tasks' | 'frameworks' | 'ended' | 'leaderSeen'>
+  Pick<
+    MessageOf<'RegisterAgent'>,
+    'node' | 'tasks' | 'frameworks' | 'executors' | 'ended' | 'leaderSeen'
+  >
 > & { readonly session?: string };
 
 const FIRST_MS = 1_000_000;
@@ -126,7 +149,7 @@ function benchOf(
       ),
     registerAgent: (id, words = {}) => {
       const { session = 's1', node = 'n1', tasks = [], frameworks = [], ended = [] } = words;
-      const { leaderSeen, ...rest } = words;
+      const { executors = [], leaderSeen, ...rest } = words;
       const message: MessageOf<'RegisterAgent'> = {
         type: 'RegisterAgent',
         agent: agentInfo(id, infoOf(rest)),
@@ -134,6 +157,10 @@ function benchOf(
         node,
         tasks: tasks.map((task) => ({ ...task, launchId: launchOf(state, task) })),
         frameworks,
+        executors: executors.map((executor) => ({
+          ...executor,
+          launchId: executorLaunchOf(state, id, executor),
+        })),
         ended,
         ...(leaderSeen && { leaderSeen }),
       };
@@ -173,6 +200,41 @@ function benchOf(
         taskId: taskIdOf(taskId),
         by: from.startsWith('operator:') ? 'operator' : 'framework',
       }),
+    resize: (from, taskId, resources, resizeId = `wish-of-${taskId}`) =>
+      bench.say(from, {
+        type: 'ResizeTask',
+        resizeId: sessionOf(resizeId),
+        frameworkId: frameworkIdOf('f1'),
+        taskId: taskIdOf(taskId),
+        resources,
+      }),
+    resized: (taskId, said) => {
+      const task = bench.task('f1', taskId);
+      const { launchId, agentId = agentIdOf('a1') } = task ?? {};
+      return bench.say(`agent:${agentId}`, {
+        type: 'TaskResized',
+        resizeId: sessionOf(`wish-of-${taskId}`),
+        frameworkId: frameworkIdOf('f1'),
+        taskId: taskIdOf(taskId),
+        ...(launchId !== undefined && { launchId }),
+        ...said,
+      });
+    },
+    exited: (agentId, executorId, launchId) =>
+      bench.say(`agent:${agentId}`, {
+        type: 'ExitedExecutor',
+        frameworkId: frameworkIdOf('f1'),
+        executorId: executorIdOf(executorId),
+        launchId:
+          launchId ?? bench.executor(agentId, 'f1', executorId)?.launchId ?? launchIdOf('none'),
+        message: 'exited with code 3',
+      }),
+    executor: (agentId, frameworkId, executorId) =>
+      findExecutor(state, agentIdOf(agentId), frameworkIdOf(frameworkId), executorIdOf(executorId)),
+    usedOn: (agentId) => {
+      const { cpuMillis, memMib } = state.agents.get(agentIdOf(agentId))?.used ?? NO_RESOURCES;
+      return `${String(cpuMillis / 1000)} ${String(memMib)}`;
+    },
     task: (frameworkId, taskId) =>
       state.tasks.get(taskKey(frameworkIdOf(frameworkId), taskIdOf(taskId))),
     offersOf: (frameworkId) =>
@@ -229,6 +291,14 @@ function launchOf(state: MasterState, said: AgentTask | TaskStatus): LaunchId {
   if (isMade) return launchId;
   const task = state.tasks.get(taskKey(frameworkId, taskId));
   return task?.launchId ?? launchIdOf(`launch-of-${taskId}`);
+}
+
+/** The same of an executor. */
+function executorLaunchOf(state: MasterState, agentId: string, said: AgentExecutor): LaunchId {
+  const { frameworkId, info, launchId } = said;
+  if (launchId !== `launch-of-${info.executorId}`) return launchId;
+  const known = findExecutor(state, agentIdOf(agentId), frameworkId, info.executorId);
+  return known?.launchId ?? launchId;
 }
 
 function infoOf({

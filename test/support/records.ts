@@ -1,7 +1,7 @@
 /** Registry writes back to records, as a new leader reads them: through the production decoder. */
 import { silentLog } from '../../io/log.ts';
 import { decodeSnapshot } from '../../master/load.ts';
-import type { Records } from '../../master/core/state.ts';
+import type { Records } from '../../master/core/books.ts';
 import type { RegistryName } from '../../protocol/keys.ts';
 import { REGISTRY_NAMES } from '../../protocol/keys.ts';
 

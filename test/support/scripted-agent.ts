@@ -3,6 +3,7 @@ import { systemClock } from '../../io/clock.ts';
 import { silentLog } from '../../io/log.ts';
 import { Mailbox } from '../../io/mailbox.ts';
 import type { Store } from '../../io/store.ts';
+import type { AgentExecutor } from '../../protocol/executor.ts';
 import type { AgentId } from '../../protocol/ids.ts';
 import { agentName } from '../../protocol/keys.ts';
 import type { Message, MessageOf, MessageType } from '../../protocol/messages.ts';
@@ -38,6 +39,7 @@ export interface ScriptedAgentOptions {
   readonly node?: string;
   readonly tasks?: AgentTask[];
   readonly frameworks?: AgentFramework[];
+  readonly executors?: AgentExecutor[];
   readonly ended?: EndedLaunch[];
   readonly leaderSeen?: LeaderInfo;
 }
@@ -48,7 +50,8 @@ export function startScriptedAgent(
   options: ScriptedAgentOptions = {},
 ): ScriptedAgent {
   const info = agentInfo(id, options.info);
-  const { node = `node-of-${id}`, tasks = [], frameworks = [], ended = [], leaderSeen } = options;
+  const { node = `node-of-${id}`, tasks = [], frameworks = [], ended = [] } = options;
+  const { executors = [], leaderSeen } = options;
   const messages = createWatch<Message>();
   const mailbox = new Mailbox({
     store,
@@ -63,6 +66,7 @@ export function startScriptedAgent(
         node,
         tasks,
         frameworks,
+        executors,
         ended,
         ...(leaderSeen && { leaderSeen }),
       },

@@ -2,6 +2,7 @@
  * The two stores of the contract suite behind one set of handles for what the interface hides: time that passes, and
  * what people read (events, history).
  */
+import { afterAll, afterEach, beforeAll, describe, test } from '@jest/globals';
 import type { StoredSnapshot } from '../../io/fake/data.ts';
 import { FakeStore } from '../../io/fake/store.ts';
 import { RedisModel } from '../../io/fake/model.ts';
@@ -12,6 +13,7 @@ import type { Commit, Lease, Store, StreamId } from '../../io/store.ts';
 import { START } from '../../io/store.ts';
 import type { MasterId } from '../../protocol/ids.ts';
 import { INBOX_MAX_ENTRIES } from '../../protocol/limits.ts';
+import { bedReason } from '../beds/available.ts';
 import { startRedisClusterBed } from '../beds/redis-cluster.ts';
 import { startTlsRedisBed } from '../beds/redis-tls.ts';
 import { startRedisBed, type RedisBed } from '../beds/redis.ts';
@@ -42,13 +44,13 @@ export interface StoreHarness {
   close(): Promise<void>;
 }
 
-export interface StoreKind {
+interface StoreKind {
   start(): Promise<void>;
   open(): Promise<StoreHarness>;
   stop(): Promise<void>;
 }
 
-export function fakeKind(): StoreKind {
+function fakeKind(): StoreKind {
   return {
     start: () => Promise.resolve(),
     stop: () => Promise.resolve(),
@@ -102,7 +104,7 @@ export function fakeKind(): StoreKind {
 }
 
 /** What a suite needs of a Redis, whichever it is. */
-export interface StoreBed {
+interface StoreBed {
   readonly url: string;
   /** Restarts the server that has the keys of the cluster, which keeps its data. */
   restart(cluster: string): Promise<void>;
@@ -113,17 +115,17 @@ export interface StoreBed {
 const startPlainBed = (): Promise<RedisBed> => startRedisBed({ appendonly: 'yes' });
 
 /** A server for the whole suite, and a cluster name for each test. */
-export function redisKind(): StoreKind & { readonly bed: () => RedisBed } {
+function redisKind(): StoreKind {
   return kindOn(startPlainBed);
 }
 
 /** The same on TLS with client certificates. */
-export function tlsKind(): StoreKind {
+function tlsKind(): StoreKind {
   return kindOn(startTlsRedisBed);
 }
 
 /** The same on a Redis Cluster. */
-export function redisClusterKind(): StoreKind {
+function redisClusterKind(): StoreKind {
   return kindOn(async () => {
     const bed = await startRedisClusterBed({ appendonly: 'yes' });
     const restart = async (cluster: string): Promise<void> => {
@@ -135,17 +137,14 @@ export function redisClusterKind(): StoreKind {
   });
 }
 
-function kindOn<Bed extends StoreBed>(
-  startBed: () => Promise<Bed>,
-): StoreKind & { readonly bed: () => Bed } {
-  let bed: Bed | undefined;
+function kindOn(startBed: () => Promise<StoreBed>): StoreKind {
+  let bed: StoreBed | undefined;
   let clusters = 0;
-  const running = (): Bed => {
+  const running = (): StoreBed => {
     if (!bed) throw new Error('the Redis bed was not started');
     return bed;
   };
   return {
-    bed: running,
     start: async () => {
       bed = await startBed();
     },
@@ -217,6 +216,69 @@ function kindOn<Bed extends StoreBed>(
       };
     },
   };
+}
+
+interface StoreBehind {
+  readonly bed: Parameters<typeof bedReason>[0] | undefined;
+  readonly kind: () => StoreKind;
+}
+
+const STORES = {
+  FakeStore: { bed: undefined, kind: fakeKind },
+  RedisStore: { bed: 'redis', kind: redisKind },
+  'RedisStore on a Redis Cluster': { bed: 'redis', kind: redisClusterKind },
+  'RedisStore with TLS': { bed: 'redis-tls', kind: tlsKind },
+} as const satisfies Record<string, StoreBehind>;
+type StoreName = keyof typeof STORES;
+
+/** What a suite does with its store; each test has a cluster of its own. */
+interface StoreScene {
+  /** For `beforeEach`; it is closed after the test. */
+  open(): Promise<StoreHarness>;
+  /** What else to end after the test: what came last first, and all of it before the store is closed. */
+  atEnd(end: () => Promise<void>): void;
+}
+
+/**
+ * One suite for each of the stores. One that cannot be had here is skipped, and its title says why.
+ *
+ * @param title with `%s` where the name of the store goes
+ */
+export function describeStores(
+  title: string,
+  names: readonly StoreName[],
+  suite: (scene: StoreScene) => void,
+): void {
+  for (const name of names) {
+    const { bed, kind }: StoreBehind = STORES[name];
+    const full = title.replace('%s', name);
+    const reason = bed && bedReason(bed);
+    if (reason === undefined) describe(full, () => suiteOn(kind(), suite));
+    else {
+      describe.skip(`${full} (skipped: ${reason})`, () =>
+        test('all of the contract', () => undefined));
+    }
+  }
+}
+
+function suiteOn(kind: StoreKind, suite: (scene: StoreScene) => void): void {
+  const ends: (() => Promise<void>)[] = [];
+  beforeAll(() => kind.start());
+  suite({
+    open: async () => {
+      const harness = await kind.open();
+      ends.push(() => harness.close());
+      return harness;
+    },
+    atEnd: (end) => {
+      ends.push(end);
+    },
+  });
+  // Hooks run in the order in which they are defined: those of the suite still have the store.
+  afterEach(async () => {
+    for (const end of ends.splice(0).reverse()) await end();
+  });
+  afterAll(() => kind.stop());
 }
 
 /** A commit that changes nothing but what is said. */

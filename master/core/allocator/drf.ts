@@ -20,7 +20,8 @@ import {
   subtractResources,
   unitsIn,
 } from '../../../protocol/resources.ts';
-import type { Labels, ResourceRequest } from '../../../protocol/task.ts';
+import type { Labels } from '../../../protocol/fields.ts';
+import type { ResourceRequest } from '../../../protocol/task.ts';
 import type { Agent, Framework, MasterState } from '../state.ts';
 import { freeOf } from '../state.ts';
 

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { Checkpoints, TaskCheckpoint } from '../../../agent/checkpoint.ts';
 import { openCheckpoints } from '../../../agent/checkpoint.ts';
 import type { LaunchId } from '../../../protocol/ids.ts';
-import { agentIdOf, frameworkInfo, taskInfo } from '../../support/builders.ts';
+import { agentIdOf, amount, frameworkInfo, taskInfo } from '../../support/builders.ts';
 import { createWatchedLog } from '../../support/watch.ts';
 
 let directory: string;
@@ -39,13 +39,15 @@ afterEach(() => {
   rmSync(directory, { recursive: true, force: true });
 });
 
-test('a checkpoint is read as it was written, with what has changed of its framework', async () => {
+test('a checkpoint is read as it was written, with what has changed of its framework and its limits', async () => {
   checkpoints.write(checkpoint('1.1.1', { kill: 'master' }));
   const framework = frameworkInfo('f1', { name: 'renamed' });
-  checkpoints.update(launch('1.1.1'), { framework, detached: true });
-  checkpoints.update(launch('9.9.9'), { framework, detached: true });
+  const change = { framework, detached: true, resources: amount(2, 512) };
+  checkpoints.update(launch('1.1.1'), change);
+  checkpoints.update(launch('9.9.9'), change);
+  const task = taskInfo('t1', { resources: amount(2, 512) });
   expect(await checkpoints.readAll()).toEqual([
-    checkpoint('1.1.1', { kill: 'master', framework, detached: true }),
+    checkpoint('1.1.1', { kill: 'master', framework, detached: true, task }),
   ]);
 });
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { notExecutedLine } from '../../../agent/core/not-executed.ts';
-import type { AgentEvent } from '../../../agent/core/step.ts';
+import type { AgentEvent } from '../../../agent/core/events.ts';
 import { registrationOf } from '../../../agent/core/state.ts';
 import type { LaunchId } from '../../../protocol/ids.ts';
 import { taskKey } from '../../../protocol/ids.ts';

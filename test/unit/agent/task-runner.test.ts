@@ -5,16 +5,29 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { CheckpointChange, TaskCheckpoint } from '../../../agent/checkpoint.ts';
 import { recoveredEntry } from '../../../agent/core/recovery.ts';
-import type { AgentTaskEntry } from '../../../agent/core/state.ts';
-import type { AgentEvent } from '../../../agent/core/step.ts';
+import type { AgentTaskEntry, ExecutorEntry } from '../../../agent/core/state.ts';
+import type { EndedUnit } from '../../../agent/core/verdict.ts';
+import type { AgentEvent } from '../../../agent/core/events.ts';
+import { createAgentState } from '../../../agent/core/state.ts';
+import type { Fetcher } from '../../../agent/artifacts/index.ts';
+import { addExecutor } from '../../../agent/core/executors.ts';
+import { createIntroduction } from '../../../agent/executor-introduction.ts';
 import { TaskRunner } from '../../../agent/task-runner.ts';
 import { Fences } from '../../../agent/fences.ts';
 import { decodeUnitRecord, UNIT_RECORD_FIELD } from '../../../agent/unit-record.ts';
 import { silentLog } from '../../../io/log.ts';
+import { KaonError } from '../../../protocol/errors.ts';
+import type { ExecutorInfo } from '../../../protocol/executor.ts';
 import type { LaunchId } from '../../../protocol/ids.ts';
 import type { TaskInfo } from '../../../protocol/task.ts';
 import { createFakeSystemd, type FakeSystemd } from '../../../systemd/fake.ts';
-import { agentIdOf, frameworkInfo, taskInfo } from '../../support/builders.ts';
+import {
+  agentIdOf,
+  executorInfo,
+  frameworkInfo,
+  launchIdOf,
+  taskInfo,
+} from '../../support/builders.ts';
 import { createManualClock, type ManualClock } from '../../support/manual-clock.ts';
 
 let directory: string;
@@ -28,6 +41,8 @@ let isDiskFull: boolean;
 let events: AgentEvent[];
 let entry: AgentTaskEntry;
 let runner: TaskRunner;
+/** What becomes of artifacts. */
+let fetch: Fetcher['fetch'];
 
 /** A launch of `t1` that nothing is known of yet. */
 function entryOf(more: Partial<TaskInfo> = {}): AgentTaskEntry {
@@ -52,6 +67,7 @@ beforeEach(() => {
   changes = [];
   isDiskFull = false;
   events = [];
+  fetch = () => Promise.resolve();
   entry = entryOf();
   const common = { systemd, clock, log: silentLog, agentTag: 'a1' };
   runner = new TaskRunner({
@@ -62,6 +78,13 @@ beforeEach(() => {
     cluster: 'test',
     agentId: agentIdOf('a1'),
     fences: new Fences({ ...common, inUse: () => new Set([20_000]) }),
+    fetcher: { fetch: (...wanted) => fetch(...wanted) },
+    executors: createIntroduction({
+      socketPath: '/agent/executors.sock',
+      agentId: agentIdOf('a1'),
+      defaultExecutor: ['/bin/default-executor'],
+    }),
+    programs: { KAON_PROGRAM: '/kaon.js' },
     checkpoints: {
       write: (checkpoint) => {
         if (isDiskFull) throw new Error('ENOSPC: no space left on device');
@@ -242,5 +265,127 @@ describe('a task that is to be stopped when its node is cut off', () => {
     runner.look(entry);
     await settle();
     expect(events.at(-1)).toMatchObject({ type: 'unit.ended', ended: { fenced: false } });
+  });
+});
+
+describe('the unit of an executor', () => {
+  const start = async (more: Partial<ExecutorInfo> = {}): Promise<ExecutorEntry> => {
+    const launch = { framework: frameworkInfo('f1'), detached: false, launchId: launchIdOf('x1') };
+    const identity = { agentId: agentIdOf('a1'), agentTag: 'a1', hostname: 'node7' };
+    const info = executorInfo('e1', more);
+    const executor = addExecutor(createAgentState(identity), { ...launch, info }, 0);
+    runner.start(executor);
+    await settle();
+    return executor;
+  };
+  const sandbox = (): string => join(directory, 'sandboxes', 'f1', 'e1', 'x1');
+
+  test('knows where its agent listens, and has a token that others cannot read', async () => {
+    const { unit } = await start();
+    const path = join(sandbox(), 'token');
+    expect(systemd.specOf(unit)?.environment).toMatchObject({
+      KAON_AGENT_ID: 'a1',
+      KAON_FRAMEWORK_ID: 'f1',
+      KAON_EXECUTOR_ID: 'e1',
+      KAON_EXECUTOR_SOCKET: '/agent/executors.sock',
+      KAON_EXECUTOR_TOKEN_FILE: path,
+      KAON_SANDBOX: join(sandbox(), 'work'),
+    });
+    expect(readFileSync(path, 'utf8')).toMatch(/^[0-9a-f]{64}$/);
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+  });
+
+  test('has the limits of all that is known to be in it, and says them when it runs', async () => {
+    const { unit } = await start();
+    expect(systemd.specOf(unit)).toMatchObject({ cpuMillis: 100, memoryMib: 32 });
+    expect(events).toMatchObject([
+      { type: 'unit.started', key: 'f1//e1', limits: { cpuMillis: 100, memMib: 32 } },
+    ]);
+  });
+
+  test('runs the default executor if it has no command of its own', async () => {
+    const { unit } = await start({ command: undefined });
+    expect(systemd.specOf(unit)?.argv).toEqual(['/bin/default-executor']);
+  });
+
+  test('can have cgroups of tasks in it if they are to have their own', async () => {
+    expect(systemd.specOf((await start({ isolation: 'task' })).unit)?.delegate).toBe(true);
+  });
+
+  test('says that it is an executor’s, so that it is known again without a checkpoint', async () => {
+    const { unit } = await start();
+    const fields = await systemd.readJournalFields(unit);
+    expect(decodeUnitRecord(fields?.[UNIT_RECORD_FIELD] ?? '')).toMatchObject({
+      value: { launchId: 'x1', task: { executor: { executorId: 'e1' } } },
+    });
+  });
+
+  test('whose limits nobody knows has a certificate that does not speak of them', async () => {
+    const executor = await start();
+    systemd.finish(executor.unit, { exitKind: 'exited', exitStatus: 0 });
+    runner.look(executor);
+    await settle();
+    const { certificate } = (events.at(-1) as { ended: EndedUnit }).ended;
+    expect(certificate).not.toHaveProperty('memoryLimitBytes');
+  });
+});
+
+describe('artifacts', () => {
+  const uris = [{ uri: 'http://x/y', executable: false, cache: false }];
+
+  test('are put into the sandbox before the start', async () => {
+    const seen: unknown[] = [];
+    fetch = (wanted, target) => {
+      seen.push(wanted, target.work, systemd.specOf(entry.unit));
+      return Promise.resolve();
+    };
+    entry = entryOf({ uris });
+    runner.start(entry);
+    await settle();
+    const work = join(directory, 'sandboxes', 'f1', 't1', 'l1', 'work');
+    expect([seen, types()]).toEqual([[uris, work, undefined], ['unit.started']]);
+  });
+
+  test('that cannot be had fail the task for that', async () => {
+    fetch = () => Promise.reject(new KaonError('artifact-failed', 'http://x/y: 404'));
+    entry = entryOf({ uris });
+    runner.start(entry);
+    await settle();
+    expect(events).toMatchObject([
+      { type: 'unit.failed', reason: 'REASON_ARTIFACT_FAILED', message: 'http://x/y: 404' },
+    ]);
+    expect(written.at(-1)).toMatchObject({ failed: { reason: 'REASON_ARTIFACT_FAILED' } });
+  });
+
+  test('are not waited for by a task that is killed meanwhile', async () => {
+    fetch = (_wanted, _target, signal) =>
+      new Promise((_resolve, reject) => {
+        signal.addEventListener('abort', () => {
+          reject(new KaonError('artifact-cancelled', 'cancelled'));
+        });
+      });
+    entry = entryOf({ uris });
+    runner.start(entry);
+    await settle();
+    entry.kill = { by: 'framework', deadlineMs: 0 };
+    runner.update(entry);
+    await settle();
+    expect(events).toMatchObject([{ type: 'unit.failed', isStopped: true }]);
+    expect(systemd.specOf(entry.unit)).toBeUndefined();
+  });
+
+  test('that an agent is fetching when it stops are left to the next one', async () => {
+    fetch = (_wanted, _target, signal) =>
+      new Promise((_resolve, reject) => {
+        signal.addEventListener('abort', () => {
+          reject(new KaonError('artifact-cancelled', 'cancelled'));
+        });
+      });
+    entry = entryOf({ uris });
+    runner.start(entry);
+    await settle();
+    stop.abort();
+    await settle();
+    expect([types(), written.at(-1)?.failed]).toEqual([[], undefined]);
   });
 });

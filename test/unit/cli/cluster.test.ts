@@ -35,10 +35,11 @@ describe('the status', () => {
     info: { agentId, resources: resources(4000, 8192) },
     state,
   });
-  const task = (agentId: string, state: string): unknown => ({
+  const task = (agentId: string, state: string, more: object = {}): unknown => ({
     agentId,
     state,
     resources: resources(1000, 1024),
+    ...more,
   });
   const cluster = {
     nowMs: 1000,
@@ -46,6 +47,7 @@ describe('the status', () => {
     agents: [agent('a1', 'active'), agent('a2', 'unreachable'), agent('a3', 'gone')],
     frameworks: [],
     offers: [],
+    executors: [],
     tasks: [task('a1', 'TASK_RUNNING'), task('a1', 'TASK_FAILED'), task('a2', 'TASK_UNREACHABLE')],
   } as unknown as Cluster;
 
@@ -56,6 +58,24 @@ describe('the status', () => {
       used: resources(1000, 1024),
       total: resources(4000, 8192),
     });
+  });
+
+  test('counts what executors hold for themselves, on the agents that are there', () => {
+    const executor = (agentId: string): unknown => ({
+      agentId,
+      info: { resources: resources(100, 32) },
+    });
+    const executors = [executor('a1'), executor('a2')] as Cluster['executors'];
+    expect(countsOf({ ...cluster, executors })).toMatchObject({
+      executors: 2,
+      used: resources(1100, 1056),
+    });
+  });
+
+  test('counts the larger of old and new of a task that is being resized', () => {
+    const resize = { resizeId: 'r', by: 'operator', resources: resources(500, 2048) };
+    const tasks = [task('a1', 'TASK_RUNNING', { resize })] as Cluster['tasks'];
+    expect(countsOf({ ...cluster, tasks }).used).toEqual(resources(1000, 2048));
   });
 
   test('says what it means that nobody leads', () => {
@@ -92,6 +112,7 @@ describe('the status of a cluster in trouble', () => {
         recovering: null,
         frameworks: {},
         tasks: {},
+        executors: 0,
         offers: 0,
         used: resources(0, 0),
         offered: resources(0, 0),
@@ -166,6 +187,14 @@ describe('the event log', () => {
     const [event] = eventsOfEntry('9-0', ['events', entry], []);
     expect(event && formatEvent(event, plain)).toMatch(
       /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d {2}9-0\.1 {14}task\.updated {11}failed {2}task=t1 framework=f1 {2}a\\nb$/,
+    );
+  });
+
+  test('shows the executor that an event is about', () => {
+    const event = { type: 'executor.launched', atMs: 1, agentId: 'a1', executorId: 'e1' };
+    const [shown] = eventsOfEntry('9-0', ['events', JSON.stringify([event])], []);
+    expect(shown && formatEvent(shown, plain)).toContain(
+      'executor.launched      agent=a1 executor=e1',
     );
   });
 

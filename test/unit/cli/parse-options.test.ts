@@ -5,6 +5,7 @@ import {
   parseEventsOptions,
   parseLogsOptions,
   parseMasterOptions,
+  parseResizeOptions,
   parseRunOptions,
   parseStepDownOptions,
 } from '../../../cli/parse-options.ts';
@@ -168,5 +169,29 @@ describe('kaon step-down', () => {
     expect(() => stepDown({})).toThrow('no master named');
     expect(() => stepDown({ current: true }, 'node1.abc')).toThrow('exclude each other');
     expect(() => stepDown({}, 'not an id')).toThrow('not the id of a master');
+  });
+});
+
+describe('kaon task resize', () => {
+  const resize = (raw: RawOptions, id = 'web'): ReturnType<typeof parseResizeOptions> =>
+    parseResizeOptions(raw, connection, id);
+
+  test('takes either limit, or both', () => {
+    expect(resize({ cpus: '2' }).resources).toEqual({ cpuMillis: 2000 });
+    expect(resize({ mem: '1G', cpus: '250m' }).resources).toEqual({
+      cpuMillis: 250,
+      memMib: 1024,
+    });
+  });
+
+  test.each<[RawOptions, string, string]>([
+    [{}, 'web', 'nothing to change: give --cpus, --mem or both'],
+    [{ cpus: 'many' }, 'web', '--cpus many: not a number of cores'],
+    [{ cpus: '0' }, 'web', '--cpus 0: must be more than 0'],
+    [{ mem: '-1G' }, 'web', '--mem -1G: not a size'],
+    [{ mem: '128' }, 'web', 'a bare number is bytes, write 128M'],
+    [{ mem: '1G', framework: 'shop' }, 'ci/web', '--framework and ci/web do not go together'],
+  ])('refuses %j for %s', (raw, id, problem) => {
+    expect(() => resize(raw, id)).toThrow(problem);
   });
 });

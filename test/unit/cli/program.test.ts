@@ -15,7 +15,8 @@ async function parse(
     environment: {},
     finish: (code) => (exit = code),
   });
-  for (const command of [program, ...program.commands]) {
+  const below = program.commands.flatMap(({ commands }) => commands);
+  for (const command of [program, ...program.commands, ...below]) {
     command.configureOutput({
       writeOut: (text) => (out += text),
       writeErr: (text) => (err += text),
@@ -34,7 +35,7 @@ describe('the command line', () => {
   test('has a help for every command, with its flags and those of the cluster', async () => {
     const { commands } = createProgram({ version: '', environment: {}, finish: () => undefined });
     expect(commands.map((command) => command.name()).join(' ')).toBe(
-      'run tasks task logs kill status agents frameworks offers events replay gone dev master agent step-down',
+      'run submit tasks task logs kill status agents frameworks executors offers events replay gone dev master agent step-down submit-runner',
     );
     for (const command of commands) {
       const { out, exit } = await parse(command.name(), '--help');
@@ -66,12 +67,34 @@ describe('the command line', () => {
       "kaon: unknown option '--jsn'; did you mean --json?\nhint: kaon tasks --help",
     ],
     [['task'], "kaon: missing required argument 'id'\nhint: kaon task --help"],
+    [
+      ['task', 'resize'],
+      "kaon: missing required argument 'id'\nhint: kaon task resize --help lists its flags",
+    ],
     [['task', 'a', 'b'], "kaon: too many arguments for 'task': expected 1 argument but got 2\n"],
     [['run'], "kaon: missing required argument 'command'\nhint: kaon run --help"],
   ])('%j is told what is wrong', async (argv, message) => {
     const { err, exit } = await parse(...argv);
     expect(err).toContain(message);
     expect(exit).toBe(1);
+  });
+
+  test('has a help for a command under another one, which is not taken for an argument', async () => {
+    const { out, exit } = await parse('task', 'resize', '--help');
+    expect([exit, out.split('\n')[0]]).toEqual([0, 'Usage: kaon task resize [options] ID']);
+    expect(out).toContain('Exit code: 0 it has what was asked for');
+    expect(out.split('\n').filter((line) => line.length > 80)).toEqual([]);
+  });
+
+  test('reads the flags of a command under another one, wherever the address stands', async () => {
+    const nonsense = ['--mem', '12x'];
+    expect(await parse('task', 'resize', 'web', ...nonsense)).toMatchObject({ exit: 'usage' });
+    expect(await parse('task', '--redis', 'no', 'resize', 'web', '--cpus', '1')).toMatchObject({
+      exit: 'redis-url',
+    });
+    expect(await parse('task', 'resize', '--redis', 'no', 'web', '--cpus', '1')).toMatchObject({
+      exit: 'redis-url',
+    });
   });
 
   test('takes the address of Redis before the command and after it', async () => {

@@ -18,7 +18,7 @@ import { plain } from '../../../cli/style.ts';
 import type { AgentRecord, ClusterEvent } from '../../../protocol/records.ts';
 import { applyEvent, compareProjections, emptyProjection } from '../../../protocol/replay.ts';
 import { agentIdOf, agentInfo, amount, frameworkIdOf } from '../../support/builders.ts';
-import { launchIdOf, sessionOf, taskIdOf } from '../../support/builders.ts';
+import { executorIdOf, launchIdOf, sessionOf, taskIdOf } from '../../support/builders.ts';
 
 const connection = { redis: 'redis://r', cluster: 'c' };
 
@@ -185,6 +185,36 @@ describe('a replayed cluster', () => {
         'f1/t1  web   running  a1        1  128M  kill requested by operator; 1 update not acknowledged',
       ]),
     );
+  });
+
+  test('is shown with its executors, and what is wished for their tasks', () => {
+    const executorId = executorIdOf('e1');
+    const launchId = launchIdOf('1.t.0');
+    const executor = { agentId, frameworkId, executorId, launchId };
+    const first = { ...task, launchId: launchIdOf('1.t.1'), executorId, name: 'web' };
+    const resources = amount(1, 128);
+    const seen = emptyProjection();
+    for (const event of [
+      { type: 'executor.launched', ...executor, name: 'runner', resources: amount(0.1, 32) },
+      { type: 'task.launched', ...first, state: 'TASK_RUNNING' as const, resources },
+      { type: 'task.resize-requested', ...task, resources: amount(2, 256), reason: 'r1' },
+    ]) {
+      applyEvent(seen, { atMs: 1, ...event });
+    }
+    const table = { width: undefined, paint: plain };
+    const replayed = { projection: seen, snapshotMs: 0, eventCount: 3, last: '1-0.3' };
+    expect(describeReplayed(1, replayed, table).split('\n')).toEqual(
+      expect.arrayContaining([
+        'executors: 1',
+        'a1/f1/e1  runner   0.1  32M',
+        'f1/t1  web   running  a1        1  128M  of executor e1; to have 2 cpus, 256M',
+      ]),
+    );
+    applyEvent(seen, { type: 'executor.removed', atMs: 2, ...executor });
+    applyEvent(seen, { type: 'task.resized', atMs: 2, ...task, resources: amount(2, 256) });
+    const then = describeReplayed(2, replayed, table);
+    expect(then).not.toContain('executors:');
+    expect(then).toContain('f1/t1  web   running  a1        2  256M  of executor e1\n');
   });
 
   test('is compared entry by entry with another', () => {

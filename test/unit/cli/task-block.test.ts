@@ -2,8 +2,9 @@ import { expect, test } from '@jest/globals';
 import { plain } from '../../../cli/style.ts';
 import { describeTask } from '../../../cli/task-block.ts';
 import { viewOfLive } from '../../../cli/task-view.ts';
-import type { AgentRecord, TaskRecord } from '../../../protocol/records.ts';
+import type { AgentRecord, ExecutorRecord, TaskRecord } from '../../../protocol/records.ts';
 import { agentIdOf, agentInfo, amount, frameworkIdOf } from '../../support/builders.ts';
+import { executorIdOf, executorInfo } from '../../support/builders.ts';
 import { launchIdOf, sessionOf, taskIdOf, taskInfo } from '../../support/builders.ts';
 
 const agent: AgentRecord = {
@@ -16,7 +17,7 @@ const agent: AgentRecord = {
   writtenOff: [],
 };
 
-function lines(more: Partial<TaskRecord>): string[] {
+function lines(more: Partial<TaskRecord>, executor?: ExecutorRecord): string[] {
   const record: TaskRecord = {
     frameworkId: frameworkIdOf('f1'),
     taskId: taskIdOf('t1'),
@@ -31,7 +32,7 @@ function lines(more: Partial<TaskRecord>): string[] {
     unacknowledged: [],
     ...more,
   };
-  const facts = { view: viewOfLive(record, []), agent, nowMs: 90_000, events: [] };
+  const facts = { view: viewOfLive(record, []), agent, executor, nowMs: 90_000, events: [] };
   return describeTask(facts, plain).split('\n');
 }
 
@@ -58,4 +59,24 @@ test('a task that its node stops says by when, also if only its agent knows of t
   expect(text).toMatch(/its node has stopped it by .*, in 30s; then it has ended as TASK_GONE/);
   expect(text).toContain('if cut off  its node stops it after 1m without contact');
   expect(text).toContain('exclusive   not while another of its name may run');
+});
+
+test('a task of an executor says which, and what that has for itself', () => {
+  const executorId = executorIdOf('e1');
+  const executor: ExecutorRecord = {
+    agentId: agentIdOf('a1'),
+    frameworkId: frameworkIdOf('f1'),
+    launchId: launchIdOf('1.t.0'),
+    info: executorInfo('e1'),
+    launchedAtMs: 0,
+  };
+  expect(lines({ executorId }, executor)).toContain('executor    e1 (0.1 cpus, 32M of its own)');
+  expect(lines({ executorId })).toContain('executor    e1 (not there any more)');
+});
+
+test('a task that is being resized says to what, and who wants it', () => {
+  const resize = { resizeId: sessionOf('r1'), by: 'operator' as const, resources: amount(2, 256) };
+  expect(lines({ state: 'TASK_RUNNING', resize })).toContain(
+    'note        operator wants 2 cpus, 256M for it; its agent has not answered yet',
+  );
 });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { explainRedisError, isElsewhere } from '../../../io/redis-errors.ts';
+import { explainRedisError, isElsewhere, retryLevel } from '../../../io/redis-errors.ts';
 
 const withCode = (code: string): Error => Object.assign(new Error(`it failed: ${code}`), { code });
 
@@ -73,3 +73,15 @@ test.each([
 ])('after %s another server may be the right one: %p', (message, is) => {
   expect(isElsewhere(new Error(message))).toBe(is);
 });
+
+test.each<[string, unknown, string]>([
+  ['a fault of Redis', new Error('LOADING Redis is loading the dataset in memory'), 'debug'],
+  ['a fault of the way to it', withCode('ECONNREFUSED'), 'debug'],
+  ['another error of Redis', new Error('WRONGTYPE Operation against a key'), 'warn'],
+  ['what is no error at all', undefined, 'warn'],
+])(
+  '%s, after which the caller tries again, is logged by it at the right level',
+  (_what, error, level) => {
+    expect(retryLevel(error)).toBe(level);
+  },
+);

@@ -94,7 +94,7 @@ describe('another installation with the id of an agent', () => {
     const effects = bench.registerAgent('a1', { session: 's2', node: 'n2' });
     expect(farewells(effects)).toEqual(['s2 agent-id-taken']);
     expect(eventsOf(effects)[0]?.message).toContain(
-      'with 1 tasks that may be running; if that node is gone for good: kaon gone a1',
+      'with 1 task that may be running; if that node is gone for good: kaon gone a1',
     );
     expect(bench.task('f1', 't1')?.state).toBe('TASK_UNREACHABLE');
   });

@@ -69,6 +69,7 @@ describe('an agent that registers', () => {
       node: 'n1',
       tasks: [],
       frameworks: [],
+      executors: [],
       ended: [],
     };
     expect(ignored(bench.say('agent:a2', message, 's1'))).toEqual([
@@ -99,7 +100,7 @@ describe('an agent that registers', () => {
       bench.registerAgent('a1', {
         session: 's2',
         resources: amount(1, 1024),
-        tasks: [agentTask('f1', 't1')],
+        tasks: [agentTask('f1', 't1', { resources: amount(2, 4096) })],
       });
     // The bench holds the agent to what it has, and here it has less than it was given before.
     expect(shrink).toThrow('a1 has 1000 mcpu 1024 MiB, given out 2000 mcpu 4096 MiB');

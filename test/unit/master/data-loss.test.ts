@@ -1,7 +1,10 @@
 /** After Redis has lost data: what goes, what is put off, what is rebuilt, and that nothing is stopped or doubled by it. */
 import { describe, expect, test } from '@jest/globals';
+import { CLOCK_SKEW_MAX_MS } from '../../../io/store.ts';
 import type { MasterEffect } from '../../../master/core/effects.ts';
+import { step } from '../../../master/core/step.ts';
 import { FENCE_MARGIN_MS } from '../../../master/core/unreachable.ts';
+import { numberedSession, sessionNumberAt } from '../../../protocol/ids.ts';
 import type { AgentTask } from '../../../protocol/task.ts';
 import {
   agentIdOf,
@@ -20,6 +23,7 @@ import {
   createMasterBench,
   events,
   eventsOf,
+  ignored,
   sends,
   sent,
   told,
@@ -130,6 +134,17 @@ describe('when Redis has lost data', () => {
     bench.wait(RECOVERY_MS);
     bench.wait(60_000);
     expect(frameworkOf(bench)).toBeUndefined();
+  });
+
+  test('a session from before it stays so when records turn out to be unreadable soon after', () => {
+    const bench = createMasterBench();
+    bench.registerAgent('a1');
+    const lostBefore = sessionNumberAt(bench.nowMs + CLOCK_SKEW_MAX_MS);
+    step(bench.state, { type: 'data.lost', lostBefore }, bench.nowMs);
+    bench.wait(1000);
+    bench.loseData();
+    const effects = bench.registerAgent('a1', { session: numberedSession(lostBefore) });
+    expect(ignored(effects)).toEqual(['its session was opened before the last loss of data']);
   });
 
   test('again, the time for coming back begins anew', () => {

@@ -96,7 +96,8 @@ test('a record that cannot be read is named and skipped, and the others are load
     ['a2', '{'],
     ['a3', '{"state":"odd"}'],
   ]);
-  const registry = { cluster: none, agents, frameworks: none, offers: none, tasks: none };
+  const empty = { cluster: none, frameworks: none, offers: none, executors: none, tasks: none };
+  const registry = { ...empty, agents };
   const records = decodeSnapshot({ commitNumber: 1, cursor: '0-0', registry }, log);
   expect(records.agents).toEqual([good]);
   expect(log.lines.seen.map(({ event, fields }) => [event, fields['key']])).toEqual([

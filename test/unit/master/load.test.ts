@@ -24,7 +24,8 @@ function snapshotWithAgents(count: number): Snapshot {
     agents.set(`a${index}`, JSON.stringify(record));
   }
   const none = new Map<string, string>();
-  const registry = { cluster: none, agents, frameworks: none, offers: none, tasks: none };
+  const empty = { cluster: none, frameworks: none, offers: none, executors: none, tasks: none };
+  const registry = { ...empty, agents };
   return { commitNumber: 1, cursor: '0-0', registry };
 }
 

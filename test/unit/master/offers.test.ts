@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
-import { createMasterState, setAgent } from '../../../master/core/state.ts';
+import { setAgent } from '../../../master/core/books.ts';
+import { createMasterState } from '../../../master/core/state.ts';
 import { offerResources, step } from '../../../master/core/step.ts';
 import type { Message } from '../../../protocol/messages.ts';
 import {
@@ -42,6 +43,7 @@ describe('an offer', () => {
         hostname: 'node7',
         attributes: { rack: 'r1' },
         resources: amount(4, 8192),
+        executorIds: [],
         expiresAtMs: 1_030_000,
       },
     ]);

@@ -107,6 +107,7 @@ describe('a message', () => {
       ...register,
       node: '',
       frameworks: [],
+      executors: [],
       ended: [],
     });
   });
@@ -206,7 +207,6 @@ describe('a task that is not valid', () => {
       { resources: { cpuMillis: 100, memMib: 4.5 } },
       'resources.memMib: Invalid input: expected int',
     ],
-    ['no command', { command: undefined }, 'command: Invalid input'],
     ['an empty command', { command: { argv: [] } }, 'command.argv: Too small'],
     [
       'a NUL in an argument',
@@ -295,6 +295,7 @@ test('a task that says little gets the defaults', () => {
     command: { argv: ['a'], environment: {} },
     exclusive: false,
     killGracePeriodMs: 5000,
+    uris: [],
     whenUnreachable: 'keep',
     labels: {},
   });

@@ -99,6 +99,17 @@ describe('transientUnit', () => {
     expect(table).not.toHaveProperty('CPUQuotaPerSecUSec');
   });
 
+  test('that may have task groups is delegated on v2, where they are below it', () => {
+    const delegating = { ...SPEC, delegate: true };
+    expect(asTable(transientUnit(delegating, 'v2').properties)).toMatchObject({
+      DelegateControllers: ['as', ['cpu', 'memory', 'pids']],
+      OOMPolicy: ['s', 'continue'],
+    });
+    const onV1 = asTable(transientUnit(delegating, 'v1').properties);
+    expect(onV1).toMatchObject({ OOMPolicy: ['s', 'continue'] });
+    expect(onV1).not.toHaveProperty('DelegateControllers');
+  });
+
   test.each([
     [1, 10_000n, 1n],
     [10, 10_000n, 1n],

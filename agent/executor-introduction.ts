@@ -1,0 +1,70 @@
+/**
+ * What an executor is started with so that it can speak to its agent: where the agent listens, and a token of its own, in a
+ * file that only its user can read. (The environment of a unit can be read by everybody on the node.)
+ */
+import { randomBytes, timingSafeEqual } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { CommandInfo } from '../protocol/command.ts';
+import { codeOf } from '../protocol/errors.ts';
+import type { ExecutorInfo } from '../protocol/executor.ts';
+import type { AgentId } from '../protocol/ids.ts';
+
+const TOKEN_FILE = 'token';
+const TOKEN_BYTES = 32;
+
+/** How executors of one agent are started, and known again. */
+export interface ExecutorIntroduction {
+  /** What an executor runs: its own command, or Kaon's default executor. */
+  commandOf(info: ExecutorInfo): CommandInfo;
+  /** Gives an executor its token. @returns the environment that it finds the agent by */
+  introduce(
+    sandbox: string,
+    write: (path: string, text: string) => void,
+  ): Readonly<Record<string, string>>;
+  /** Whether that is the token of the executor with that sandbox. @throws the operating system's error */
+  isToken(sandbox: string, token: string): boolean;
+}
+
+/**
+ * @param options.socketPath absolute path of the agent's socket
+ * @param options.defaultExecutor argv of the default executor
+ */
+export function createIntroduction(options: {
+  readonly socketPath: string;
+  readonly agentId: AgentId;
+  readonly defaultExecutor: readonly string[];
+}): ExecutorIntroduction {
+  const { socketPath, agentId, defaultExecutor } = options;
+  return {
+    commandOf: ({ command, user }) =>
+      command ?? {
+        argv: [...defaultExecutor],
+        environment: {},
+        ...(user !== undefined && { user }),
+      },
+    introduce: (sandbox, write) => {
+      const path = join(sandbox, TOKEN_FILE);
+      write(path, randomBytes(TOKEN_BYTES).toString('hex'));
+      return {
+        KAON_AGENT_ID: agentId,
+        KAON_EXECUTOR_SOCKET: socketPath,
+        KAON_EXECUTOR_TOKEN_FILE: path,
+      };
+    },
+    isToken: (sandbox, token) => {
+      const own = readToken(join(sandbox, TOKEN_FILE));
+      const said = Buffer.from(token);
+      return own !== undefined && own.length === said.length && timingSafeEqual(own, said);
+    },
+  };
+}
+
+function readToken(path: string): Buffer | undefined {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return undefined; // It is not prepared yet, or its sandbox was removed.
+    throw error;
+  }
+}

@@ -1,0 +1,160 @@
+/** The scheduler of one job: asks for what its tasks need, launches them, and makes of what it hears what the job must know. */
+import { isTerminal, requestsOf } from 'kaon/framework';
+import {
+  attemptId,
+  isDone,
+  launchRefused,
+  outputName,
+  outputsMissing,
+  outputsOf,
+  outputsOfAgentLost,
+  runningTasks,
+  taskFailed,
+  taskFinished,
+  taskLaunched,
+  taskLost,
+  taskOf,
+  waitingTasks,
+} from './job.mjs';
+import { isHost, place } from './locality.mjs';
+
+/** What a task in that state has done wrong itself; any other end is bad luck. */
+const OWN_FAULT = new Set(['TASK_FAILED', 'TASK_ERROR']);
+/** No ends for Kaon, because the task may be running; this job would rather have it run somewhere else. */
+const NOT_WAITED_FOR = new Set(['TASK_UNREACHABLE', 'TASK_UNKNOWN']);
+
+/**
+ * @param options.job see job.mjs
+ * @param options.executor description of the TaskTracker
+ * @param options.resourcesOf `{map, reduce}`: what a task of each kind needs
+ * @param options.delay see locality.mjs
+ * @param options.output where the results go
+ * @param options.report what there is to tell a person: `progress()`, `event(text)`, `warning(text)`
+ * @returns a scheduler for a SchedulerDriver, with `totals` to look at when it is over
+ */
+export function createScheduler({ job, executor, resourcesOf, delay, output, report }) {
+  const totals = { near: 0, placed: 0, counters: { map: {}, reduce: {} } };
+  const describe = (task) => ({
+    taskId: attemptId(task),
+    name: task.kind,
+    resources: resourcesOf[task.kind],
+    executor,
+    hosts: task.split?.hosts ?? [],
+    task,
+  });
+
+  function describeLaunch({ hosts: _hosts, task, ...description }) {
+    const order =
+      task.kind === 'map'
+        ? { kind: 'map', output: outputName(task), split: task.split }
+        : {
+            kind: 'reduce',
+            partition: task.index,
+            outputs: outputsOf(job),
+            target: output.temporaryPath(task),
+          };
+    return { ...description, data: JSON.stringify(order) };
+  }
+
+  const ask = (driver) => driver.requestResources(requestsOf(waitingTasks(job).map(describe)));
+
+  /** After anything has changed. */
+  function goOn(driver) {
+    report.progress();
+    if (isDone(job) || job.failure !== '') void driver.stop();
+    else ask(driver);
+  }
+
+  function launch(driver, { agentId, hostname, offerIds, tasks }) {
+    // What is left over may come back at once.
+    driver.launchTasks(offerIds, tasks.map(describeLaunch), { refuseMs: 0 });
+    for (const { task, hosts } of tasks) {
+      taskLaunched(task, agentId);
+      if (hosts.length === 0) continue;
+      totals.placed += 1;
+      if (isHost(hosts, { hostname, agentId })) totals.near += 1;
+    }
+  }
+
+  function finished(task, { data }) {
+    const { tracker, counters } = JSON.parse(data);
+    if (task.kind === 'reduce') {
+      const problem = output.take(task);
+      if (problem) return taskFailed(job, task, problem);
+    }
+    const sums = totals.counters[task.kind];
+    for (const [name, value] of Object.entries(counters)) {
+      sums[name] =
+        name === 'peakKib' ? Math.max(sums[name] ?? 0, value) : (sums[name] ?? 0) + value;
+    }
+    taskFinished(task, tracker);
+  }
+
+  function failed(task, { state, message = state, data, agentId }) {
+    const { lost = [] } = data ? JSON.parse(data) : {};
+    const name = attemptId(task);
+    if (lost.length > 0) {
+      taskLost(job, task, message);
+      const again = outputsMissing(job, lost, message);
+      report.event(`${name}: ${message}; ${again.length} map tasks run again`);
+    } else {
+      if (OWN_FAULT.has(state)) taskFailed(job, task, message);
+      else taskLost(job, task, message);
+      report.event(`${name} on ${agentId ?? 'no node'}: ${state}, ${message}`);
+    }
+  }
+
+  function outputsGone(driver, agentId, message) {
+    const again = outputsOfAgentLost(job, agentId, message);
+    if (again.length > 0) report.event(`${message}; ${again.length} map tasks run again`);
+    goOn(driver);
+  }
+
+  return {
+    totals,
+    registered: ask,
+    // This process, the master or Redis may have missed something: both sides compare what they know.
+    reregistered: (driver) => {
+      ask(driver);
+      const taskIds = runningTasks(job).map(attemptId);
+      if (taskIds.length > 0) driver.reconcileTasks(taskIds);
+    },
+    disconnected: () => report.warning('no master leads; running tasks go on'),
+    resourceOffers: (driver, offers) => {
+      const countOn = (agentId, kind) =>
+        runningTasks(job).filter((task) => task.agentId === agentId && kind === '').length;
+      const { launches, unusedOffers, refuseMs } = place(offers, waitingTasks(job).map(describe), {
+        delay,
+        nowMs: performance.now(),
+        running: countOn,
+      });
+      for (const each of launches) launch(driver, each);
+      driver.declineOffer(
+        unusedOffers.map(({ offerId }) => offerId),
+        refuseMs === undefined ? {} : { refuseMs: Math.ceil(refuseMs) },
+      );
+      ask(driver);
+    },
+    // May come twice: a task that is done is not running any more.
+    statusUpdate: (driver, status) => {
+      const { taskId, state, reason } = status;
+      const isOver = isTerminal(state) || NOT_WAITED_FOR.has(state);
+      const task = taskOf(job, taskId);
+      if (task?.state !== 'running') {
+        // Of an attempt that does not count: it had been cut off, and is back.
+        if (!isOver) driver.killTask(taskId);
+        return;
+      }
+      if (!isOver) return;
+      if (reason === 'REASON_INVALID_OFFERS') launchRefused(task);
+      else if (state === 'TASK_FINISHED') finished(task, status);
+      else failed(task, status);
+      goOn(driver);
+    },
+    executorLost: (driver, _executorId, agentId, message) => outputsGone(driver, agentId, message),
+    agentLost: (driver, agentId) => outputsGone(driver, agentId, `${agentId} has left the cluster`),
+    error: (_driver, message) => {
+      if (job.failure === '') job.failure = message;
+    },
+  };
+}

@@ -1,0 +1,120 @@
+/**
+ * A driver's way to the cluster: the store, the mailbox in it, and the search for a master. It knows nothing of what is said.
+ */
+import type { Clock } from '../io/clock.ts';
+import type { Log } from '../io/log.ts';
+import { Mailbox } from '../io/mailbox.ts';
+import { openRedisStore } from '../io/redis-store.ts';
+import type { Store } from '../io/store.ts';
+import { frameworkName } from '../protocol/keys.ts';
+import type { Message } from '../protocol/messages.ts';
+import type { FrameworkInfo } from '../protocol/task.ts';
+import type { ClusterAddress } from './environment.ts';
+import { MasterDetector } from './master-detector.ts';
+import type { MasterInfo } from './scheduler.ts';
+
+/** Where to, as whom, and who hears of it. */
+export interface ConnectionOptions {
+  readonly info: FrameworkInfo;
+  readonly address: ClusterAddress;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Used instead of opening one, and not closed. */
+  readonly store: Store | undefined;
+  readonly onMessages: (messages: readonly Message[]) => Promise<void>;
+  /** Another process has registered with this framework id. */
+  readonly onMoved: () => void;
+  /** A master leads. */
+  readonly onMaster: (master: MasterInfo) => void;
+  /** None has led for a while. */
+  readonly onNoMaster: () => void;
+}
+
+/** One framework's connection, from `open` to `close`; it is not opened again. */
+export class Connection {
+  readonly #options: ConnectionOptions;
+  #store: Store | undefined;
+  #mailbox: Mailbox | undefined;
+  #detector: MasterDetector | undefined;
+  /** Said before there was a mailbox. */
+  #early: Message[] = [];
+  #isRegistering = false;
+  #isClosed = false;
+
+  constructor(options: ConnectionOptions) {
+    this.#options = options;
+  }
+
+  /** Undefined before it is open. */
+  get store(): Store | undefined {
+    return this.#store;
+  }
+
+  /**
+   * Connects and looks for a master; the first one that is found makes the framework register (steps F4 and F5).
+   *
+   * @throws KaonError `redis-unreachable`, `redis-url`
+   */
+  async open(): Promise<void> {
+    const { info, clock, log, address, onMessages, onMoved, onNoMaster } = this.#options;
+    const name = `framework-${info.name}`;
+    this.#store = await (this.#options.store ?? openRedisStore({ ...address, log, name }));
+    if (this.#isClosed) {
+      await this.#closeStore();
+      return;
+    }
+    this.#mailbox = new Mailbox({
+      store: this.#store,
+      clock,
+      log,
+      client: frameworkName(info.frameworkId),
+      register: (session) => [{ type: 'RegisterFramework', framework: info, session }],
+      onMessages,
+      onMoved,
+    });
+    this.#mailbox.send(...this.#early);
+    this.#early = [];
+    this.#detector = MasterDetector.create({
+      store: this.#store,
+      clock,
+      log,
+      newMasterDetected: (master) => {
+        this.#newMasterDetected(master);
+      },
+      noMasterDetected: onNoMaster,
+    });
+  }
+
+  /** Later masters know the framework from the registry. */
+  #newMasterDetected(master: MasterInfo): void {
+    const { log, onMaster } = this.#options;
+    log.info('master.detected', { masterId: master.masterId, epoch: master.epoch });
+    if (!this.#isRegistering) {
+      this.#isRegistering = true;
+      this.#mailbox?.start();
+    }
+    onMaster(master);
+  }
+
+  /** In order; what is said before the registration follows it. */
+  send(message: Message): void {
+    if (this.#mailbox) this.#mailbox.send(message);
+    else this.#early.push(message);
+  }
+
+  /** Resolves when this, and all that was said before, is in the inbox. Nobody is told of a framework that never registered. */
+  async sendLast(message: Message): Promise<void> {
+    await this.#mailbox?.sendLast(message);
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    this.#detector?.stop();
+    this.#mailbox?.stop();
+    await this.#closeStore();
+  }
+
+  async #closeStore(): Promise<void> {
+    if (!this.#options.store) await this.#store?.close();
+  }
+}
