@@ -112,7 +112,7 @@ check_node() {
 }
 
 # The things of the operating system that the tests start. One name each; the three functions below know the rest.
-SYSTEM_THINGS='redis-server dbus systemd util-linux procps'
+SYSTEM_THINGS='redis-server dbus systemd util-linux procps python3'
 
 # Prints the version of a thing if it is there, else nothing. Binaries are asked, not the package database: a Redis
 # that was built by hand is as good as a packaged one.
@@ -122,6 +122,7 @@ version_of() {
     dbus) has dbus-daemon && dbus-daemon --version | sed -n '1s/.* //p' ;;
     systemd) has systemctl && [ -n "$(systemd_path)" ] && systemctl --version | sed -n '1s/systemd \([^ ]*\).*/\1/p' ;;
     util-linux) has unshare && has nsenter && unshare --version | sed 's/.* //' ;;
+    python3) has python3 && python3 --version | sed 's/.* //' ;;
     procps) has ps && has pgrep && has sysctl && ps --version | sed 's/.* //' ;;
   esac || return 0
 }

@@ -10,7 +10,7 @@
  * | knows it | does not | it has ended: its framework is told that it is lost |
  * | knows an older launch | reports a newer | the newer is counted: Redis has lost what came between |
  * | knows a newer launch | reports an older | the older is shut down |
- * | has given it up | reports it | it is shut down |
+ * | has given it up, or its framework wants it to end | reports it | it is shut down |
  * | nothing | reports it | it is counted, with its framework if that is not known either |
  */
 import type { AgentExecutor } from '../../protocol/executor.ts';
@@ -21,7 +21,14 @@ import type { Report } from './agent-report.ts';
 import { knowFramework } from './agent-report.ts';
 import type { StepContext } from './effects.ts';
 import { appendEvent, send } from './effects.ts';
-import { dropExecutor, eventOf, executorEnded, recordExecutor, sendShutdown } from './executors.ts';
+import {
+  dropExecutor,
+  eventOf,
+  executorEnded,
+  recordExecutor,
+  sendShutdown,
+  writeOff,
+} from './executors.ts';
 import { isNewerLaunch, isNextLaunch } from './launch-ids.ts';
 import type { Agent, MasterState } from './state.ts';
 import { findExecutor, isRecovering } from './state.ts';
@@ -51,7 +58,11 @@ function surplusOf(
   if (known && isNewerLaunch(state.term, known.launchId, launchId)) {
     return 'a newer launch of the executor has its place';
   }
-  if (writtenOff.has(launchId)) return 'it was given up while the agent was away';
+  if (writtenOff.has(launchId)) {
+    return known?.launchId === launchId
+      ? 'its framework wants it to end'
+      : 'it was given up while the agent was away';
+  }
   const isTornDown = state.cluster.tornDown.includes(frameworkId);
   // While the cluster is recovering, a framework that is not known may just have been forgotten.
   const isGone =
@@ -61,17 +72,12 @@ function surplusOf(
   return isGone ? 'its framework was torn down' : undefined;
 }
 
-/** It is not counted if it is not known; a launch that is given up once is given up for as long as it is reported. */
+/** It is not counted if it is not known; what is not wanted once is not wanted for as long as it is reported. */
 function endThere(cx: StepContext, agent: Agent, executor: AgentExecutor, reason: string): void {
   const { frameworkId, launchId, info } = executor;
   const { executorId } = info;
   const { agentId } = agent.record.info;
-  const isKnown = findExecutor(cx.state, agentId, frameworkId, executorId)?.launchId === launchId;
-  const { writtenOff } = agent.record;
-  if (!isKnown && !writtenOff.includes(launchId)) {
-    writtenOff.push(launchId);
-    cx.state.dirty.agents.add(agentId);
-  }
+  writeOff(cx, agent, launchId);
   sendShutdown(cx, { agentId, frameworkId, executorId }, launchId);
   appendEvent(cx, { type: 'executor.superseded', ...eventOf({ agentId, ...executor }), reason });
 }

@@ -7,6 +7,7 @@ import type { FrameworkRecord } from '../../protocol/records.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
 import type { StepContext } from './effects.ts';
 import { appendEvent, changeSession, send } from './effects.ts';
+import { writeOff } from './executors.ts';
 import { rescindOffersOf, sendOffers } from './offers.ts';
 import { answerDeferred } from './questions.ts';
 import { isFromBeforeLoss } from './sessions.ts';
@@ -159,7 +160,7 @@ export function teardownFramework(cx: StepContext, framework: Framework, reason:
     const session = cx.state.agents.get(agentId)?.record.session;
     send(cx, agentName(agentId), session, { type: 'ShutdownFramework', frameworkId });
   }
-  // For agents that cannot be reached now: they are told when they register again.
+  // For agents that cannot be reached now: they are told when they register again, also if it is back by then.
   for (const key of framework.tasks) {
     const task = cx.state.tasks.get(key);
     if (!task || isTerminal(task.state)) continue;
@@ -174,6 +175,11 @@ export function teardownFramework(cx: StepContext, framework: Framework, reason:
       reason: 'framework',
       message: reason,
     });
+  }
+  for (const path of framework.executors) {
+    const executor = cx.state.executors.get(path);
+    const agent = executor && cx.state.agents.get(executor.agentId);
+    if (agent) writeOff(cx, agent, executor.launchId);
   }
   changeSession(cx, frameworkName(frameworkId), framework.record.session, undefined);
   acknowledgeAll(cx, framework);

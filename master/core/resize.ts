@@ -35,7 +35,7 @@ export function resizeTask(
   const agent = task && cx.state.agents.get(task.agentId);
   const problem = problemOfResize(task, agent, message);
   if (problem !== undefined || !task || !agent) {
-    refuse(cx, { message, by, task, error: problem ?? 'its agent is not known' });
+    refuse(cx, { message, by, task, error: problem ?? `task ${taskId} cannot be resized` });
     return;
   }
   makeRoom(cx, agent, task, growthOf(task, resources));
@@ -62,7 +62,10 @@ function problemOfResize(
   if (resize) {
     return `task ${taskId} is being resized to ${formatResources(resize.resources)}: try again when agent ${agentId} has answered`;
   }
-  if (!agent) return undefined;
+  // After Redis has lost data there may be more on it than is known, until it has said so.
+  if (agent?.record.session === undefined) {
+    return `task ${taskId} is on agent ${agentId}, which is not connected: try again when it is`;
+  }
   const free = atLeastNothing(subtractResources(agent.record.info.resources, agent.used));
   if (fits(growthOf(task, resources), free)) return undefined;
   return `task ${taskId}: ${formatResources(resources)} asked, it has ${formatResources(task.resources)}; agent ${agentId} has ${formatResources(free)} free`;

@@ -1,6 +1,6 @@
 /**
- * A cluster of several nodes: each a private systemd with its agent as its unit file starts it. A node can lose its power and
- * be booted again. Redis and one master are beside them.
+ * A cluster of several nodes: each a private systemd with its agent as its unit file starts it, and a way of its own to Redis.
+ * A node can lose its power and be booted again, and it can be cut off. Redis and one master are beside them.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import {
@@ -15,10 +15,14 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { bootUnitsNode, execLine, type UnitsNode } from './cluster-units.ts';
+import { Gateway } from '../chaos/gateway.ts';
 import { type Ended, KAON, type Running, startCommand, until } from './cluster.ts';
 import { type RedisBed, startRedisBed } from './redis.ts';
 
 const AGENT = 'kaon-agent.service';
+
+/** Where a node finds Redis: the same on each, and behind it each has its own way. */
+export const NODE_REDIS = 'unix:///run/kaon-redis.sock';
 
 export interface NodeOptions {
   /** Also the agent's id. */
@@ -42,6 +46,9 @@ export interface NodesBed {
   cutPower(name: string): Promise<void>;
   /** A node that has lost its power, or was never there. Resolves when its agent is active. */
   boot(name: string): Promise<void>;
+  /** Nothing passes between the node and Redis, until `resume`. */
+  cutOff(name: string): void;
+  resume(name: string): void;
   stop(): Promise<void>;
 }
 
@@ -58,6 +65,7 @@ export async function startNodesBed(
   const kaon = (...argv: string[]): Promise<Ended> => start(...argv).ended;
   const master = startMaster(redis.url, join(directory, 'master.log'), masterArgs);
   const nodes = new Map<string, UnitsNode>();
+  const ways = new Map<string, Gateway>();
   const bed: NodesBed = {
     redis,
     directory,
@@ -71,11 +79,16 @@ export async function startNodesBed(
     boot: async (name) => {
       const node = options.find((each) => each.name === name);
       if (!node) throw new Error(`no node ${name}`);
-      nodes.set(name, await bootNode(node, { directory, redis: redis.url }));
+      const way = ways.get(name) ?? (await openWay(join(directory, `${name}.sock`), redis));
+      ways.set(name, way);
+      nodes.set(name, await bootNode(node, directory, way.path));
       await until(async () => await isActive(bed, name));
     },
+    cutOff: (name) => ways.get(name)?.stall(),
+    resume: (name) => ways.get(name)?.resume(),
     stop: async () => {
       await Promise.all([...nodes.values()].map((node) => node.stop()));
+      await Promise.all([...ways.values()].map((way) => way.close()));
       await endMaster(master);
       await redis.stop();
       rmSync(directory, { recursive: true, force: true });
@@ -104,14 +117,20 @@ async function isActive(bed: NodesBed, name: string): Promise<boolean> {
   );
 }
 
+function openWay(path: string, { socketPath }: RedisBed): Promise<Gateway> {
+  return Gateway.open(path, () => ({ path: socketPath }));
+}
+
 async function bootNode(
   { name, resources, attributes = [] }: NodeOptions,
-  { directory, redis }: { directory: string; redis: string },
+  directory: string,
+  redisPath: string,
 ): Promise<UnitsNode> {
   const own = join(directory, name);
   mkdirSync(join(own, 'boot'), { recursive: true });
   const node = await bootUnitsNode(join(own, 'boot'));
-  const argv = [process.execPath, KAON, 'agent', '--redis', redis, '--agent-id', name];
+  await node.run('ln', '-s', redisPath, NODE_REDIS.replace('unix://', ''));
+  const argv = [process.execPath, KAON, 'agent', '--redis', NODE_REDIS, '--agent-id', name];
   argv.push('--state-dir', join(own, 'state'), '--resources', resources);
   argv.push(...attributes.flatMap((each) => ['--attribute', each]));
   const log = `append:${join(own, 'agent.log')}`;

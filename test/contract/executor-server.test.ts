@@ -1,6 +1,6 @@
 /** The agent's socket with real connections: who is believed, who is cut off, and that nobody holds up the others. */
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { connect, createServer, type Socket } from 'node:net';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -10,11 +10,11 @@ import type { ExecutorServerOptions, KnownMessage } from '../../agent/executor-s
 import { ExecutorServer } from '../../agent/executor-server.ts';
 import { systemClock } from '../../io/clock.ts';
 import { silentLog } from '../../io/log.ts';
-import type { AgentToExecutor } from '../../protocol/executor-messages.ts';
 import { executorKey } from '../../protocol/ids.ts';
 import { EXECUTOR_LINE_MAX_BYTES } from '../../protocol/limits.ts';
 import { executorIdOf, frameworkIdOf, launchIdOf } from '../support/builders.ts';
 import { createWatch, type Watch } from '../support/watch.ts';
+import { ExecutorPeer } from './executor-peer.ts';
 
 interface Heard {
   readonly what: 'registered' | 'message' | 'disconnected';
@@ -27,7 +27,7 @@ let directory: string;
 let path: string;
 let server: ExecutorServer;
 let heard: Watch<Heard>;
-const peers: Peer[] = [];
+const peers: ExecutorPeer[] = [];
 
 /** `e1` has the launch `x1` and the token `token-of-e1`. */
 function authenticate(said: {
@@ -58,39 +58,10 @@ async function listen(more: Partial<ExecutorServerOptions> = {}): Promise<void> 
   await server.listen();
 }
 
-/** The other side of one connection. */
-class Peer {
-  readonly socket: Socket;
-  readonly lines: Watch<AgentToExecutor> = createWatch();
-  readonly closed: Promise<void>;
-  #rest = '';
-
-  constructor() {
-    this.socket = connect(path);
-    this.socket.setEncoding('utf8');
-    this.socket.on('data', (text: string) => {
-      const parts = `${this.#rest}${text}`.split('\n');
-      this.#rest = parts.pop() ?? '';
-      for (const part of parts) this.lines.push(JSON.parse(part) as AgentToExecutor);
-    });
-    this.socket.on('error', () => undefined); // A connection that is cut off is what some tests are about.
-    this.closed = new Promise((resolve) => {
-      this.socket.once('close', () => {
-        resolve();
-      });
-    });
-    peers.push(this);
-  }
-
-  say(...messages: readonly object[]): void {
-    this.socket.write(messages.map((message) => `${JSON.stringify(message)}\n`).join(''));
-  }
-
-  /** What it is told before it is cut off. */
-  async refusal(): Promise<AgentToExecutor | undefined> {
-    await this.closed;
-    return this.lines.seen.at(-1);
-  }
+function connected(): ExecutorPeer {
+  const peer = new ExecutorPeer(path);
+  peers.push(peer);
+  return peer;
 }
 
 const introduction = (executorId: string, more: object = {}): object => ({
@@ -107,8 +78,8 @@ const update = (number: number, more: object = {}): object => ({
   },
 });
 
-async function registered(executorId = 'e1'): Promise<Peer> {
-  const peer = new Peer();
+async function registered(executorId = 'e1'): Promise<ExecutorPeer> {
+  const peer = connected();
   peer.say(introduction(executorId));
   const launchId = executorId.replace('e', 'x');
   await heard.first((item) => item.what === 'registered' && item.launchId === launchId);
@@ -124,8 +95,7 @@ beforeEach(() => {
   heard = createWatch();
 });
 afterEach(async () => {
-  for (const { socket } of peers) socket.destroy();
-  await Promise.all(peers.splice(0).map(({ closed }) => closed));
+  await Promise.all(peers.splice(0).map((peer) => peer.leave()));
   server.close();
   rmSync(directory, { recursive: true, force: true });
 });
@@ -143,7 +113,7 @@ describe('an executor', () => {
   });
 
   test('that comes back says what it remembers', async () => {
-    const peer = new Peer();
+    const peer = connected();
     peer.say(introduction('e1', { type: 'ReregisterExecutor', tasks: [], updates: [] }));
     expect(await heard.first(() => true)).toMatchObject({ type: 'ReregisterExecutor' });
   });
@@ -165,7 +135,7 @@ describe('an executor', () => {
 
   test('that connects again takes the place of its old connection, and is not missed', async () => {
     const before = await registered();
-    const after = new Peer();
+    const after = connected();
     after.say(introduction('e1'));
     await before.closed;
     await heard.count(2, ({ what }) => what === 'registered');
@@ -194,7 +164,7 @@ describe('a connection is refused', () => {
     ['with a list', [1, 2], 'invalid'],
     ['with nothing', null as never, 'invalid'],
   ])('%s', async (_why, message, code) => {
-    const peer = new Peer();
+    const peer = connected();
     peer.say(message);
     expect(await peer.refusal()).toMatchObject({ type: 'ExecutorError', code });
     expect(heard.seen).toEqual([]);
@@ -203,7 +173,7 @@ describe('a connection is refused', () => {
   test.each(['{"type":"RegisterExecutor"', 'hello', '', '\0', '{}{}'])(
     'with a line of %j, which is no JSON',
     async (line) => {
-      const peer = new Peer();
+      const peer = connected();
       peer.socket.write(`${line}\n`);
       expect(await peer.refusal()).toMatchObject({ code: 'invalid' });
     },
@@ -231,7 +201,7 @@ describe('a connection is refused', () => {
     ['a known executor', true],
     ['a stranger', false],
   ])('with a line of %s that is too long', async (_whose, isKnown) => {
-    const peer = isKnown ? await registered() : new Peer();
+    const peer = isKnown ? await registered() : connected();
     peer.socket.write(Buffer.alloc(EXECUTOR_LINE_MAX_BYTES, 'x'));
     peer.socket.write('x\n');
     expect(await peer.refusal()).toMatchObject({ code: 'too-large' });
@@ -255,7 +225,7 @@ test('a token that cannot be looked at closes the connection without a word, so 
       throw new Error('EMFILE: too many open files');
     },
   });
-  const peer = new Peer();
+  const peer = connected();
   peer.say(introduction('e1'));
   await peer.closed;
   expect([peer.lines.seen, heard.seen]).toEqual([[], []]);
@@ -265,7 +235,7 @@ describe('strangers', () => {
   test('who say nothing are cut off after their time, and executors who say nothing are not', async () => {
     await listen({ introductionMs: 50 });
     const executor = await registered();
-    const stranger = new Peer();
+    const stranger = connected();
     expect(await stranger.refusal()).toMatchObject({ code: 'no-registration' });
     executor.say(update(1));
     await heard.first(({ what }) => what === 'message');
@@ -273,7 +243,7 @@ describe('strangers', () => {
 
   test('however many do not keep an executor away', async () => {
     await listen();
-    const strangers = Array.from({ length: 200 }, () => new Peer());
+    const strangers = Array.from({ length: 200 }, () => connected());
     await Promise.all(strangers.slice(0, 136).map(({ closed }) => closed));
     await registered();
     expect(strangers.filter(({ socket }) => socket.readyState === 'open').length).toBeLessThan(65);
@@ -281,7 +251,7 @@ describe('strangers', () => {
 
   test('however much they say keep no more than a few lines of it in memory', async () => {
     await listen();
-    const strangers = Array.from({ length: 6 }, () => new Peer());
+    const strangers = Array.from({ length: 6 }, () => connected());
     for (const { socket } of strangers) socket.write(Buffer.alloc(EXECUTOR_LINE_MAX_BYTES, 'x'));
     await Promise.race(strangers.map(({ closed }) => closed));
     await registered();
@@ -292,7 +262,7 @@ describe('what is said', () => {
   beforeEach(() => listen());
 
   test('in many lines of one piece is taken line by line', async () => {
-    const peer = new Peer();
+    const peer = connected();
     peer.say(introduction('e1'), ...Array.from({ length: 500 }, (_, index) => update(index)));
     await heard.count(500, ({ what }) => what === 'message');
     expect(messagesOf('x1').map(idOf)).toEqual(
@@ -415,7 +385,7 @@ describe('the socket', () => {
   test('that is closed ends all connections, and nobody is missed', async () => {
     await listen();
     const peer = await registered();
-    const stranger = new Peer();
+    const stranger = connected();
     await new Promise((resolve) => stranger.socket.once('connect', resolve));
     server.close();
     await Promise.all([peer.closed, stranger.closed]);

@@ -204,7 +204,7 @@ export class Checks implements RedisObserver, AgentObserver, FrameworkObserver {
     for (const { client, messages } of commit.sends) {
       if (!client.startsWith('framework:')) continue;
       this.told.answered(host === this.#primary, messages);
-      if (messages.includes('"ExecutorLost"')) checkLost(book, client.slice(10), messages);
+      if (messages.includes('"ExecutorLost"')) checkLost(book, facts, client.slice(10), messages);
     }
   }
 
@@ -470,14 +470,21 @@ function smallerOf(a: Resources, b: Resources): Resources {
 }
 
 /** A framework is told that an executor is gone after all that there is to say of its tasks. */
-function checkLost(book: HostBook, frameworkId: string, messages: string): void {
+function checkLost(
+  book: HostBook,
+  { events }: CommitFacts,
+  frameworkId: string,
+  messages: string,
+): void {
+  // For the next one of that name, with the same commit.
+  const isNew = new Set(events.flatMap(({ type, launchId }) => (type === 'task.launched' ? launchId : [])));
   for (const message of JSON.parse(messages) as Message[]) {
     if (message.type !== 'ExecutorLost') continue;
     const { agentId, executorId } = message;
     for (const task of book.tasks.values()) {
       if (task.executorId !== executorId || task.agentId !== agentId) continue;
       if (task.frameworkId !== frameworkId || isTerminal(task.state)) continue;
-      fail(`${frameworkId} is told that ${executorId} is lost before the end of ${task.taskId}`);
+      if (!isNew.has(task.launchId)) fail(`${frameworkId} is told that ${executorId} is lost before the end of ${task.taskId}`);
     }
   }
 }

@@ -28,8 +28,9 @@ export interface ExecutorFacts {
   readonly tasks: Map<LaunchId, ProcessFacts>;
   /** In force. */
   limits: Resources;
-  /** It has told its agent who it is. */
+  /** It has told its agent who it is; it has had a task. */
   hasSpoken: boolean;
+  hasHadTasks: boolean;
 }
 
 export class ExecutorBook {
@@ -69,30 +70,40 @@ export class ExecutorBook {
       fail(`executor ${key} runs on ${node} as ${other.spec.launchId} and as ${launchId}`);
     }
     this.#started.add(name);
-    const facts = { node, spec, info, key, tasks: new Map(), limits, hasSpoken: false };
-    this.#running.set(name, facts);
+    this.#running.set(name, {
+      ...{ node, spec, info, key, limits },
+      tasks: new Map(),
+      hasSpoken: false,
+      hasHadTasks: false,
+    });
   }
 
   ended(node: string, { launchId }: SimUnitSpec, ender: Ender): void {
     const facts = this.#find(node, launchId);
     this.#running.delete(`${node} ${launchId}`);
-    if (ender === 'agent' && !this.#isEndWanted(facts))
+    if (ender === 'agent' && !this.#isWanted(facts))
       fail(`executor ${facts.key} (${launchId}) was ended on ${node}, and nobody wants that`);
     for (const { spec } of facts.tasks.values())
       this.#checks.processes.ended(node, spec, 'killed', ender);
   }
 
   /** Somebody has asked for it; or it has nothing to do, and has been told when to go, or nobody to do it for. */
-  #isEndWanted(facts: ExecutorFacts): boolean {
+  #isWanted(facts: ExecutorFacts): boolean {
     const { endAskedFor, givenUp, detached } = this.#checks;
-    const { node, spec, info, key, tasks, hasSpoken } = facts;
+    const { node, spec, info, key, tasks, hasSpoken, hasHadTasks } = facts;
     const agentId = this.#checks.agentOf(node);
     const { frameworkId } = spec.framework;
     if (givenUp.has(agentId) || this.#checks.isEndedByMaster(spec.launchId)) return true;
     if (endAskedFor.has(frameworkId) || endAskedFor.has(`${agentId}/${key}`)) return true;
-    if (!hasSpoken) return true;
+    if (!hasSpoken || !hasHadTasks) return true;
     const goesByItself = info.command === undefined || info.idleTimeoutMs !== undefined;
     return tasks.size === 0 && (goesByItself || detached.has(frameworkId));
+  }
+
+  /** Of an executor that runs. */
+  isEndWanted(launchId: LaunchId): boolean {
+    const facts = this.isRunning(launchId);
+    return facts !== undefined && this.#isWanted(facts);
   }
 
   spoke(node: string, { launchId }: SimUnitSpec): void {
@@ -132,6 +143,7 @@ export class ExecutorBook {
     const executor = spec.launchId;
     const process = processes.started(node, { ...spec, task, launchId, limits }, executor);
     facts.tasks.set(launchId, process);
+    facts.hasHadTasks = true;
     this.#checkCovered(facts);
   }
 

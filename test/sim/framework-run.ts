@@ -259,7 +259,7 @@ export class FrameworkRun {
     cpuMillisMax: number,
     info: ExecutorInfo | undefined,
     agentId: AgentId,
-  ): { readonly taskId: TaskId } {
+  ): object & { readonly taskId: TaskId } {
     const { nonsense, stopAfter } = this.#options.character;
     const isTooLarge = this.#random.chance(nonsense);
     const isInvalid = this.#random.chance(nonsense);
@@ -269,7 +269,7 @@ export class FrameworkRun {
     const taskId = this.#framework.newTask(exclusiveName);
     const launch = this.#framework.book.get(taskId);
     if (info && launch) launch.place = { agentId, executorId: info.executorId };
-    return {
+    const task = {
       taskId,
       name: isInvalid ? '' : (exclusiveName ?? 'task'),
       resources: { cpuMillis: isTooLarge ? cpuMillis + 1_000_000 : cpuMillis, memMib: 32 },
@@ -279,6 +279,7 @@ export class FrameworkRun {
       ...(isFenced && { whenUnreachable: { stopAfterMs: this.#random.pick([15_000, 20_000]) } }),
       ...(info && ofExecutor(this.#random, info, nonsense)),
     };
+    return task;
   }
 
   /** A name of which it knows no task that may run: it replaces one as soon as it hears that its agent is cut off. */

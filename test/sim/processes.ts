@@ -108,7 +108,9 @@ export class Processes {
   #isEndWanted({ node, key, spec, executor }: ProcessFacts): boolean {
     const { endAskedFor, givenUp, told, lostCheckpoints } = this.#checks;
     // Its executor was ended with it, which has been judged; or its agent has found it where it knows of none.
-    if (executor !== undefined && !this.#checks.executors.isRunning(executor)) return true;
+    const { executors } = this.#checks;
+    if (executor !== undefined && !executors.isRunning(executor)) return true;
+    if (executor !== undefined && executors.isEndWanted(executor)) return true;
     if (executor !== undefined && lostCheckpoints.has(spec.launchId)) return true;
     return (
       endAskedFor.has(key) ||

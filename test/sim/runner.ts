@@ -130,11 +130,13 @@ export class SimRunner {
   resize(entry: UnitEntry, resizeId: SessionId, limits: Resources): void {
     const { key, launchId, unit, task } = entry;
     const answered = this.#answered<Resources | undefined>((inForce) => {
+      // Nobody knows then which of both is in force.
+      const either = largerOf(limits, task.resources);
       const wanted = inForce?.memMib === limits.memMib;
       const error = inForce ? 'its memory is in use' : 'it failed';
       this.#options.onEvent({
         ...{ type: 'unit.resized', key, launchId, resizeId },
-        limits: inForce ?? task.resources,
+        limits: inForce ?? either,
         ...(!wanted && { error }),
       });
     });
@@ -183,4 +185,8 @@ export class SimRunner {
       killAtMs: kill?.deadlineMs,
     };
   }
+}
+
+function largerOf(a: Resources, b: Resources): Resources {
+  return { cpuMillis: Math.max(a.cpuMillis, b.cpuMillis), memMib: Math.max(a.memMib, b.memMib) };
 }

@@ -71,7 +71,7 @@ export interface World {
   readonly updatesTold: Set<string>;
   /** Launches of which the history tells: their frameworks may not have been there to be told. */
   readonly history: Set<LaunchId>;
-  /** Launches of executors that frameworks have asked to be shut down. */
+  /** Launches of executors that frameworks have asked to be shut down, or that were torn down with them. */
   readonly unwanted: Set<LaunchId>;
 }
 
@@ -86,6 +86,11 @@ export function say(world: World, from: string, session: string, message: Messag
 export function perform(world: World, effects: readonly MasterEffect[]): void {
   for (const effect of effects) {
     if (effect.type === 'history.append') world.history.add(effect.task.launchId);
+    if (effect.type === 'event.append' && effect.event.type === 'framework.removed') {
+      for (const { frameworkId, launchId } of world.state.executors.values()) {
+        if (frameworkId === effect.event.frameworkId) world.unwanted.add(launchId);
+      }
+    }
     if (effect.type === 'send') deliver(world, effect);
     if (effect.type !== 'stream.end') continue;
     const [kind, id = ''] = effect.client.split(':');

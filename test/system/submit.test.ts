@@ -7,7 +7,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/gl
 import { Redis } from 'ioredis';
 import { bedReason } from '../beds/available.ts';
 import { type Ended, until } from '../beds/cluster.ts';
-import { type NodesBed, startNodesBed } from '../beds/nodes.ts';
+import { NODE_REDIS, type NodesBed, startNodesBed } from '../beds/nodes.ts';
 
 const reason = bedReason('systemd') ?? bedReason('redis');
 const suite = reason === undefined ? describe : describe.skip;
@@ -58,7 +58,8 @@ suite(`kaon submit${reason === undefined ? '' : ` (${reason})`}`, () => {
     await until(async () => (await tasks()).length === 0);
   }, 120_000);
 
-  const submit = (...args: string[]): Promise<Ended> => bed.kaon('submit', ...args);
+  const submit = (...args: string[]): Promise<Ended> =>
+    bed.kaon('submit', '--node-redis', NODE_REDIS, ...args);
   const list = async <T>(...args: string[]): Promise<T[]> => {
     const { stdout } = await bed.kaon(...args, '--json');
     return JSON.parse(stdout) as T[];
@@ -74,8 +75,8 @@ suite(`kaon submit${reason === undefined ? '' : ` (${reason})`}`, () => {
   const activeOf = async (frameworkId: string): Promise<Task> => {
     let found: Task | undefined;
     await until(async () => {
-      const { labels } = (await frameworkOf(`submit.${frameworkId}`))?.info ?? { labels: {} as Record<string, string> };
-      found = (await tasks()).find(({ taskId }) => taskId === labels['runner']);
+      const host = await frameworkOf(`submit.${frameworkId}`);
+      found = (await tasks()).find(({ taskId }) => taskId === host?.info.labels['runner']);
       return found !== undefined;
     });
     return found as Task;
@@ -165,6 +166,25 @@ suite(`kaon submit${reason === undefined ? '' : ` (${reason})`}`, () => {
     expect(await logsOf(next)).toMatch(/taking over/);
   }, 120_000);
 
+  test('a node that is cut off goes on with its program until it is back, and then not', async () => {
+    const { frameworkId, taskId } = submitted(
+      await submit(...SMALL, '-n', 'cutoff', ...sleeper('7007')),
+    );
+    await until(async () => (await agentsOf('cutoff')).length === 2);
+    const { agentId } = await activeOf(frameworkId);
+    const before = await pidsOn(agentId, '^sleep 7007');
+    bed.cutOff(agentId);
+    await until(async () => (await activeOf(frameworkId)).taskId !== taskId);
+    const next = await activeOf(frameworkId);
+    await until(async () => (await pidsOn(next.agentId, '^sleep 7007')).length === 1);
+    const during = await pidsOn(agentId, '^sleep 7007');
+    bed.resume(agentId);
+    expect(during).toEqual(before);
+    await until(async () => (await pidsOn(agentId, '^sleep 7007')).length === 0);
+    await until(async () => (await agentsOf('cutoff')).length === 2);
+    expect((await activeOf(frameworkId)).taskId).toBe(next.taskId);
+  }, 180_000);
+
   test('a kill of the active runner ends all of it, and the tasks of the framework go on', async () => {
     const { frameworkId, taskId } = submitted(
       await submit(...SMALL, '-n', 'over', 'examples/submit-scheduler.ts', '--', '1'),
@@ -178,10 +198,11 @@ suite(`kaon submit${reason === undefined ? '' : ` (${reason})`}`, () => {
   }, 120_000);
 
   test('a program that leaves with 0 is done, and so is its standby', async () => {
-    const { frameworkId, taskId } = submitted(
-      await submit(...SMALL, '-n', 'done', '--', 'sh', '-c', 'sleep 8; echo bye'),
-    );
+    const signal = join(files, 'go');
+    const program = ['--', 'sh', '-c', 'while [ ! -e "$1" ]; do sleep 0.2; done', 'sh', signal];
+    const { frameworkId, taskId } = submitted(await submit(...SMALL, '-n', 'done', ...program));
     await until(async () => (await agentsOf('done')).length === 2);
+    writeFileSync(signal, '');
     expect((await endOf(taskId)).state).toBe('TASK_FINISHED');
     await until(async () => (await frameworkOf(`submit.${frameworkId}`)) === undefined);
     expect(await agentsOf('done')).toEqual([]);

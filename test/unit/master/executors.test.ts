@@ -357,6 +357,23 @@ describe('the shutdown of an executor', () => {
     expect(sends(effects)).toContain('agent:a1 KillTask');
   });
 
+  test('is asked again of an agent that registers with it', () => {
+    const bench = benchWithIdle();
+    bench.say('framework:f1', shutdown);
+    const executors = [agentExecutor('f1', 'e1')];
+    const next = bench.failOver();
+    const effects = next.registerAgent('a1', { session: 's2', executors });
+    expect(sent(effects, 'agent:a1', 'ShutdownExecutor')).toHaveLength(1);
+    expect(next.usedOn('a1')).toBe('0.1 32');
+  });
+
+  test('leaves nothing behind when it has ended', () => {
+    const bench = benchWithIdle();
+    bench.say('framework:f1', shutdown);
+    bench.exited('a1', 'e1');
+    expect(bench.state.agents.get(agentIdOf('a1'))?.record.writtenOff).toEqual([]);
+  });
+
   test('of one that is not there is passed over', () => {
     const bench = benchWithTasks(taskInfo('t1'));
     expect(ignored(bench.say('framework:f1', shutdown))).toEqual(['no such executor']);
@@ -397,6 +414,16 @@ describe('when a framework is torn down', () => {
     });
     expect(sent(effects, 'agent:a1', 'ShutdownExecutor')).toHaveLength(1);
     expect([bench.usedOn('a1'), bench.state.frameworks.size]).toEqual(['0.1 32', 0]);
+  });
+
+  test('and comes again under its id, an agent that comes back still has to end its executors', () => {
+    const bench = benchWithIdle();
+    bench.silence('agent:a1');
+    bench.say('framework:f1', teardown);
+    bench.registerFramework('f1', {}, 's2');
+    const executors = [agentExecutor('f1', 'e1')];
+    const effects = bench.registerAgent('a1', { session: 's2', executors });
+    expect(sent(effects, 'agent:a1', 'ShutdownExecutor')).toHaveLength(1);
   });
 
   test('and comes again under its id, its executors are counted of it', () => {

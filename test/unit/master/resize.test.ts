@@ -1,7 +1,6 @@
 /** Other resources for a task that runs: what is granted, what is counted meanwhile, and who hears what became of it. */
 import { describe, expect, test } from '@jest/globals';
 import {
-  agentExecutor,
   agentTask,
   amount,
   executorTask,
@@ -14,7 +13,6 @@ import type { MasterBench } from '../../support/master-bench.ts';
 import {
   benchWithRunning,
   benchWithTasks,
-  createMasterBench,
   eventsOf,
   ignored,
   sends,
@@ -188,6 +186,15 @@ describe('a resize is refused', () => {
     ]);
   });
 
+  test('of a task on an agent that has to register first, because more may be on it than is known', () => {
+    const bench = running();
+    bench.loseData();
+    bench.registerFramework('f1', {}, 's9');
+    expect(answers(bench.resize('framework:f1', 't1', amount(1, 64)))).toEqual([
+      'task t1 is on agent a1, which is not connected: try again when it is',
+    ]);
+  });
+
   test('while another is waited for', () => {
     const bench = running();
     bench.resize('framework:f1', 't1', amount(2, 256));
@@ -296,23 +303,4 @@ describe('an answer of the agent', () => {
     const effects = bench.resized('t1', { launchId: launchIdOf('0.x.1') });
     expect(ignored(effects)).toEqual(['it answers no such wish']);
   });
-});
-
-test('a task that the agent could not be told to grow yet is told so when it is there', () => {
-  const bench = createMasterBench();
-  bench.registerAgent('a1');
-  bench.registerFramework('f1');
-  bench.launch('f1', bench.offerOf('f1').offerId, [executorTask('t1')]);
-  bench.update('a1', taskStatus('f1', 't1', 'TASK_RUNNING'));
-  bench.overflow('agent:a1');
-  const granted = bench.resize('framework:f1', 't1', amount(2, 256));
-  const effects = bench.registerAgent('a1', {
-    session: 's2',
-    tasks: [agentTask('f1', 't1')],
-    executors: [agentExecutor('f1', 'e1')],
-  });
-  expect([sends(granted), sends(effects)]).toEqual([
-    [],
-    ['agent:a1 AgentRegistered', 'agent:a1 ResizeTask', 'framework:f1 ResourceOffers'],
-  ]);
 });

@@ -287,7 +287,7 @@ describe('the standby', () => {
       agentId: agentId as AgentId,
       hostname: agentId,
       resources: NODE,
-      attributes: { rack: 'r1' } as Record<string, string>,
+      attributes: { rack: 'r1' },
     }));
     if (!one || !other) throw new Error('two offers');
     const bad = [
