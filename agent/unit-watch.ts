@@ -27,6 +27,7 @@ export class UnitWatch {
   readonly #keys = new Map<string, TaskKey | ExecutorKey>();
   /** Units that changed before their start was answered. */
   readonly #hinted = new Map<string, UnitStatus | undefined>();
+  #hasRecovered = false;
 
   constructor(options: UnitWatchOptions) {
     this.#options = options;
@@ -77,8 +78,12 @@ export class UnitWatch {
     }
   }
 
-  /** Compares with systemd's list: units that have ended, vanished, or that nobody speaks of. */
+  /**
+   * Compares with systemd's list: units that have ended, vanished, or that nobody speaks of. Before `addAll` nothing: a unit
+   * whose checkpoint recovery has yet to read would be taken for one that has none.
+   */
   async lookAtAll(): Promise<void> {
+    if (!this.#hasRecovered) return;
     const { systemd, state, runner, adopter } = this.#options;
     const rows = await systemd.listUnits(agentUnitPattern(state.agentTag));
     const listed = new Map(rows.map((row) => [row.name, row]));
@@ -92,6 +97,7 @@ export class UnitWatch {
 
   /** Those that recovery and adoption have found. */
   addAll(): void {
+    this.#hasRecovered = true;
     for (const entry of this.entries()) this.add(entry);
   }
 

@@ -149,6 +149,8 @@ export interface AgentState {
   readonly ended: Map<LaunchId, EndedEntry>;
   /** Of the leaders that it has heard of, the one with the highest epoch. */
   leaderSeen?: LeaderInfo;
+  /** A master has taken this agent's word for what runs on it, since the agent began: what was not in it is lost. */
+  hasReported: boolean;
 }
 
 /** What makes one agent distinct from every other. */
@@ -166,6 +168,7 @@ export function createAgentState(identity: AgentIdentity): AgentState {
     executors: new Map(),
     endedExecutors: new Map(),
     ended: new Map(),
+    hasReported: false,
   };
 }
 

@@ -112,6 +112,7 @@ function handleMessage(cx: Context, message: Message): void {
 
 function registered(cx: Context, { master, resend }: MessageOf<'AgentRegistered'>): void {
   const { state } = cx;
+  state.hasReported = true;
   if (!state.leaderSeen || state.leaderSeen.epoch < master.epoch) {
     state.leaderSeen = master;
     cx.effects.push({ type: 'leader.remember', leader: master });
@@ -191,10 +192,11 @@ function handleExecutor(
   if (!executor) return;
   switch (event.type) {
     case 'executor.registered':
-      if (!executor.hasJournal) {
+      // Later the master has called them lost already, and another launch may have their place.
+      if (!executor.hasJournal && !cx.state.hasReported) {
         for (const task of event.memory?.tasks ?? []) adoptHosted(cx, executor, task);
-        executor.hasJournal = true;
       }
+      executor.hasJournal = true;
       executorRegistered(cx, executor, event.memory);
       return;
     case 'executor.disconnected':

@@ -21,7 +21,7 @@ import {
   Submission,
 } from '../../schedulers/submit/submission.ts';
 import { SubmitScheduler } from '../../schedulers/submit/submit-scheduler.ts';
-import { EXIT_FAILED, EXIT_OK } from '../failure.ts';
+import { EXIT_FAILED, EXIT_OK, EXIT_UNREACHABLE } from '../failure.ts';
 import { readAgentRooms } from '../registry.ts';
 import { escapeControls } from '../words.ts';
 import { logs } from './logs.ts';
@@ -240,6 +240,9 @@ function tellOutput({ certificate }: TaskStatus): void {
   if (output === '') return;
   say('its last output:');
   for (const line of output.split('\n')) process.stderr.write(`  ${escapeControls(line)}\n`);
+  if (certificate?.exitCode === EXIT_UNREACHABLE) {
+    process.stderr.write('hint: --node-redis gives the address of Redis as the nodes see it\n');
+  }
 }
 
 function say(words: string): void {

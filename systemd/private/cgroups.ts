@@ -111,7 +111,8 @@ export function makeCgroups(hierarchies: readonly Hierarchy[], name: string): st
       const directory = join(hierarchy.ownDirectory, name);
       mkdirSync(directory);
       made.push(directory);
-      copyCpuset(hierarchy.ownDirectory, directory);
+      // On v2 an empty cpuset is that of the cgroup above, and the root has no file to copy.
+      if (hierarchy.version === 'v1') copyCpuset(hierarchy.ownDirectory, directory);
     }
   } catch (error) {
     made.forEach(removeTree);

@@ -209,6 +209,17 @@ describe('an agent that is restarted', () => {
   });
 });
 
+test('a connection to systemd that comes up while an agent recovers takes no unit for one without a checkpoint', async () => {
+  await running();
+  agent.hub.run('k9', 't9');
+  await agent.hub.status('k9', 'TASK_RUNNING');
+  await agent.restart();
+  await agent.hub.status('k9', 'TASK_RUNNING');
+  const events = agent.log.lines.seen.map(({ event }) => event);
+  expect(events).toContain('systemd.connection');
+  expect(events).not.toContain('unit.adopted');
+});
+
 describe('an executor that has ended while no agent was there', () => {
   test('loses its tasks with what systemd knows of it, and the master is told of both', async () => {
     await running();
@@ -305,7 +316,7 @@ describe('an executor whose checkpoint is lost', () => {
     await agent.until(() => leftIn('executors').length === 0);
   });
 
-  test('and its journal, too, is known by its unit, and its tasks by its own word', async () => {
+  test('and its journal, too, is known by its unit, and ends the tasks that its master has called lost', async () => {
     await running();
     await agent.stop();
     spoil('live', 'E.e1.json');
@@ -316,11 +327,12 @@ describe('an executor whose checkpoint is lost', () => {
       executors: [{ launchId: 'E.e1' }],
     });
     const before = agent.systemd.limitsOf(agent.unit ?? '');
-    agent.comeBack({ k1: 't1' }, [updateOf('k1', 'TASK_RUNNING')]);
-    await agent.hub.status('k1', 'TASK_RUNNING');
+    agent.host(2, INFO);
+    await agent.until(() => agent.journal.includes('k2 launch'));
     expect(agent.systemd.limitsOf(agent.unit ?? '')).toEqual(before);
-    await agent.restart();
-    expect(await agent.hub.registered()).toMatchObject({ tasks: [{ launchId: 'k1' }] });
+    const peer = agent.comeBack({ k1: 't1' });
+    expect(await peer.told('KillTask')).toMatchObject({ taskId: 't1', launchId: 'k1' });
+    await peer.told('RunTask', ({ launchId }) => launchId === 'k2');
   });
 
   test('is not spoken of again and again once it is known', async () => {

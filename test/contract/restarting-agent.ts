@@ -159,10 +159,9 @@ export class RestartingAgent {
   }
 }
 
-/** An agent that has stopped hears nothing any more. */
+/** An agent that has stopped hears nothing any more. What the test changes of systemd while it runs counts for it, too. */
 function whileRunning(systemd: Systemd, signal: AbortSignal): Systemd {
-  return {
-    ...systemd,
+  const own: Pick<Systemd, 'onUnitChanged' | 'onConnection'> = {
     onUnitChanged: (listener) => {
       systemd.onUnitChanged((...change) => {
         if (!signal.aborted) listener(...change);
@@ -174,4 +173,5 @@ function whileRunning(systemd: Systemd, signal: AbortSignal): Systemd {
       });
     },
   };
+  return Object.assign(Object.create(systemd) as Systemd, own);
 }

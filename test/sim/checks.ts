@@ -25,6 +25,7 @@ import { ExecutorBook } from './executor-book.ts';
 import type { FrameworkObserver } from './framework-run.ts';
 import type { CommitFacts } from './host-book.ts';
 import { HostBook } from './host-book.ts';
+import type { ProcessFacts } from './processes.ts';
 import { Processes } from './processes.ts';
 import type { Memory, RedisHost, RedisObserver } from './redis.ts';
 import { remembers } from './redis.ts';
@@ -224,7 +225,9 @@ export class Checks implements RedisObserver, AgentObserver, FrameworkObserver {
       const facts = this.executors.isRunning(launchId);
       if (!facts || host !== this.#primary || this.isEndedByMaster(launchId)) continue;
       if (this.lostCheckpoints.has(launchId) || this.isClaimed(agentId)) continue;
-      fail(`executor ${facts.key} (${launchId}) runs on ${facts.node}, and is forgotten: ${reason}`);
+      fail(
+        `executor ${facts.key} (${launchId}) runs on ${facts.node}, and is forgotten: ${reason}`,
+      );
     }
   }
 
@@ -327,11 +330,20 @@ export class Checks implements RedisObserver, AgentObserver, FrameworkObserver {
     const executors = this.executors.runningOn(agentId).filter(isCounted);
     // Another machine may have got the agent's id; what runs on the first one is then nobody's.
     if (this.isClaimed(agentId)) return;
-    const used = sum([...running, ...executors.map(({ info }) => info)]);
+    const used = sum([
+      ...running.map((process) => this.#believed(process)),
+      ...executors.map(({ info }) => info),
+    ]);
     const taken = addResources(used, this.book.offeredOn(agentId));
     const what = (): string =>
       `offers and running processes ${[...running, ...executors].map(({ spec }) => spec.launchId).join(',')}`;
     this.#checkFits(agentId, taken, what);
+  }
+
+  /** An agent that knows a unit from its own record only does not know that it was resized. */
+  #believed({ spec, resources }: ProcessFacts): { readonly resources: Resources } {
+    if (!this.lostCheckpoints.has(spec.launchId)) return { resources };
+    return { resources: smallerOf(resources, spec.limits) };
   }
 
   #checkFits(agentId: string, promised: Resources, what: () => string): void {
@@ -477,14 +489,17 @@ function checkLost(
   messages: string,
 ): void {
   // For the next one of that name, with the same commit.
-  const isNew = new Set(events.flatMap(({ type, launchId }) => (type === 'task.launched' ? launchId : [])));
+  const isNew = new Set(
+    events.flatMap(({ type, launchId }) => (type === 'task.launched' ? launchId : [])),
+  );
   for (const message of JSON.parse(messages) as Message[]) {
     if (message.type !== 'ExecutorLost') continue;
     const { agentId, executorId } = message;
     for (const task of book.tasks.values()) {
       if (task.executorId !== executorId || task.agentId !== agentId) continue;
       if (task.frameworkId !== frameworkId || isTerminal(task.state)) continue;
-      if (!isNew.has(task.launchId)) fail(`${frameworkId} is told that ${executorId} is lost before the end of ${task.taskId}`);
+      if (!isNew.has(task.launchId))
+        fail(`${frameworkId} is told that ${executorId} is lost before the end of ${task.taskId}`);
     }
   }
 }

@@ -109,11 +109,11 @@ export class Cluster {
 
   #endExecutors(): void {
     const executors = [...this.checks.book.executors.values()];
-    for (const { frameworkId, run } of this.frameworks) {
-      const own = executors.filter((executor) => executor.frameworkId === frameworkId);
-      run?.shutDownExecutors(
-        own.map(({ agentId, info }) => ({ agentId, executorId: info.executorId })),
-      );
+    for (const { frameworkId, agentId, info } of executors) {
+      const { executorId } = info;
+      for (const framework of this.frameworks) {
+        for (const run of framework.runsOf(frameworkId)) run.shutDown({ agentId, executorId });
+      }
     }
     if (executors.length > 0)
       this.world.at(OPERATOR_EVERY_MS, () => {

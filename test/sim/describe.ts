@@ -57,7 +57,8 @@ export function describeStatus(status: TaskStatus): string {
 }
 
 export function describeEvent(event: ClusterEvent): string {
-  const { type, frameworkId, taskId, agentId, offerId, executorId, launchId, state, reason } = event;
+  const { type, frameworkId, taskId, agentId, offerId, executorId, launchId, state, reason } =
+    event;
   return [type, frameworkId, taskId, agentId, offerId, executorId, launchId, state, reason]
     .filter((part) => part !== undefined)
     .join(' ');

@@ -62,10 +62,7 @@ export class Disk {
     return true;
   }
 
-  update(
-    launchId: LaunchId,
-    { resources, ...change }: CheckpointChange,
-  ): void {
+  update(launchId: LaunchId, { resources, ...change }: CheckpointChange): void {
     const checkpoint = this.live.get(launchId);
     if (!checkpoint) return;
     this.write({ ...checkpoint, ...change, task: { ...checkpoint.task, resources } });

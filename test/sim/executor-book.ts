@@ -132,7 +132,9 @@ export class ExecutorBook {
       if (given.has(taskId)) continue;
       const launches = this.#checks.launchesOf.get(`${frameworkId}/${taskId}`) ?? [];
       if ([...launches].some((launchId) => this.#isLost(launchId))) continue;
-      fail(`of group ${frameworkId}/${groupId} (${whole.join()}) only ${[...given].join()} started`);
+      fail(
+        `of group ${frameworkId}/${groupId} (${whole.join()}) only ${[...given].join()} started`,
+      );
     }
   }
 

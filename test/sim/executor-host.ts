@@ -2,7 +2,12 @@
  * What the agent's shell does for executors, as `agent/executor-host.ts`, `executor-server.ts` and `hosted-tasks.ts` do:
  * their effects come in, events go out, and what a turn says to executors leaves after what it writes into journals.
  */
-import type { AgentEvent, ExecutorMemory, ExecutorRef, TakenUpdate } from '../../agent/core/events.ts';
+import type {
+  AgentEvent,
+  ExecutorMemory,
+  ExecutorRef,
+  TakenUpdate,
+} from '../../agent/core/events.ts';
 import type { AgentState, AgentTaskEntry, ExecutorEntry } from '../../agent/core/state.ts';
 import type { ExecutorEffect } from '../../agent/executor-host.ts';
 import type {
@@ -236,7 +241,11 @@ export class SimExecutorHost {
   }
 
   /** Other limits for the own cgroup of a task. */
-  resizeTask({ key, launchId, task }: AgentTaskEntry, resizeId: SessionId, limits: Resources): void {
+  resizeTask(
+    { key, launchId, task }: AgentTaskEntry,
+    resizeId: SessionId,
+    limits: Resources,
+  ): void {
     const { network, process, strike, onEvent } = this.#options;
     const { random } = network.world;
     const isDone = !random.chance(network.faults.resizeFailure);

@@ -120,7 +120,11 @@ export class SimExecutor implements Program {
     if (!this.#running.has(launchId)) return false;
     const end: SimEnd = { result: 'success', certificate: { signal: SIGKILL } };
     this.process.run(() => {
-      this.#end(launchId, { state: this.#random.pick(['TASK_FAILED', 'TASK_KILLED']), end }, 'agent');
+      this.#end(
+        launchId,
+        { state: this.#random.pick(['TASK_FAILED', 'TASK_KILLED']), end },
+        'agent',
+      );
     });
     return true;
   }
@@ -186,7 +190,10 @@ export class SimExecutor implements Program {
   }
 
   #say(message: ExecutorMessage): void {
-    this.#log(() => `-> ${message.type}${message.type === 'StatusUpdate' ? ` ${message.update.launchId} ${message.update.state}` : ''}`);
+    this.#log(
+      () =>
+        `-> ${message.type}${message.type === 'StatusUpdate' ? ` ${message.update.launchId} ${message.update.state}` : ''}`,
+    );
     this.#pipe?.toServer(message);
   }
 

@@ -69,8 +69,8 @@ export interface FrameworkHost {
 /** One process of its scheduler. */
 export class FrameworkRun {
   readonly process: Process;
+  readonly frameworkId: FrameworkId;
   readonly #framework: FrameworkHost;
-  readonly #frameworkId: FrameworkId;
   readonly #options: FrameworkOptions;
   readonly #client: SimClient;
   readonly #held = new Map<OfferId, Offer>();
@@ -82,7 +82,7 @@ export class FrameworkRun {
   constructor(framework: FrameworkHost, process: Process, options: FrameworkOptions) {
     this.process = process;
     this.#framework = framework;
-    this.#frameworkId = framework.frameworkId;
+    this.frameworkId = framework.frameworkId;
     this.#options = options;
     options.observer.failoverTimeouts.set(
       framework.frameworkId,
@@ -160,7 +160,7 @@ export class FrameworkRun {
   }
 
   #demand(requests: Extract<Message, { type: 'RequestResources' }>['requests']): Message {
-    return { type: 'RequestResources', frameworkId: this.#frameworkId, requests };
+    return { type: 'RequestResources', frameworkId: this.frameworkId, requests };
   }
 
   #size(): Resources {
@@ -168,14 +168,14 @@ export class FrameworkRun {
   }
 
   #offered(offers: readonly Offer[]): void {
-    this.#options.observer.offersSeen(this.#frameworkId, offers);
+    this.#options.observer.offersSeen(this.frameworkId, offers);
     const { accept, decline, hesitateMs } = this.#options.character;
     for (const offer of offers) {
       const choice = this.#random.next();
       if (this.#framework.isDraining || choice < decline) {
         this.#send({
           type: 'DeclineOffers',
-          frameworkId: this.#frameworkId,
+          frameworkId: this.frameworkId,
           offerIds: [offer.offerId],
           ...(this.#random.chance(0.5) && { filters: { refuseMs: this.#random.int(0, 3000) } }),
         });
@@ -206,7 +206,7 @@ export class FrameworkRun {
     const tasks = this.#tasks(count, offered, offer.agentId);
     const message: Message = {
       type: 'LaunchTasks',
-      frameworkId: this.#frameworkId,
+      frameworkId: this.frameworkId,
       offerIds: offers.map(({ offerId }) => offerId),
       tasks,
       ...(this.#random.chance(0.5) && { filters: { refuseMs: this.#random.int(0, 3000) } }),
@@ -220,7 +220,7 @@ export class FrameworkRun {
   #declineAll(offers: readonly Offer[]): void {
     this.#send({
       type: 'DeclineOffers',
-      frameworkId: this.#frameworkId,
+      frameworkId: this.frameworkId,
       offerIds: offers.map(({ offerId }) => offerId),
     });
   }
@@ -250,7 +250,7 @@ export class FrameworkRun {
     });
     if (groupId !== undefined) {
       const taskIds = tasks.map(({ taskId }) => taskId);
-      this.#options.observer.groupSent(this.#frameworkId, groupId, taskIds);
+      this.#options.observer.groupSent(this.frameworkId, groupId, taskIds);
     }
     return tasks;
   }
@@ -294,7 +294,7 @@ export class FrameworkRun {
   #updated(status: TaskStatus): void {
     // What a scheduler reads that has been replaced and does not know it is old, and told to nobody.
     if (this.#framework.run === this) {
-      this.#options.observer.statusSeen(this.#frameworkId, status);
+      this.#options.observer.statusSeen(this.frameworkId, status);
       const launch = this.#framework.book.get(status.taskId);
       if (launch) note(launch, status);
       if (this.#isFull && isTerminal(status.state)) this.#stateDemand();
@@ -304,7 +304,7 @@ export class FrameworkRun {
     const acknowledge = (): void => {
       this.#send({
         type: 'StatusUpdateAcknowledgement',
-        frameworkId: this.#frameworkId,
+        frameworkId: this.frameworkId,
         taskId,
         updateId,
       });
@@ -334,16 +334,12 @@ export class FrameworkRun {
     this.#reconcile('explicit');
   }
 
-  /** Of those that the cluster says that it has: what it has started it ends before it goes. */
-  shutDownExecutors(places: readonly NonNullable<Launch['place']>[]): void {
-    for (const place of places) this.#shutDown(place);
-  }
-
-  #shutDown({ agentId, executorId }: NonNullable<Launch['place']>): void {
-    this.#options.observer.executorEndAsked(this.#frameworkId, agentId, executorId);
+  /** Ends one of its executors. */
+  shutDown({ agentId, executorId }: NonNullable<Launch['place']>): void {
+    this.#options.observer.executorEndAsked(this.frameworkId, agentId, executorId);
     this.#send({
       type: 'ShutdownExecutor',
-      frameworkId: this.#frameworkId,
+      frameworkId: this.frameworkId,
       agentId,
       executorId,
     });
@@ -354,7 +350,7 @@ export class FrameworkRun {
     this.#send({
       type: 'ResizeTask',
       resizeId: `${this.process.name}r${this.#resizes}` as SessionId,
-      frameworkId: this.#frameworkId,
+      frameworkId: this.frameworkId,
       taskId,
       resources: {
         cpuMillis: this.#random.int(1, 20) * 50,
@@ -372,7 +368,7 @@ export class FrameworkRun {
       if (open.length > 0) this.#kill(this.#random.pick(open).taskId);
     } else if (choice < kill + suppress) {
       const type = this.#random.pick(['SuppressOffers', 'ReviveOffers', 'ReviveOffers'] as const);
-      this.#send({ type, frameworkId: this.#frameworkId });
+      this.#send({ type, frameworkId: this.frameworkId });
     } else if (choice < kill + suppress + leave) {
       if (this.#framework.run === this) this.#leave();
     } else if (choice < kill + suppress + leave + resize) {
@@ -380,16 +376,16 @@ export class FrameworkRun {
       if (running.length > 0) this.#resize(this.#random.pick(running).taskId);
     } else if (choice < kill + suppress + leave + resize + shutdown) {
       const places = open.flatMap(({ place }) => place ?? []);
-      if (places.length > 0) this.#shutDown(this.#random.pick(places));
+      if (places.length > 0) this.shutDown(this.#random.pick(places));
     }
     if (statesDemand && !this.#isFull && this.#random.chance(0.1)) this.#stateDemand();
   }
 
   #kill(taskId: TaskId): void {
-    this.#options.observer.endAsked(this.#frameworkId, taskId);
+    this.#options.observer.endAsked(this.frameworkId, taskId);
     this.#send({
       type: 'KillTask',
-      frameworkId: this.#frameworkId,
+      frameworkId: this.frameworkId,
       taskId,
       by: 'framework',
       ...(this.#random.chance(0.3) && { gracePeriodMs: this.#random.int(0, 1000) }),
@@ -404,10 +400,10 @@ export class FrameworkRun {
     ] as const);
     this.#hasLeft = true;
     if (type === 'UnregisterFramework')
-      this.#options.observer.endAsked(this.#frameworkId, undefined);
-    if (type === 'DetachFramework') this.#options.observer.frameworkDetached(this.#frameworkId);
+      this.#options.observer.endAsked(this.frameworkId, undefined);
+    if (type === 'DetachFramework') this.#options.observer.frameworkDetached(this.frameworkId);
     this.#options.network.world.log(this.process.name, `-> ${type}`);
-    this.#client.sendLast({ type, frameworkId: this.#frameworkId });
+    this.#client.sendLast({ type, frameworkId: this.frameworkId });
     this.process.after(this.#random.int(50, 4000), () => {
       if (type === 'DeactivateFramework') this.#framework.crash(50);
       else this.#framework.left(this.process);

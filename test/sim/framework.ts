@@ -22,6 +22,8 @@ export class SimFramework implements FrameworkHost {
   readonly #options: FrameworkOptions;
   frameworkId: FrameworkId;
   run: FrameworkRun | undefined;
+  /** All that live: also one that has been replaced and does not know it, which may be the last to speak for an old identity. */
+  readonly #living = new Set<FrameworkRun>();
   /** No new work: what runs is brought to its end. */
   isDraining = false;
   #runs = 0;
@@ -45,7 +47,15 @@ export class SimFramework implements FrameworkHost {
     this.#runs += 1;
     const process = new Process(world, `${this.name}.${this.#runs}`);
     world.log(process.name, `starts as ${this.frameworkId}`);
-    this.run = new FrameworkRun(this, process, this.#options);
+    const run = new FrameworkRun(this, process, this.#options);
+    this.run = run;
+    this.#living.add(run);
+    process.onDeath(() => this.#living.delete(run));
+  }
+
+  /** Those who speak for that identity. */
+  runsOf(frameworkId: FrameworkId): FrameworkRun[] {
+    return [...this.#living].filter((run) => run.frameworkId === frameworkId);
   }
 
   crash(downMs: number): void {

@@ -1,4 +1,5 @@
 /** Broken variants, each a mistake that somebody could make, put in at the simulator's seams. */
+import { executorMutations } from './mutations-executor.ts';
 import { masterMutations } from './mutations-master.ts';
 import type { AgentSeams, AgentStep, Seams } from './mutation.ts';
 import { PRODUCTION } from './mutation.ts';
@@ -182,4 +183,5 @@ export const MUTATIONS: readonly Mutation[] = [
     },
   },
   ...masterMutations,
+  ...executorMutations,
 ];

@@ -78,7 +78,8 @@ function leftOn({ checks }: Cluster, node: Cluster['nodes'][number]): string[] {
   }
   const left: string[] = [];
   if (record?.session !== agent?.sessionId) left.push(`agent ${agentId} is not registered`);
-  for (const { spec } of checks.processes.runningOn(agentId)) left.push(`${name} runs ${spec.name}`);
+  for (const { spec } of checks.processes.runningOn(agentId))
+    left.push(`${name} runs ${spec.name}`);
   const executors = new Set(checks.executors.runningOn(agentId).map(({ spec }) => spec.launchId));
   for (const [unit, { spec }] of systemd.units)
     if (!executors.has(spec.launchId)) left.push(`${name} has unit ${unit}`);

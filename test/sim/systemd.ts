@@ -189,7 +189,11 @@ export class SimSystemd {
    *
    * @param done with those in force; undefined: it failed, and nobody knows what is
    */
-  resizeUnit(name: string, limits: Resources, done: (inForce: Resources | undefined) => void): void {
+  resizeUnit(
+    name: string,
+    limits: Resources,
+    done: (inForce: Resources | undefined) => void,
+  ): void {
     const { world, faults } = this.#options;
     const { random } = world;
     this.#request(() => {

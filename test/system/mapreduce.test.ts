@@ -58,8 +58,8 @@ async function startBed(resources: Readonly<Record<string, string>>): Promise<Be
     const { stdout, exitCode } = await startCommand([...kaon, 'agents', '--json', ...connect])
       .ended;
     if (exitCode !== 0) return [];
-    const agents = JSON.parse(stdout) as { agentId: string; state: string }[];
-    return agents.filter(({ state }) => state === 'active').map(({ agentId }) => agentId);
+    const agents = JSON.parse(stdout) as { info: { agentId: string }; state: string }[];
+    return agents.filter(({ state }) => state === 'active').map(({ info }) => info.agentId);
   };
   return {
     redis,

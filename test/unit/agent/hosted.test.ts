@@ -3,7 +3,7 @@ import { describe, expect, test } from '@jest/globals';
 import type { TaskGroupId } from '../../../protocol/ids.ts';
 import { isTerminal } from '../../../protocol/task-state.ts';
 import { journaled, lines, statuses } from '../../support/agent-bench.ts';
-import { launchIdOf, taskIdOf } from '../../support/builders.ts';
+import { executorTask, launchIdOf } from '../../support/builders.ts';
 import {
   benchWithTasks,
   createExecutorBench,
@@ -450,11 +450,11 @@ describe('an executor that comes back', () => {
   test('with a task that the agent has given up is told to end it', () => {
     const bench = benchWithTasks(['t1']);
     bench.disconnect();
-    const task = { ...bench.entry('t1')?.task, taskId: taskIdOf('t7') };
+    const task = executorTask('t7');
     const event = {
       ...{ type: 'executor.registered' as const, key: bench.executor.key },
       ...{ launchId: launchIdOf('x1') },
-      memory: { tasks: [{ launchId: launchIdOf('k7'), task: task as never }], updates: [] },
+      memory: { tasks: [{ launchId: launchIdOf('k7'), task }], updates: [] },
     };
     expect(lines(bench.do(event))).toContain('tell e1 KillTask t7 5000');
   });
@@ -480,5 +480,21 @@ describe('an executor that comes back', () => {
     expect(journaled(effects)[0]).toMatchObject({ type: 'launch', task: { taskId: 't1' } });
     expect(bench.entry('t1')).toMatchObject({ state: 'TASK_RUNNING', started: true });
     expect(bench.executor.needed).toEqual({ cpuMillis: 1100, memMib: 160 });
+  });
+
+  test('after its master has called them lost is told to end tasks that the agent has no journal of', () => {
+    const bench = benchWithTasks(['t1']);
+    bench.executor.hasJournal = false;
+    bench.state.tasks.clear();
+    bench.executor.tasks.clear();
+    bench.state.hasReported = true;
+    const task = executorTask('t1');
+    const event = {
+      ...{ type: 'executor.registered' as const, key: bench.executor.key },
+      ...{ launchId: launchIdOf('x1') },
+      memory: { tasks: [{ launchId: launchIdOf('k1'), task }], updates: [] },
+    };
+    expect(lines(bench.do(event))).toContain('tell e1 KillTask t1 5000');
+    expect(bench.entry('t1')).toBeUndefined();
   });
 });

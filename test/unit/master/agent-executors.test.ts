@@ -128,6 +128,19 @@ describe('an executor that the agent reports', () => {
   });
 });
 
+test('a framework that was torn down while the cluster was recovering is not known again by an ended task', () => {
+  const bench = benchWithExecutor();
+  bench.loseData();
+  bench.registerFramework('f1', {}, 's9');
+  bench.say('framework:f1', { type: 'UnregisterFramework', frameworkId: frameworkIdOf('f1') });
+  bench.registerAgent('a1', {
+    session: 's2',
+    tasks: [agentTask('f1', 't1', { state: 'TASK_FAILED' })],
+    frameworks: [{ info: frameworkInfo('f1'), detached: false }],
+  });
+  expect(bench.state.frameworks.size).toBe(0);
+});
+
 describe('an executor that the agent does not report', () => {
   test('is not counted any more, and its framework hears of it after its tasks', () => {
     const bench = benchWithExecutor();

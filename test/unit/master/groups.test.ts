@@ -50,6 +50,14 @@ describe('a group', () => {
     expect(benchWithTasks(member('t1'), member('t2')).usedOn('a1')).toBe('2.1 288');
   });
 
+  test('that is launched leaves the rest of the offer to the tasks after it', () => {
+    const after = taskInfo('t3', { resources: amount(3, 128) });
+    const tasks = [member('t1'), member('t2'), after];
+    expect(told(benchWithOffer().launch('f1', 'o1.t.1', tasks), 'f1')).toEqual([
+      't3 TASK_ERROR REASON_RESOURCES_EXCEED_OFFER',
+    ]);
+  });
+
   test('of whose tasks one does not fit is refused as a whole', () => {
     const tasks = [member('t1'), member('t2', { resources: amount(4, 128) }), member('t3')];
     expect(told(benchWithOffer().launch('f1', 'o1.t.1', tasks), 'f1')).toEqual([
