@@ -108,6 +108,8 @@ export const TaskRecord = z.object({
   updatedAtMs: z.int(),
   /** Of a task of an executor. */
   executorId: ExecutorId.optional(),
+  /** Of a task in a group: how many tasks that had when it was launched. */
+  groupSize: z.int().min(1).optional(),
   /** A change of its resources that its agent has not answered. What is counted is the larger of both. */
   resize: TaskResize.optional(),
   /** Absent for a task that the master learnt from its agent. Without its executor, which has a record of its own. */
@@ -148,7 +150,7 @@ export const EndedTask = z.object({
 export type EndedTask = z.infer<typeof EndedTask>;
 
 /** Of what the registry holds; raised when an older Kaon could not read it any more. */
-export const REGISTRY_FORMAT = 1;
+export const REGISTRY_FORMAT = 2;
 
 /** Facts of the whole cluster, as the registry `cluster` holds them under `state`. */
 export const ClusterRecord = z.object({

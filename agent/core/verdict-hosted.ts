@@ -6,6 +6,7 @@ import { isTerminal } from '../../protocol/task-state.ts';
 import type { TaskReason } from '../../protocol/task-state.ts';
 import { limitsOf } from './container.ts';
 import type { AgentTaskEntry, ExecutorEntry } from './state.ts';
+import { SIGKILL } from './unit-kill.ts';
 import type { Outcome } from './updates.ts';
 import type { EndedUnit, KilledBy, LaunchFailure, Verdict } from './verdict.ts';
 import { howItLeft, judge, judgeLaunch, memoryMessage } from './verdict.ts';
@@ -88,7 +89,7 @@ export function judgeExecutorEnd(executor: ExecutorEntry, ended: EndedUnit): Exe
   const { info, failure, kill } = executor;
   const { certificate } = ended;
   const limits: TaskInfo = { ...executor.task, resources: limitsOf(executor) };
-  const own = judge(ended, limits, failure ? undefined : kill?.by);
+  const own = judge(ownEnd(executor, ended), limits, failure ? undefined : kill?.by);
   const name = `executor ${info.executorId}`;
   if (own.reason === 'REASON_CONTAINER_LIMITATION_MEMORY') {
     const message = `the container of ${name} was ${own.message}`;
@@ -112,6 +113,16 @@ export function judgeExecutorEnd(executor: ExecutorEntry, ended: EndedUnit): Exe
     message,
     tasks: () => ({ state: 'TASK_LOST', reason: 'REASON_EXECUTOR_TERMINATED', message }),
   };
+}
+
+/**
+ * Where each task has a cgroup of its own the container's count of processes ended for memory may be of those (on cgroup v2
+ * it is); an executor that left by itself was not ended for memory.
+ */
+function ownEnd({ info }: ExecutorEntry, ended: EndedUnit): EndedUnit {
+  const { oomKills: _oomKills, ...certificate } = ended.certificate;
+  const isOther = info.isolation === 'task' && certificate.signal !== SIGKILL;
+  return isOther ? { ...ended, certificate } : ended;
 }
 
 /** The numbers of the container are not the task's own: of those only what tells why it ended. */

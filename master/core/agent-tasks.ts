@@ -142,7 +142,7 @@ function sendAgain(cx: StepContext, agent: Agent, task: TaskRecord, report: Repo
   if (group?.hasFallen === true || !hasExecutor(cx, agent, task, report)) return false;
   // It was sent to a session that ended before the agent read it: that stream is gone, so it cannot run twice.
   backToStaging(cx, task);
-  sendRunTask(cx, agent, { framework, task, groupSize: group?.size });
+  sendRunTask(cx, agent, { framework, task, groupSize: task.groupSize ?? group?.size });
   return true;
 }
 

@@ -13,6 +13,7 @@ import type {
   TaskRecord,
   TaskResize,
 } from '../../protocol/records.ts';
+import { REGISTRY_FORMAT } from '../../protocol/records.ts';
 import type { ExecutorPath } from '../../protocol/replay.ts';
 import { executorPath } from '../../protocol/replay.ts';
 import type { Resources } from '../../protocol/resources.ts';
@@ -34,7 +35,8 @@ export interface Records {
 /** Fills an empty state from the registry. An offer whose agent or framework is gone is dropped, and marked so. */
 export function loadRecords(state: MasterState, records: Records): void {
   const [cluster] = records.cluster;
-  if (cluster) state.cluster = cluster;
+  // From here on it may hold what an older Kaon cannot read.
+  if (cluster) state.cluster = { ...cluster, format: REGISTRY_FORMAT };
   for (const record of records.agents) setAgent(state, record);
   for (const record of records.frameworks) setFramework(state, record);
   for (const record of records.executors) addExecutor(state, record);
@@ -46,7 +48,7 @@ export function loadRecords(state: MasterState, records: Records): void {
     } else dropped.push(offer.offerId);
   }
   for (const marks of Object.values(state.dirty)) marks.clear();
-  if (!cluster) state.dirty.cluster.add('state');
+  if (cluster?.format !== REGISTRY_FORMAT) state.dirty.cluster.add('state');
   for (const offerId of dropped) state.dirty.offers.add(offerId);
 }
 

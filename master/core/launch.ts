@@ -164,6 +164,7 @@ function launch(
     launchedAtMs: cx.nowMs,
     updatedAtMs: cx.nowMs,
     ...(executorId !== undefined && { executorId }),
+    ...(groupSize !== undefined && { groupSize }),
     info: task,
     unheard: true,
     unacknowledged: [],

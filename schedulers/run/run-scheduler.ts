@@ -118,8 +118,13 @@ export class RunScheduler implements Scheduler {
   }
 
   #use(driver: SchedulerDriver, offer: Offer): void {
-    const { task } = this.#request;
-    const count = Math.min(this.#waiting.length, unitsIn(task.resources, offer.resources));
+    const { task, attributes } = this.#request;
+    // Offers that were made before the master had heard what is asked for may be of any agent.
+    const isFit = Object.entries(attributes).every(
+      ([name, value]) => offer.attributes[name] === value,
+    );
+    const room = isFit ? unitsIn(task.resources, offer.resources) : 0;
+    const count = Math.min(this.#waiting.length, room);
     if (count === 0) {
       driver.declineOffer(offer.offerId);
       return;

@@ -9,8 +9,10 @@ import type { MessageOf, MessageType } from '../../protocol/messages.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
 import type { AgentTask } from '../../protocol/task.ts';
 import type { MasterStep, Seams } from './mutation.ts';
+import { CALM } from './faults.ts';
 import { PRODUCTION } from './mutation.ts';
 import type { Mutation } from './mutations.ts';
+import type { Wishes } from './plan.ts';
 
 const master = (step: MasterStep): Seams => ({
   ...PRODUCTION,
@@ -173,6 +175,29 @@ const supersededTasksGoOn = master((state, event, nowMs) =>
 
 const CUTS = { partitionEveryMs: 15_000, partitionMs: 40_000, deafShare: 0 };
 
+/** Little happens but that what dead agents have sent arrives after their successors have begun to work. */
+const LATE: Wishes = {
+  faults: {
+    ...CALM,
+    latencyMs: 20,
+    breakCall: 0.1,
+    lateCall: 1,
+    slowCall: 0.02,
+    slowCallMs: 3000,
+    agentCrashAtStep: 0.02,
+    agentCrashEveryMs: 2000,
+  },
+  character: {
+    executors: 0,
+    leave: 0,
+    kill: 0,
+    statesDemand: false,
+    accept: 0.8,
+    hesitateMs: 5,
+  },
+  faultsMs: 90_000,
+};
+
 export const masterMutations: readonly Mutation[] = [
   { name: 'an offer stays after it was accepted', seams: usedOffersStay },
   { name: 'tasks of a silent agent are declared lost', seams: silentAgentsAreLost },
@@ -189,22 +214,7 @@ export const masterMutations: readonly Mutation[] = [
   {
     name: 'late registrations are taken',
     seams: lateRegistrationsAreTaken,
-    wishes: {
-      faults: {
-        redisFlushEveryMs: 0,
-        redisFailoverEveryMs: 0,
-        redisCrashEveryMs: 0,
-        redisRestartEveryMs: 0,
-        impostorEveryMs: 0,
-        nodeDeathEveryMs: 0,
-        breakCall: 0.1,
-        lateCall: 1,
-        slowCall: 0.02,
-        slowCallMs: 3000,
-        agentCrashAtStep: 0.1,
-        agentCrashEveryMs: 3000,
-      },
-    },
+    wishes: LATE,
   },
   {
     name: 'the launch that an update speaks of is not looked at',

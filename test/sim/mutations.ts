@@ -18,7 +18,20 @@ export interface Mutation {
 const FAILOVERS: Wishes = {
   faults: { redisFailoverEveryMs: 12_000, replicaLagMs: 4000, clockSkewMs: 0, splitBrainMs: 0 },
 };
-const FLUSHES: Wishes = { faults: { redisFlushEveryMs: 12_000 } };
+/** And led by another each time, in an epoch that there has been before. */
+const EMPTIED_OFTEN: Wishes = {
+  faults: {
+    redisFlushEveryMs: 4000,
+    redisFailoverEveryMs: 0,
+    redisCrashEveryMs: 0,
+    redisRestartEveryMs: 0,
+    splitBrainMs: 0,
+    clockSkewMs: 0,
+    masterCrashEveryMs: 2000,
+    partitionEveryMs: 0,
+  },
+  faultsMs: 90_000,
+};
 
 const redis = (change: Seams['redis']): Seams => ({ ...PRODUCTION, redis: change });
 const agent = (change: Partial<AgentSeams>): Seams => ({
@@ -167,7 +180,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'an agent does not say which leader it has seen',
     seams: agent({ registration: ({ leaderSeen: _leaderSeen, ...rest }) => rest }),
-    wishes: FLUSHES,
+    wishes: EMPTIED_OFTEN,
   },
   {
     name: 'an agent does not say what runs on it',

@@ -15,7 +15,7 @@ import { startRedisBed, type RedisBed } from '../beds/redis.ts';
 const EXAMPLE = resolve('examples/mapreduce');
 const AGENT = 'kaon-agent.service';
 /** So long the master waits for a node that says nothing. */
-const AGENT_TIMEOUT = '5s';
+const AGENT_TIMEOUT = '20s';
 
 const reason = bedReason('systemd') ?? bedReason('redis');
 const suite = reason === undefined ? describe : describe.skip;
@@ -212,6 +212,7 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
     const argv = [join(EXAMPLE, 'job-tracker.mjs'), ...input, '--shuffle-host', '127.0.0.1'];
     argv.push('--output', join(directory, 'output'));
     const running = startCommand([process.execPath, ...argv], { KAON_REDIS: bed.redis.url });
+    running.child.stdout?.on('data', (d) => process.stderr.write(`${new Date().toISOString()} ${String(d)}`));
     started.push(running);
     return running;
   }

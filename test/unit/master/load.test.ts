@@ -2,8 +2,11 @@
 import { describe, expect, test } from '@jest/globals';
 import { silentLog } from '../../../io/log.ts';
 import type { Snapshot } from '../../../io/store.ts';
+import { loadRecords } from '../../../master/core/books.ts';
+import { takeChanges } from '../../../master/core/state.ts';
 import { step } from '../../../master/core/step.ts';
 import { decodeInParts, decodeSnapshot } from '../../../master/load.ts';
+import { REGISTRY_FORMAT } from '../../../protocol/records.ts';
 import { numberedSession, sessionNumberAt } from '../../../protocol/ids.ts';
 import { agentIdOf } from '../../support/builders.ts';
 import { createMasterBench } from '../../support/master-bench.ts';
@@ -47,6 +50,15 @@ describe('a registry', () => {
     expect(new Set(bad.map(({ error }) => error)).size).toBe(1);
     expect(bad[0]?.error).toContain('state');
   });
+});
+
+test('the registry of an older Kaon is marked as one that it could not read any more', () => {
+  const bench = createMasterBench();
+  const cluster = { format: 1, recoveringUntilMs: 0, isNew: false, tornDown: [] };
+  const none = { agents: [], frameworks: [], offers: [], executors: [], tasks: [] };
+  loadRecords(bench.state, { ...none, cluster: [cluster] });
+  const written = takeChanges(bench.state).find(({ registry }) => registry === 'cluster');
+  expect(JSON.parse(written?.value ?? '')).toMatchObject({ format: REGISTRY_FORMAT });
 });
 
 describe('while a leader loads after a loss of data', () => {
