@@ -10,7 +10,8 @@ import { codeOf } from '../protocol/errors.ts';
 import type { ExecutorInfo } from '../protocol/executor.ts';
 import type { AgentId } from '../protocol/ids.ts';
 
-const TOKEN_FILE = 'token';
+/** In the sandbox of an executor, and of nothing else: beside `work/`, where no task can write. */
+export const TOKEN_FILE = 'token';
 const TOKEN_BYTES = 32;
 
 /** How executors of one agent are started, and known again. */

@@ -8,6 +8,7 @@ import { ExecutorUpdate } from '../protocol/executor-messages.ts';
 import { AgentId, LaunchId } from '../protocol/ids.ts';
 import { Resources } from '../protocol/resources.ts';
 import { DeathCertificate, FrameworkInfo, TaskInfo, TaskStatus } from '../protocol/task.ts';
+import { ENDED_KEEP_COUNT } from './core/ended.ts';
 import type { JournalLine } from './core/events.ts';
 import { UPDATES_KEEP_COUNT } from './core/updates.ts';
 
@@ -63,7 +64,7 @@ const KEEP_COUNTS: Readonly<Record<JournalLine['type'], number>> = {
   end: Infinity,
   kill: 1,
   resize: 1,
-  acknowledged: 0,
+  acknowledged: 1,
 };
 
 /** One line, without its end. */
@@ -111,15 +112,17 @@ function parse(text: string): unknown {
   }
 }
 
-/** Nothing of launches whose ends are acknowledged, and of what has been said again and again the newest. */
+/**
+ * Nothing of launches whose ends are acknowledged, but for the last of them, as in memory; and of what has been said again
+ * and again the newest.
+ */
 export function withoutOld(text: string): string {
   const [head = '', ...rest] = text.split('\n');
-  const over = new Set(
-    rest.flatMap((line) => {
-      const [launch = '', type] = line.split(' ', 2);
-      return type === 'acknowledged' ? [launch] : [];
-    }),
-  );
+  const acknowledged = rest.flatMap((line) => {
+    const [launch = '', type] = line.split(' ', 2);
+    return type === 'acknowledged' ? [launch] : [];
+  });
+  const over = new Set(acknowledged.slice(0, -ENDED_KEEP_COUNT));
   const counts = new Map<string, number>();
   const isNeeded = (line: string): boolean => {
     const [launch = '', type = ''] = line.split(' ', 2);

@@ -2,7 +2,7 @@
 import { mkdir, readFile, realpath } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { randomName, systemClock } from '../io/clock.ts';
-import type { LogLevel } from '../io/log.ts';
+import type { Log, LogLevel } from '../io/log.ts';
 import { createLog } from '../io/log.ts';
 import { hidePassword } from '../io/redis-connection.ts';
 import { RedisStore } from '../io/redis-store.ts';
@@ -13,6 +13,7 @@ import type { Resources } from '../protocol/resources.ts';
 import { formatResources } from '../protocol/resources.ts';
 import { createSystemd } from '../systemd/manager.ts';
 import { isSafeRoot } from '../systemd/reread.ts';
+import type { AgentDependencies } from './agent.ts';
 import { agentDirectory, runAgent } from './agent.ts';
 import { findTraces } from './adopt.ts';
 import { createFetcher } from './artifacts/index.ts';
@@ -86,32 +87,10 @@ export async function runAgentProcess(options: AgentProcessOptions): Promise<voi
     cluster,
     stateDir,
   });
-  const journals = new ExecutorJournals({ directory, agentId, log });
-  const socketPath = join(directory, 'executors.sock');
-  const programs = options.programs ?? dirname(await realpath(process.argv[1] ?? '.'));
-  const introduction = createIntroduction({
-    ...{ socketPath, agentId },
-    defaultExecutor: [
-      process.execPath,
-      ...DEFAULT_EXECUTOR_FLAGS,
-      join(programs, 'default-executor.js'),
-    ],
-  });
-  const fetcher = createFetcher({
-    ...{ directory, log, clock: systemClock },
-    cacheMaxBytes: options.artifactCacheBytes ?? ARTIFACT_CACHE_BYTES,
-    helperArgv: [process.execPath, join(programs, 'artifact-fetcher.js')],
-  });
+  const executing = await prepareExecuting(options, { directory, agentId, log });
   const store = new RedisStore({ url: redis, cluster, log, name: 'agent' });
   const stop = new AbortController();
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    process.once(signal, () => {
-      log.info('agent.stopping', { signal });
-      stop.abort();
-    });
-  }
-  const { hostname } = node;
-  const attributes = { ...node.attributes, ...options.attributes };
+  stopOnSignals(stop, log);
   let end: 'stopped' | 'moved';
   try {
     end = await runAgent(
@@ -121,12 +100,14 @@ export async function runAgentProcess(options: AgentProcessOptions): Promise<voi
         clock: systemClock,
         log,
         checkpoints,
-        ...{ journals, fetcher, introduction, socketPath },
-        programs: { KAON_NODE: process.execPath, KAON_PROGRAM: join(programs, 'kaon.js') },
+        ...executing,
         identity,
         cluster,
         directory,
-        info: { agentId, hostname, resources, attributes },
+        info: {
+          ...{ agentId, hostname: node.hostname, resources },
+          attributes: { ...node.attributes, ...options.attributes },
+        },
         bootId: await readBootId(),
       },
       stop.signal,
@@ -145,6 +126,42 @@ export async function runAgentProcess(options: AgentProcessOptions): Promise<voi
       },
     );
   }
+}
+
+function stopOnSignals(stop: AbortController, log: Log): void {
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.once(signal, () => {
+      log.info('agent.stopping', { signal });
+      stop.abort();
+    });
+  }
+}
+
+/** What executors, artifacts and tasks that are a part of Kaon need of this process and its installation. */
+async function prepareExecuting(
+  options: AgentProcessOptions,
+  { directory, agentId, log }: { directory: string; agentId: AgentId; log: Log },
+): Promise<
+  Pick<AgentDependencies, 'journals' | 'fetcher' | 'introduction' | 'socketPath' | 'programs'>
+> {
+  const socketPath = join(directory, 'executors.sock');
+  const programs = options.programs ?? dirname(await realpath(process.argv[1] ?? '.'));
+  const defaultExecutor = [
+    process.execPath,
+    ...DEFAULT_EXECUTOR_FLAGS,
+    join(programs, 'default-executor.js'),
+  ];
+  return {
+    journals: new ExecutorJournals({ directory, agentId, log }),
+    fetcher: createFetcher({
+      ...{ directory, log, clock: systemClock },
+      cacheMaxBytes: options.artifactCacheBytes ?? ARTIFACT_CACHE_BYTES,
+      helperArgv: [process.execPath, join(programs, 'artifact-fetcher.js')],
+    }),
+    introduction: createIntroduction({ socketPath, agentId, defaultExecutor }),
+    socketPath,
+    programs: { KAON_NODE: process.execPath, KAON_PROGRAM: join(programs, 'kaon.js') },
+  };
 }
 
 /** Paths below it are in the units of all tasks, and systemd must read them there as they were meant. */

@@ -8,6 +8,7 @@ import { execFile } from 'node:child_process';
 import {
   chownSync,
   closeSync,
+  existsSync,
   fstatSync,
   mkdirSync,
   openSync,
@@ -21,6 +22,7 @@ import type { Log } from '../io/log.ts';
 import { codeOf, KaonError } from '../protocol/errors.ts';
 import type { FrameworkId, TaskId } from '../protocol/ids.ts';
 import { TAIL_MAX_BYTES } from '../protocol/limits.ts';
+import { TOKEN_FILE } from './executor-introduction.ts';
 
 /** A sandbox is kept for a week after its task has ended, and at most so many of them. */
 const KEEP_MS = 604_800_000;
@@ -159,6 +161,8 @@ export async function findSandbox(
   let newest: { path: string; atMs: number } | undefined;
   for (const name of launches) {
     const path = join(parent, name);
+    // An executor may have the id of a task, and its output is not that task's.
+    if (existsSync(join(path, TOKEN_FILE))) continue;
     const { birthtimeMs: atMs } = await stat(path);
     if (!newest || atMs > newest.atMs) newest = { path, atMs };
   }

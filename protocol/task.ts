@@ -93,22 +93,38 @@ export type TaskInfo = z.infer<typeof TaskInfo>;
 export function problemOf(task: TaskInfo): string | undefined {
   const { command, executor } = task;
   if (!executor) return problemOfCommand(task);
-  const isDefault = executor.command === undefined;
-  if (isDefault && !command) return 'a task of the default executor must have a command';
-  if (!isDefault && command) {
-    return 'a task must have either an executor with a command of its own or a command, not both';
-  }
-  if (!isDefault && executor.user !== undefined) {
-    return 'the user of an executor with a command of its own belongs into that command';
-  }
-  if (!isDefault && task.healthCheck) return 'health checks are done by the default executor only';
-  if (isDefault && command?.user !== undefined && command.user !== executor.user) {
-    return 'a task of the default executor runs as the user of its executor';
-  }
+  const problem = executor.command
+    ? problemOfCustom(task, executor)
+    : problemOfDefault(command, executor);
+  if (problem !== undefined) return problem;
   if (JSON.stringify(task.whenUnreachable) !== JSON.stringify(executor.whenUnreachable)) {
     return 'a task has the whenUnreachable of its executor, because they share one container';
   }
   return undefined;
+}
+
+function problemOfDefault(
+  command: CommandInfo | undefined,
+  { user }: ExecutorInfo,
+): string | undefined {
+  if (!command) return 'a task of the default executor must have a command';
+  if (command.user !== undefined && command.user !== user) {
+    return 'a task of the default executor runs as the user of its executor';
+  }
+  return undefined;
+}
+
+function problemOfCustom(
+  { command, healthCheck }: TaskInfo,
+  { user }: ExecutorInfo,
+): string | undefined {
+  if (command) {
+    return 'a task must have either an executor with a command of its own or a command, not both';
+  }
+  if (user !== undefined) {
+    return 'the user of an executor with a command of its own belongs into that command';
+  }
+  return healthCheck && 'health checks are done by the default executor only';
 }
 
 function problemOfCommand(task: TaskInfo): string | undefined {

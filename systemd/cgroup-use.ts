@@ -25,28 +25,6 @@ export function readCgroupUse(root: string, version: CgroupVersion, path: string
   return version === 'v2' ? readV2(join(root, path)) : readV1(root, path);
 }
 
-/**
- * Processes that the kernel ended for memory in a cgroup and those below it, but for what it has delegated to tasks.
- *
- * v1 counts them only where they were. v2 counts them in all cgroups above as well, so with task groups (`leaf` is there
- * then) they are those of the service itself and of its leaf.
- *
- * @param path cgroup path of a unit's slice
- * @param service name of the unit
- * @param leaf name of the leaf below the service
- */
-export function readOomKills(
-  root: string,
-  version: CgroupVersion,
-  path: { readonly slice: string; readonly service: string; readonly leaf: string },
-): number {
-  const directory = join(root, path.slice, path.service);
-  const inLeaf =
-    version === 'v1' ? undefined : readKey(join(directory, path.leaf, 'memory.events'), 'oom_kill');
-  if (inLeaf === undefined) return readCgroupUse(root, version, path.slice).oomKills ?? 0;
-  return inLeaf + (readKey(join(directory, 'memory.events.local'), 'oom_kill') ?? 0);
-}
-
 /** Kernel documentation, admin-guide/cgroup-v1/{memory,cpuacct}.rst, scheduler/sched-bwc.rst. */
 function readV1(root: string, path: string): CgroupUse {
   // systemd takes cpu and cpuacct for one hierarchy and leaves cpuacct out where the host mounts them apart; on a
@@ -67,9 +45,20 @@ function readV2(directory: string): CgroupUse {
   return defined({
     cpuUsec: readKey(join(directory, 'cpu.stat'), 'usage_usec'),
     memoryPeakBytes: readNumber(join(directory, 'memory.peak')),
-    oomKills: readKey(join(directory, 'memory.events'), 'oom_kill'),
+    oomKills: readOomKillsV2(directory),
     throttledUsec: readKey(join(directory, 'cpu.stat'), 'throttled_usec'),
   });
+}
+
+/**
+ * Processes that the kernel ended because the limit of this cgroup was reached. v1 counts kills where they happen; v2 counts
+ * them in all cgroups above as well, so those of task groups too, but "out of memory" only where the limit was.
+ */
+function readOomKillsV2(directory: string): number | undefined {
+  const kills = readKey(join(directory, 'memory.events'), 'oom_kill');
+  // Since Linux 5.2; before that no difference can be seen.
+  const isOwn = readKey(join(directory, 'memory.events.local'), 'oom') !== 0;
+  return kills === undefined || isOwn ? kills : 0;
 }
 
 function toUsec(nsec: number | undefined): number | undefined {

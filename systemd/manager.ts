@@ -6,12 +6,7 @@
  */
 import { KaonError, messageOf } from '../protocol/errors.ts';
 import type { BusLog } from './bus.ts';
-import {
-  detectCgroupVersion,
-  readCgroupUse,
-  readOomKills,
-  type CgroupVersion,
-} from './cgroup-use.ts';
+import { detectCgroupVersion, readCgroupUse, type CgroupVersion } from './cgroup-use.ts';
 import type { JobResult } from './jobs.ts';
 import { createLiveCgroups, type LiveCgroups } from './live-cgroups.ts';
 import { isTaskSlice, sliceCgroup, taskSliceName } from './names.ts';
@@ -42,7 +37,6 @@ import {
   type SystemdCalls,
 } from './systemd-calls.ts';
 import { SystemdLink } from './systemd-link.ts';
-import { EXECUTOR_LEAF } from './task-groups.ts';
 import { ENDED_PROPERTIES, STATUS_PROPERTIES, unitStatus } from './unit-status.ts';
 
 const SYSTEM_BUS_ADDRESS = 'unix:path=/run/dbus/system_bus_socket';
@@ -231,10 +225,8 @@ class SystemdManager implements Systemd {
     return { version: /\d+/.exec(version)?.[0] ?? version, cgroupVersion: this.cgroupVersion };
   };
 
-  readonly countOomKills = (slice: string, name: string): number => {
-    const path = { slice: sliceCgroup(taskSliceName(slice, name)), service: name };
-    return readOomKills(this.cgroupRoot, this.cgroupVersion, { ...path, leaf: EXECUTOR_LEAF });
-  };
+  readonly countOomKills = (slice: string, name: string): number =>
+    this.readUse(sliceCgroup(taskSliceName(slice, name))).oomKills ?? 0;
 
   readonly onUnitChanged = (listener: (name: string, ended?: UnitStatus) => void): void => {
     this.unitListeners.push(listener);

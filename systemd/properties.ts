@@ -199,9 +199,13 @@ const UNACCOUNTED = [property('MemoryAccounting', false), property('TasksAccount
  */
 const DELEGATED = property('DelegateControllers', ['cpu', 'memory', 'pids']);
 
-/** On v2 memory events of a cgroup are counted in all above it, and `OOMPolicy=` needs them on the service. */
+/**
+ * On v2 `OOMPolicy=` needs a memory controller on the service, which any memory setting brings. Not the limit: the kernel
+ * notes for each cgroup how often its own limit was reached, and only of the slice this can be read after the end
+ * (`cgroup-use.ts`). A limit of the service would be reached first.
+ */
 function countsBelow({ name }: UnitProperty): boolean {
-  return name.startsWith('Memory') || name === 'TasksMax';
+  return name === 'MemorySwapMax' || name === 'TasksMax';
 }
 
 /**

@@ -24,7 +24,7 @@ import type { CgroupUse, LiveLimits, ResizeResult, TaskGroupOptions } from './po
 const BYTES_PER_MIB = 1_048_576;
 const CONTROLLERS = ['cpu', 'memory', 'pids'] as const;
 /** Where the processes of a delegated service are that belong to no group. */
-export const EXECUTOR_LEAF = 'executor';
+const EXECUTOR_LEAF = 'executor';
 const GROUP_PATTERN = /^[A-Za-z0-9_.:-]{1,200}$/;
 /** Forks may put new processes where the old ones have just been moved away from. */
 const MOVES_MAX = 100;

@@ -36,7 +36,7 @@ interface UnitPlace {
   readonly slice: string;
   readonly unit: string;
   readonly cpu: string;
-  /** Outermost first. On v2 the service has the memory limit as well, see `transientUnit`. */
+  /** Outermost first: the slice, and a service that was given a limit of its own, as `transientUnit` does not any more. */
   readonly memory: readonly string[];
 }
 
@@ -89,13 +89,15 @@ export function createUnitLimits(options: UnitLimitsOptions): UnitLimits {
 }
 
 /** Of a unit that is in a slice for itself, as `transientUnit` makes it. */
-function placeOf({ root, version }: UnitLimitsOptions, slice: string, unit: string): UnitPlace {
+function placeOf({ fs, root, version }: UnitLimitsOptions, slice: string, unit: string): UnitPlace {
   const group = sliceCgroup(slice);
   if (version === 'v1') {
     return { slice, unit, cpu: join(root, 'cpu', group), memory: [join(root, 'memory', group)] };
   }
   const directory = join(root, group);
-  return { slice, unit, cpu: directory, memory: [directory, join(directory, unit)] };
+  const service = join(directory, unit);
+  const isLimited = (fs.read(join(service, 'memory.max'))?.trim() ?? 'max') !== 'max';
+  return { slice, unit, cpu: directory, memory: isLimited ? [directory, service] : [directory] };
 }
 
 /** systemd writes the values that it is told once more; they are in force already, so order does not matter here. */

@@ -103,7 +103,8 @@ function tellShrink(cx: Context, executor: ExecutorEntry, isDelayed: boolean): v
   });
 }
 
-function largerOf(a: Resources, b: Resources): Resources {
+/** Of each the larger one. */
+export function largerOf(a: Resources, b: Resources): Resources {
   return {
     cpuMillis: Math.max(a.cpuMillis, b.cpuMillis),
     memMib: Math.max(a.memMib, b.memMib),

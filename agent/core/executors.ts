@@ -18,7 +18,7 @@ import { endHosted, endIncompleteGroups } from './hosted-end.ts';
 import type { AgentState, ExecutorEntry, Kill } from './state.ts';
 import { taskUnit } from './unit-names.ts';
 import { askToShutDown, KILL_REPEAT_MS, killUnitIfLate, shutdownExecutor } from './unit-kill.ts';
-import { removeJournalIfDone } from './updates.ts';
+import { noteJournalIfDone, removeOldJournals } from './updates.ts';
 import type { ExecutorEnd } from './verdict-hosted.ts';
 
 /** A default executor without tasks is kept for the next ones so long, unless its description says otherwise. */
@@ -173,7 +173,7 @@ export function forgetExecutor(cx: Context, executor: ExecutorEntry): void {
   executor.hasEnded = true;
   cx.state.executors.delete(executor.key);
   cx.state.endedExecutors.set(executor.launchId, cx.nowMs);
-  removeJournalIfDone(cx, executor);
+  noteJournalIfDone(cx, executor);
 }
 
 /** The framework or the master wants it to end. */
@@ -209,6 +209,7 @@ export function tickExecutors(cx: Context): void {
     cx.state.endedExecutors.delete(launchId);
     cx.effects.push({ type: 'ended.forget', launchId });
   }
+  removeOldJournals(cx);
 }
 
 function failUnregistered(cx: Context, executor: ExecutorEntry): void {

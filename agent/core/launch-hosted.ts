@@ -2,7 +2,9 @@
 import type { ExecutorInfo } from '../../protocol/executor.ts';
 import { executorKey, taskKey } from '../../protocol/ids.ts';
 import type { MessageOf } from '../../protocol/messages.ts';
+import type { TaskStatus } from '../../protocol/task.ts';
 import type { Context } from './events.ts';
+import { keepEnded } from './ended.ts';
 import { addExecutor } from './executors.ts';
 import { addHosted, handOver, prepare } from './hosted.ts';
 import type { ExecutorEntry } from './state.ts';
@@ -16,6 +18,7 @@ export function runHosted(cx: Context, message: MessageOf<'RunTask'>, info: Exec
   const problem = problemWith(cx, known, { info, launchId: executorLaunchId });
   if (problem !== undefined) {
     drop(cx, message, info, problem);
+    if (known?.launchId !== executorLaunchId) tellOver(cx, message, info, problem);
     return;
   }
   const executor =
@@ -56,14 +59,32 @@ function problemWith(
   return known.kill ? `executor ${executorId} is shutting down` : undefined;
 }
 
-/** Nothing of it is kept, so there is nothing to acknowledge. */
+/**
+ * The master counts an executor that is over, because it has not heard so, or that will never be: it is over for all tasks
+ * that are on their way, too.
+ */
+function tellOver(
+  cx: Context,
+  { framework, executorLaunchId: launchId }: MessageOf<'RunTask'>,
+  { executorId }: ExecutorInfo,
+  message: string,
+): void {
+  if (launchId === undefined) return;
+  const { endedExecutors } = cx.state;
+  endedExecutors.set(launchId, endedExecutors.get(launchId) ?? cx.nowMs);
+  const { frameworkId } = framework;
+  const exited = { type: 'ExitedExecutor' as const, frameworkId, executorId, launchId, message };
+  cx.effects.push({ type: 'message.send', message: exited });
+}
+
+/** Its framework need not acknowledge it. */
 function drop(
   cx: Context,
   { framework, launchId, task }: MessageOf<'RunTask'>,
   { executorId }: ExecutorInfo,
   why: string,
 ): void {
-  sendUpdate(cx, {
+  const status: TaskStatus = {
     frameworkId: framework.frameworkId,
     taskId: task.taskId,
     agentId: cx.state.agentId,
@@ -73,5 +94,8 @@ function drop(
     source: 'SOURCE_AGENT',
     reason: 'REASON_EXECUTOR_TERMINATED',
     message: `not started: ${why}; launch it again`,
-  });
+  };
+  sendUpdate(cx, status);
+  // Redis may lose it: then the master has to hear the same once more.
+  keepEnded(cx.state, launchId, { status, acknowledgedAtMs: cx.nowMs });
 }

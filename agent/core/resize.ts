@@ -4,7 +4,7 @@ import type { MessageOf } from '../../protocol/messages.ts';
 import type { Resources } from '../../protocol/resources.ts';
 import { addResources, subtractResources } from '../../protocol/resources.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
-import { growIfNeeded, isCovered, setNeeded } from './container.ts';
+import { growIfNeeded, isCovered, largerOf, setNeeded } from './container.ts';
 import type { AgentEvent, Context } from './events.ts';
 import type { AgentTaskEntry, ExecutorEntry } from './state.ts';
 import { liveEntry } from './updates.ts';
@@ -28,9 +28,19 @@ export function resizeTask(cx: Context, message: MessageOf<'ResizeTask'>): void 
     return;
   }
   if (entry.hosted) resizeHosted(cx, entry, entry.hosted.executor, { resizeId, resources });
-  else if (entry.started) {
-    cx.effects.push({ type: 'unit.resize', entry, resizeId, limits: resources });
-  } else answer(cx, entry, resizeId, 'the task has not been started yet');
+  else if (entry.started) resizeUnit(cx, entry, { resizeId, resources });
+  else answer(cx, entry, resizeId, 'the task has not been started yet');
+}
+
+/** Until it is answered either may be in force: an agent that begins anew meanwhile must not believe the smaller one. */
+function resizeUnit(
+  cx: Context,
+  entry: AgentTaskEntry,
+  { resizeId, resources }: { readonly resizeId: ResizeId; readonly resources: Resources },
+): void {
+  entry.task = { ...entry.task, resources: largerOf(entry.task.resources, resources) };
+  cx.effects.push({ type: 'checkpoint.update', entry });
+  cx.effects.push({ type: 'unit.resize', entry, resizeId, limits: resources });
 }
 
 function resizeHosted(

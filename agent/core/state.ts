@@ -145,6 +145,8 @@ export interface AgentState {
   readonly executors: Map<ExecutorKey, ExecutorEntry>;
   /** Launches of executors that have ended, with when: a task that comes late must not start one again. Bounded. */
   readonly endedExecutors: Map<LaunchId, number>;
+  /** Ended executors whose journals hold nothing but acknowledged ends, with since when: kept as those ends are. Bounded. */
+  readonly doneJournals: Map<ExecutorEntry, number>;
   /** Oldest acknowledgement first; bounded by `ended.ts`. */
   readonly ended: Map<LaunchId, EndedEntry>;
   /** Of the leaders that it has heard of, the one with the highest epoch. */
@@ -167,6 +169,7 @@ export function createAgentState(identity: AgentIdentity): AgentState {
     tasks: new Map(),
     executors: new Map(),
     endedExecutors: new Map(),
+    doneJournals: new Map(),
     ended: new Map(),
     hasReported: false,
   };

@@ -4,13 +4,16 @@ import { TEXT_MAX_CHARS } from '../../protocol/limits.ts';
 import type { TaskState } from '../../protocol/task-state.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
 import type { TaskStatus } from '../../protocol/task.ts';
-import { keepEnded } from './ended.ts';
+import { ENDED_KEEP_MS, keepEnded } from './ended.ts';
 import type { Context, LaunchRef } from './events.ts';
-import type { AgentTaskEntry } from './state.ts';
+import type { AgentTaskEntry, ExecutorEntry } from './state.ts';
 import type { Verdict } from './verdict.ts';
 
 /** Of the updates of one task that nobody acknowledges so many are kept; of older ones only what has not ended goes. */
 export const UPDATES_KEEP_COUNT = 100;
+
+/** Each of them may be an open file. */
+const DONE_JOURNALS_KEEP_COUNT = 200;
 
 /** How a task ended, or what else has become of it. */
 export type Outcome = Verdict & Partial<TaskStatus>;
@@ -82,15 +85,23 @@ export function retire(cx: Context, entry: AgentTaskEntry): void {
     executor,
     line: { type: 'acknowledged', launchId },
   });
-  removeJournalIfDone(cx, executor);
+  noteJournalIfDone(cx, executor);
 }
 
-/** The journal of an executor is needed as long as it runs, or anything of it is to be told. */
-export function removeJournalIfDone(
-  cx: Context,
-  executor: NonNullable<AgentTaskEntry['hosted']>['executor'],
-): void {
-  if (executor.hasEnded && executor.unacknowledged === 0) {
-    cx.effects.push({ type: 'journal.remove', executor });
+/**
+ * The journal of an executor is needed as long as it runs, or anything of it is to be told; and then for as long as anybody
+ * may want to hear an end again, also of an agent that has restarted meanwhile.
+ */
+export function noteJournalIfDone({ state, nowMs }: Context, executor: ExecutorEntry): void {
+  if (executor.hasEnded && executor.unacknowledged === 0) state.doneJournals.set(executor, nowMs);
+}
+
+/** Removes the journals of which nobody can want to hear anything again. */
+export function removeOldJournals({ state, nowMs, effects }: Context): void {
+  for (const [executor, doneAtMs] of state.doneJournals) {
+    const isOld = nowMs - doneAtMs > ENDED_KEEP_MS;
+    if (!isOld && state.doneJournals.size <= DONE_JOURNALS_KEEP_COUNT) return;
+    state.doneJournals.delete(executor);
+    effects.push({ type: 'journal.remove', executor });
   }
 }

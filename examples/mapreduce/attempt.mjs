@@ -22,9 +22,15 @@ function tell(answer) {
   process.send(answer, () => process.exit(0));
 }
 
+/** What this process has used itself. */
+function usage() {
+  const { user, system } = process.cpuUsage();
+  return { peakKib: process.resourceUsage().maxRSS, cpuMs: Math.round((user + system) / 1000) };
+}
+
 process.once('message', (order) => {
   run(order).then(
-    (counters) => tell({ counters: { ...counters, peakKib: process.resourceUsage().maxRSS } }),
+    (counters) => tell({ counters: { ...counters, ...usage() } }),
     (error) =>
       tell({ message: error.message, lost: error instanceof OutputsLost ? error.lost : [] }),
   );

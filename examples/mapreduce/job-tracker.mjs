@@ -67,10 +67,11 @@ function readInputs({ inputs, splitBytes }) {
 function summarize(job, { totals, startedMs, bytes }) {
   const { map, reduce } = totals.counters;
   const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
+  const cpu = ((map.cpuMs ?? 0) + reduce.cpuMs) / 1000;
   const lines = [
     `done in ${seconds} s: ${bytes} bytes, ${map.lines ?? 0} lines, ${map.emitted ?? 0} records, ${reduce.keys} keys`,
     `shuffled ${reduce.copiedBytes} bytes, wrote ${reduce.resultBytes}; ${job.repeated} attempts repeated`,
-    `largest process: map ${mib(map.peakKib)} MiB, reduce ${mib(reduce.peakKib)} MiB`,
+    `largest process: map ${mib(map.peakKib)} MiB, reduce ${mib(reduce.peakKib)} MiB; CPU ${cpu.toFixed(1)} s`,
   ];
   if (totals.placed > 0)
     lines.push(`${totals.near} of ${totals.placed} map tasks ran where their input is`);

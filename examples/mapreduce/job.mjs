@@ -89,22 +89,26 @@ export function taskLost(job, task, message) {
   runAgain(job, task);
 }
 
-/** All outputs that are in an executor that has ended are gone with it. @returns the map tasks that run again */
+/** All outputs that are in an executor that has ended are gone with it. @returns how many map tasks run again */
 export function outputsOfAgentLost(job, agentId, message) {
   // Nobody needs an output when the reduce tasks have what they need.
-  if (isDone(job)) return [];
+  if (isDone(job)) return 0;
   const gone = job.maps.filter((map) => map.state === 'done' && map.agentId === agentId);
   for (const map of gone) taskLost(job, map, message);
-  return gone;
+  return gone.length;
 }
 
-/** @param outputs names as in `outputsOf`. Of those only what still counts. @returns the map tasks that run again */
+/**
+ * @param outputs names as in `outputsOf`; of those only what still counts
+ * @returns how many map tasks run again, and on which agents their outputs were
+ */
 export function outputsMissing(job, outputs, message) {
   const gone = outputs
     .map((output) => taskOf(job, `map-${output}`))
     .filter((map) => map?.state === 'done');
+  const agentIds = new Set(gone.map(({ agentId }) => agentId));
   for (const map of gone) taskLost(job, map, message);
-  return gone;
+  return { count: gone.length, agentIds };
 }
 
 /** Where reduce tasks find what they need: address of a tracker -> `0.0 1.0 4.2`, map tasks and their attempts. */

@@ -34,7 +34,5 @@ export function runMap({ split, reduces, directory, bufferBytes }, program) {
     callUser('map', where, () => map(line, emit));
     lines += 1;
   }
-  buffer.finish();
-  const { emitted, written, writtenBytes, spills } = buffer.counters;
-  return { lines, emitted, written, writtenBytes, spills };
+  return { lines, ...buffer.finish() };
 }

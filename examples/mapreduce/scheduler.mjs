@@ -1,5 +1,5 @@
 /** The scheduler of one job: asks for what its tasks need, launches them, and makes of what it hears what the job must know. */
-import { isTerminal, requestsOf } from 'kaon/framework';
+import { isTerminal, requestsOf, REFUSE_DEFAULT_MS } from 'kaon/framework';
 import {
   attemptId,
   isDone,
@@ -22,6 +22,8 @@ import { isHost, place } from './locality.mjs';
 const OWN_FAULT = new Set(['TASK_FAILED', 'TASK_ERROR']);
 /** No ends for Kaon, because the task may be running; this job would rather have it run somewhere else. */
 const NOT_WAITED_FOR = new Set(['TASK_UNREACHABLE', 'TASK_UNKNOWN']);
+/** A node whose map outputs could not be had gets no task for so long, or until something is heard of it. */
+const SUSPECT_MS = 60_000;
 
 /**
  * @param options.job see job.mjs
@@ -34,6 +36,8 @@ const NOT_WAITED_FOR = new Set(['TASK_UNREACHABLE', 'TASK_UNKNOWN']);
  */
 export function createScheduler({ job, executor, resourcesOf, delay, output, report }) {
   const totals = { near: 0, placed: 0, counters: { map: {}, reduce: {} } };
+  /** Agent id -> until when. The master may not know yet that it has gone. */
+  const suspects = new Map();
   const describe = (task) => ({
     taskId: attemptId(task),
     name: task.kind,
@@ -56,7 +60,15 @@ export function createScheduler({ job, executor, resourcesOf, delay, output, rep
     return { ...description, data: JSON.stringify(order) };
   }
 
-  const ask = (driver) => driver.requestResources(requestsOf(waitingTasks(job).map(describe)));
+  /**
+   * All that is still needed: with what a TaskTracker needs, for nodes that have none yet, and without, for those that
+   * have one and room for just a task more. Twice as much as that; what is too much is given back at once.
+   */
+  function ask(driver) {
+    const waiting = waitingTasks(job).map(describe);
+    const alone = waiting.map(({ resources }) => ({ resources }));
+    driver.requestResources([...requestsOf(waiting), ...requestsOf(alone)]);
+  }
 
   /** After anything has changed. */
   function goOn(driver) {
@@ -75,6 +87,12 @@ export function createScheduler({ job, executor, resourcesOf, delay, output, rep
       if (isHost(hosts, { hostname, agentId })) totals.near += 1;
     }
   }
+
+  const decline = (driver, offers, refuseMs) =>
+    driver.declineOffer(
+      offers.map(({ offerId }) => offerId),
+      { refuseMs },
+    );
 
   function finished(task, { data }) {
     const { tracker, counters } = JSON.parse(data);
@@ -95,8 +113,9 @@ export function createScheduler({ job, executor, resourcesOf, delay, output, rep
     const name = attemptId(task);
     if (lost.length > 0) {
       taskLost(job, task, message);
-      const again = outputsMissing(job, lost, message);
-      report.event(`${name}: ${message}; ${again.length} map tasks run again`);
+      const { count, agentIds } = outputsMissing(job, lost, message);
+      for (const suspect of agentIds) suspects.set(suspect, performance.now() + SUSPECT_MS);
+      report.event(`${name}: ${message}; ${count} map tasks run again`);
     } else {
       if (OWN_FAULT.has(state)) taskFailed(job, task, message);
       else taskLost(job, task, message);
@@ -105,8 +124,8 @@ export function createScheduler({ job, executor, resourcesOf, delay, output, rep
   }
 
   function outputsGone(driver, agentId, message) {
-    const again = outputsOfAgentLost(job, agentId, message);
-    if (again.length > 0) report.event(`${message}; ${again.length} map tasks run again`);
+    const count = outputsOfAgentLost(job, agentId, message);
+    if (count > 0) report.event(`${message}; ${count} map tasks run again`);
     goOn(driver);
   }
 
@@ -121,23 +140,29 @@ export function createScheduler({ job, executor, resourcesOf, delay, output, rep
     },
     disconnected: () => report.warning('no master leads; running tasks go on'),
     resourceOffers: (driver, offers) => {
-      const countOn = (agentId, kind) =>
-        runningTasks(job).filter((task) => task.agentId === agentId && kind === '').length;
-      const { launches, unusedOffers, refuseMs } = place(offers, waitingTasks(job).map(describe), {
-        delay,
-        nowMs: performance.now(),
-        running: countOn,
+      const nowMs = performance.now();
+      const isSuspect = ({ agentId }) => (suspects.get(agentId) ?? nowMs) > nowMs;
+      const waiting = waitingTasks(job).map(describe);
+      const welcome = offers.filter((offer) => !isSuspect(offer));
+      const {
+        launches,
+        unusedOffers,
+        refuseMs = REFUSE_DEFAULT_MS,
+      } = place(welcome, waiting, {
+        ...{ delay, nowMs },
+        running: (agentId) => runningTasks(job).filter((task) => task.agentId === agentId).length,
       });
       for (const each of launches) launch(driver, each);
-      driver.declineOffer(
-        unusedOffers.map(({ offerId }) => offerId),
-        refuseMs === undefined ? {} : { refuseMs: Math.ceil(refuseMs) },
-      );
+      const isEnough = waitingTasks(job).length === 0;
+      decline(driver, offers.filter(isSuspect), REFUSE_DEFAULT_MS);
+      // Nothing against them, if there is no more to launch: the next task may want them at once.
+      decline(driver, unusedOffers, isEnough ? 0 : Math.ceil(refuseMs));
       ask(driver);
     },
     // May come twice: a task that is done is not running any more.
     statusUpdate: (driver, status) => {
-      const { taskId, state, reason } = status;
+      const { taskId, state, reason, agentId, source } = status;
+      if (source !== 'SOURCE_MASTER') suspects.delete(agentId);
       const isOver = isTerminal(state) || NOT_WAITED_FOR.has(state);
       const task = taskOf(job, taskId);
       if (task?.state !== 'running') {
@@ -151,7 +176,10 @@ export function createScheduler({ job, executor, resourcesOf, delay, output, rep
       else failed(task, status);
       goOn(driver);
     },
-    executorLost: (driver, _executorId, agentId, message) => outputsGone(driver, agentId, message),
+    executorLost: (driver, _executorId, agentId, message) => {
+      suspects.delete(agentId);
+      outputsGone(driver, agentId, message);
+    },
     agentLost: (driver, agentId) => outputsGone(driver, agentId, `${agentId} has left the cluster`),
     error: (_driver, message) => {
       if (job.failure === '') job.failure = message;

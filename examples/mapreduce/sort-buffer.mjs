@@ -35,8 +35,9 @@ export class SortBuffer {
   #bytes = 0;
   /** Each is a list of runs, one a partition, in one file. */
   #spills = [];
-  /** For people. */
-  counters = { emitted: 0, written: 0, spills: 0, writtenBytes: 0 };
+  #emitted = 0;
+  #written = 0;
+  #writtenBytes = 0;
 
   /**
    * @param options.combine `(key, values, emit)` or undefined
@@ -52,7 +53,7 @@ export class SortBuffer {
   /** @throws Error if the key is no string, or the value no JSON */
   emit(key, value) {
     const valueBytes = checkRecord(key, value);
-    this.counters.emitted += 1;
+    this.#emitted += 1;
     let entry = this.#entries.get(key);
     if (entry === undefined) {
       entry = { values: [], bytes: 0, combineAt: COMBINE_COUNT };
@@ -66,18 +67,24 @@ export class SortBuffer {
     if (this.#bytes >= this.#limitBytes) this.#spill();
   }
 
-  /** Writes one sorted file a partition, `0`, `1`, ..., into the directory. */
+  /** Writes one sorted file a partition, `0`, `1`, ..., into the directory. @returns numbers for people */
   finish() {
     if (this.#spills.length > 0) this.#spill();
     const keys = this.#sortedKeys();
     for (let partition = 0; partition < this.#partitions; partition += 1) {
       const writer = new TextWriter(join(this.#directory, String(partition)), 'utf8');
       if (this.#spills.length > 0) this.#mergeInto(writer, partition);
-      else for (const key of keys[partition]) this.counters.written += this.#write(writer, key);
+      else for (const key of keys[partition]) this.#written += this.#write(writer, key);
       writer.close();
-      this.counters.writtenBytes += writer.bytes;
+      this.#writtenBytes += writer.bytes;
     }
     for (const [{ path }] of this.#spills) rmSync(path);
+    return {
+      emitted: this.#emitted,
+      written: this.#written,
+      writtenBytes: this.#writtenBytes,
+      spills: this.#spills.length,
+    };
   }
 
   #combineEntry(key, entry) {
@@ -126,14 +133,13 @@ export class SortBuffer {
     this.#spills.push(runs);
     this.#entries = new Map();
     this.#bytes = 0;
-    this.counters.spills += 1;
   }
 
   #mergeInto(writer, partition) {
     const write = (key, value) => {
       checkRecord(key, value);
       writer.write(recordLine(key, value));
-      this.counters.written += 1;
+      this.#written += 1;
     };
     const records = mergeRuns(
       this.#spills.map((runs) => runs[partition]),

@@ -76,8 +76,8 @@ function runAttempt(task, cgroupProcs, started) {
   return new Promise((resolve) => {
     child.once('error', (error) => resolve({ message: `no process: ${error.message}`, lost: [] }));
     child.once('close', (code, signal) => {
-      const how = signal ? `by ${signal}` : `with exit code ${code}`;
-      resolve(answer ?? { message: `its process ended ${how} and no word`, lost: [] });
+      const how = signal ? `was ended by ${signal}` : `ended with exit code ${code}`;
+      resolve(answer ?? { message: `its process ${how}, without a result`, lost: [] });
     });
   });
 }

@@ -2,7 +2,7 @@
  * How entries come into the leader's state and leave it, so that every sum and set beside the records follows. Nothing
  * is decided here, and nothing said to anybody.
  */
-import type { AgentId, FrameworkId, OfferId } from '../../protocol/ids.ts';
+import type { AgentId, FrameworkId } from '../../protocol/ids.ts';
 import { taskKey } from '../../protocol/ids.ts';
 import type {
   AgentRecord,
@@ -41,15 +41,16 @@ export function loadRecords(state: MasterState, records: Records): void {
   for (const record of records.frameworks) setFramework(state, record);
   for (const record of records.executors) addExecutor(state, record);
   for (const record of records.tasks) addTask(state, record);
-  const dropped: OfferId[] = [];
-  for (const offer of records.offers) {
-    if (state.agents.has(offer.agentId) && state.frameworks.has(offer.frameworkId)) {
-      addOffer(state, offer);
-    } else dropped.push(offer.offerId);
-  }
+  const dropped = records.offers.filter((offer) => !loadOffer(state, offer));
   for (const marks of Object.values(state.dirty)) marks.clear();
   if (cluster?.format !== REGISTRY_FORMAT) state.dirty.cluster.add('state');
-  for (const offerId of dropped) state.dirty.offers.add(offerId);
+  for (const { offerId } of dropped) state.dirty.offers.add(offerId);
+}
+
+function loadOffer(state: MasterState, offer: OfferRecord): boolean {
+  const isWanted = state.agents.has(offer.agentId) && state.frameworks.has(offer.frameworkId);
+  if (isWanted) addOffer(state, offer);
+  return isWanted;
 }
 
 function emptyUse(): Omit<Agent, 'record'> {

@@ -47,7 +47,9 @@ export async function startSystemdBed(
           memoryMib: Number(read('memory', group, 'memory.limit_in_bytes')) / BYTES_PER_MIB,
         };
       }
-      const limits = [read(group, 'memory.max'), read(group, unit, 'memory.max')].map(Number);
+      const limits = [read(group, 'memory.max'), read(group, unit, 'memory.max')]
+        .filter((limit) => limit !== 'max')
+        .map(Number);
       return {
         quotaUsec: Number(read(group, 'cpu.max').split(' ')[0]),
         memoryMib: Math.min(...limits) / BYTES_PER_MIB,

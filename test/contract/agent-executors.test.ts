@@ -272,7 +272,7 @@ suite(reason === undefined ? 'executors' : `executors (skipped: ${reason})`, () 
   );
 
   test(
-    'what is over leaves no journal, no checkpoint and no unit behind',
+    'what is over leaves no checkpoint and no unit behind, and a journal only while its ends may be wanted again',
     async () => {
       const agent = await start('tidy');
       agent.hub.host('1.1.1', 't1', executor('e1'), says('finish'));
@@ -280,9 +280,16 @@ suite(reason === undefined ? 'executors' : `executors (skipped: ${reason})`, () 
       agent.hub.acknowledge(await agent.hub.status('1.1.1', 'TASK_FINISHED'));
       shutDown(agent, 'tidy', 'e1');
       await agent.hub.heard('ExitedExecutor');
-      await until(() => readdirSync(join(agent.directory, 'executors')).length === 0);
       await until(() => readdirSync(join(agent.directory, 'live')).length === 0);
       await until(() => bed.run('systemctl', 'list-units', '--all', '-q', '*tidy*e1*') === '');
+      expect(readdirSync(join(agent.directory, 'executors'))).toEqual(['E.e1']);
+      await agent.stop();
+      const next = await start('tidy');
+      expect(await next.hub.registered()).toMatchObject({
+        tasks: [],
+        executors: [],
+        ended: [{ taskId: 't1', launchId: '1.1.1' }],
+      });
     },
     TEST_TIMEOUT_MS,
   );

@@ -268,6 +268,8 @@ describe('an executor that has ended while no agent was there', () => {
     const status = await agent.hub.status('k1', 'TASK_LOST');
     expect(status.message).toBe('Lost executor e1: exited with code 7');
     agent.hub.acknowledge(status);
+    await agent.until(() => agent.journal.includes('k1 acknowledged'));
+    agent.clock.aheadMs += 301_000;
     await agent.until(() => leftIn('executors').length === 0);
   });
 
@@ -313,6 +315,8 @@ describe('an executor whose checkpoint is lost', () => {
     const status = await agent.hub.status('k1', 'TASK_LOST');
     expect(status.message).toBe('Lost executor e1: it ended while no agent was running');
     agent.hub.acknowledge(status);
+    await agent.until(() => agent.journal.includes('k1 acknowledged'));
+    agent.clock.aheadMs += 301_000;
     await agent.until(() => leftIn('executors').length === 0);
   });
 

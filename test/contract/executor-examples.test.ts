@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import type { ExecutorMessage } from '../../protocol/executor-messages.ts';
+import type { ExecutorMessage, LaunchedTask } from '../../protocol/executor-messages.ts';
 import type { ExecutorProcess, FakeAgentSocket } from '../support/fake-agent-socket.ts';
 import {
   buildExecutors,
@@ -145,7 +145,9 @@ for (const { name, argv, quick, result, bad, failure, long, program } of example
       agent.habits.acknowledges = true;
       await agent.comeBack();
       const { tasks, updates } = await heard('ReregisterExecutor');
-      expect(tasks.map(({ task }) => task)).toEqual([ended.task, going.task]);
+      // What a task was to do need not be repeated.
+      const ids = ({ launchId, task }: LaunchedTask): string => `${launchId} ${task.taskId}`;
+      expect(tasks.map(ids)).toEqual([ended, going].map(ids));
       expect(updates.map(({ taskId, state }) => `${taskId} ${state}`).sort()).toEqual([
         't1 TASK_FINISHED',
         't1 TASK_RUNNING',

@@ -209,13 +209,15 @@ test('the ends of its tasks are on disk before the checkpoint of an executor goe
   expect(journals).toEqual([expect.stringContaining('k1 end {')]);
 });
 
-test('an executor that has ended leaves no journal once its tasks’ ends are known', async () => {
+test('an executor that has ended leaves no journal when nobody can ask for its tasks’ ends again', async () => {
   await registered();
   agent.systemd.finish(agent.unit ?? '', { exitKind: 'exited', exitStatus: 3 });
   const lost = await agent.hub.status('k1', 'TASK_LOST');
   expect(lost.message).toBe('Lost executor e1: exited with code 3');
   expect(agent.journal).toContain('k1 end');
   agent.hub.acknowledge(lost);
+  await agent.until(() => agent.journal.includes('k1 acknowledged'));
+  agent.clock.aheadMs += 301_000;
   await agent.until(() => agent.journal === '');
 });
 

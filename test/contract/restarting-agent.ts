@@ -29,12 +29,18 @@ export class RestartingAgent {
   readonly socketPath = join(this.directory, 'executors.sock');
   /** What the test does to it, from the next start on. */
   readonly changes: { -readonly [K in keyof AgentDependencies]?: AgentDependencies[K] } = {};
+  /** Of the agent; can be set forward. */
+  readonly clock = { ...systemClock, aheadMs: 0 };
   hub: AgentHub = createAgentHub();
   log = createWatchedLog();
   bootId = 'boot';
   readonly #peers: ExecutorPeer[] = [];
   #stop = new AbortController();
   #ended: Promise<unknown> = Promise.resolve();
+
+  constructor() {
+    this.clock.monotonicMs = () => systemClock.monotonicMs() + this.clock.aheadMs;
+  }
 
   /** Resolves when it has registered. */
   async start(): Promise<void> {
@@ -48,7 +54,7 @@ export class RestartingAgent {
       {
         store: hub.store,
         systemd: whileRunning(this.systemd, this.#stop.signal),
-        clock: systemClock,
+        clock: this.clock,
         log,
         checkpoints: await openCheckpoints(directory, log),
         journals: new ExecutorJournals({ directory, agentId, log }),
@@ -91,7 +97,7 @@ export class RestartingAgent {
     await this.until(() => existsSync(this.sandboxOf('e1', 'E.e1')) && this.unit !== undefined);
   }
 
-  /** Of the executor `e1`. */
+  /** Its unit is loaded. Of the executor `e1`. */
   get unit(): string | undefined {
     const [unit] = readdirSync(join(this.directory, 'live'))
       .filter((name) => name === 'E.e1.json')

@@ -225,6 +225,13 @@ export class SimAgent {
     });
   }
 
+  /** As if that time had passed in which nothing happens. */
+  passTime(forMs: number): void {
+    const { seams, network } = this.#options;
+    const effects = seams.step(this.state, { type: 'tick' }, network.world.nowMs + forMs);
+    for (const effect of effects) this.#perform(effect);
+  }
+
   #noteSizes(tasks: MessageOf<'RegisterAgent'>['tasks']): void {
     const { observer } = this.#options;
     for (const { launchId, state, resources } of tasks)

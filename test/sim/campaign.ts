@@ -26,11 +26,15 @@ interface Arguments {
   readonly isBench: boolean;
 }
 
-type Result = Pick<Outcome, 'seed' | 'violation' | 'tasks' | 'losses' | 'simulatedMs'>;
+type Result = Pick<
+  Outcome,
+  'seed' | 'violation' | 'tasks' | 'executors' | 'losses' | 'simulatedMs'
+>;
 
 interface Totals {
   runs: number;
   tasks: number;
+  executors: number;
   losses: number;
   simulatedMs: number;
   readonly violations: Result[];
@@ -85,7 +89,10 @@ function replay({ first, hours }: Arguments): void {
 
 /** Seeds are handed out one at a time, so that no core waits for the slow ones of another. */
 async function campaign({ first, count, hours }: Arguments): Promise<Totals> {
-  const totals: Totals = { runs: 0, tasks: 0, losses: 0, simulatedMs: 0, violations: [] };
+  const totals: Totals = {
+    ...{ runs: 0, tasks: 0, executors: 0, losses: 0, simulatedMs: 0 },
+    violations: [],
+  };
   const startedMs = performance.now();
   const looking = setInterval(() => {
     printProgress(totals, count, performance.now() - startedMs);
@@ -120,6 +127,7 @@ async function campaign({ first, count, hours }: Arguments): Promise<Totals> {
 function take(totals: Totals, result: Result, hours: number | undefined): void {
   totals.runs += 1;
   totals.tasks += result.tasks;
+  totals.executors += result.executors;
   totals.losses += result.losses;
   totals.simulatedMs += result.simulatedMs;
   if (result.violation === undefined) return;
@@ -130,14 +138,14 @@ function take(totals: Totals, result: Result, hours: number | undefined): void {
 }
 
 function printProgress(
-  { runs, tasks, losses, simulatedMs, violations }: Totals,
+  { runs, tasks, executors, losses, simulatedMs, violations }: Totals,
   count: number,
   tookMs: number,
 ): void {
   const hours = simulatedMs / HOUR_MS;
   const perMinute = (hours * MINUTE_MS) / tookMs;
   say(
-    `${String(runs)} of ${String(count)} seeds, ${String(tasks)} tasks, ${String(losses)} changes of Redis, ${hours.toFixed(1)} simulated hours in ${(tookMs / 1000).toFixed(1)} s (${(perMinute / 60).toFixed(2)} a second, ${perMinute.toFixed(0)} a minute), ${String(violations.length)} violations`,
+    `${String(runs)} of ${String(count)} seeds, ${String(tasks)} tasks, ${String(executors)} executors, ${String(losses)} changes of Redis, ${hours.toFixed(1)} simulated hours in ${(tookMs / 1000).toFixed(1)} s (${(perMinute / 60).toFixed(2)} a second, ${perMinute.toFixed(0)} a minute), ${String(violations.length)} violations`,
   );
 }
 
@@ -161,8 +169,9 @@ async function main(): Promise<void> {
 function serve(): void {
   const { hours } = workerData as { hours: number | undefined };
   parentPort?.on('message', (seed: number) => {
-    const { violation, tasks, losses, simulatedMs } = simulate(seed, { hours });
-    parentPort?.postMessage({ seed, violation, tasks, losses, simulatedMs } satisfies Result);
+    const { violation, tasks, executors, losses, simulatedMs } = simulate(seed, { hours });
+    const result: Result = { seed, violation, tasks, executors, losses, simulatedMs };
+    parentPort?.postMessage(result);
   });
 }
 

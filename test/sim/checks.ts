@@ -238,10 +238,10 @@ export class Checks implements RedisObserver, AgentObserver, FrameworkObserver {
     this.#endWrites.set(key, [...writes.slice(-3), { memory, atMs: this.world.nowMs }]);
   }
 
-  /** Is that end of a launch, which a framework was told, in the memory of the primary? */
-  isEndRemembered({ launchId, updateId }: TaskStatus): boolean {
+  /** Is that end of a launch, which a framework was told, in the memory of the primary? As it was written until `untilMs`. */
+  isEndRemembered({ launchId, updateId }: TaskStatus, untilMs = Infinity): boolean {
     const writes = this.#endWrites.get(`${launchId ?? ''} ${updateId ?? ''}`) ?? [];
-    return writes.some(({ memory, atMs }) => this.isRemembered(memory, atMs));
+    return writes.some(({ memory, atMs }) => atMs <= untilMs && this.isRemembered(memory, atMs));
   }
 
   /** What the master ends there without a record of it, or with one that is gone with the same commit. */

@@ -130,13 +130,11 @@ export class SimRunner {
   resize(entry: UnitEntry, resizeId: SessionId, limits: Resources): void {
     const { key, launchId, unit, task } = entry;
     const answered = this.#answered<Resources | undefined>((inForce) => {
-      // Nobody knows then which of both is in force.
-      const either = largerOf(limits, task.resources);
       const wanted = inForce?.memMib === limits.memMib;
       const error = inForce ? 'its memory is in use' : 'it failed';
       this.#options.onEvent({
         ...{ type: 'unit.resized', key, launchId, resizeId },
-        limits: inForce ?? either,
+        limits: inForce ?? task.resources,
         ...(!wanted && { error }),
       });
     });
@@ -185,8 +183,4 @@ export class SimRunner {
       killAtMs: kill?.deadlineMs,
     };
   }
-}
-
-function largerOf(a: Resources, b: Resources): Resources {
-  return { cpuMillis: Math.max(a.cpuMillis, b.cpuMillis), memMib: Math.max(a.memMib, b.memMib) };
 }

@@ -1,5 +1,7 @@
 /** Liveness: when no fault comes any more, everything comes to its end, and all resources are offered to one who asks. */
-import type { FrameworkId } from '../../protocol/ids.ts';
+import { ENDED_KEEP_MS } from '../../agent/core/ended.ts';
+import type { JournalLine } from '../../agent/core/events.ts';
+import type { FrameworkId, LaunchId } from '../../protocol/ids.ts';
 import type { Resources } from '../../protocol/resources.ts';
 import { formatResources, NO_RESOURCES } from '../../protocol/resources.ts';
 import type { Cluster } from './cluster.ts';
@@ -20,6 +22,18 @@ export function settle(cluster: Cluster): void {
   waitUntilNothing(cluster, () => [...leftOver(cluster), ...executorsOf(cluster)]);
   cluster.checks.book.checkProjection();
   probe(cluster);
+  forget(cluster);
+}
+
+/** What is kept of executors that are over is kept for a while only. */
+function forget({ nodes }: Cluster): void {
+  for (const { name, agent, disk, isClosed } of nodes) {
+    if (isClosed) continue;
+    agent?.passTime(ENDED_KEEP_MS + 1);
+    const ended = [...disk.ended].filter(([, { checkpoint }]) => checkpoint.task.executor);
+    const left = [...disk.journals.keys(), ...ended.map(([launchId]) => launchId)];
+    if (left.length > 0) throw new Violation(`${name} never forgets ${left.slice(0, 5).join()}`);
+  }
 }
 
 function waitUntilNothing({ world, plan }: Cluster, look: () => string[]): void {
@@ -77,6 +91,7 @@ function leftOn({ checks }: Cluster, node: Cluster['nodes'][number]): string[] {
     return isThere ? [`${name} is dead, and its agent is called ${record.state}`] : [];
   }
   const left: string[] = [];
+  if (agent?.process.isAlive !== true) left.push(`agent ${agentId} is not there yet`);
   if (record?.session !== agent?.sessionId) left.push(`agent ${agentId} is not registered`);
   for (const { spec } of checks.processes.runningOn(agentId))
     left.push(`${name} runs ${spec.name}`);
@@ -85,11 +100,27 @@ function leftOn({ checks }: Cluster, node: Cluster['nodes'][number]): string[] {
     if (!executors.has(spec.launchId)) left.push(`${name} has unit ${unit}`);
   for (const launchId of disk.live.keys())
     if (!executors.has(launchId)) left.push(`${name} has checkpoint ${launchId}`);
-  for (const launchId of disk.journals.keys())
-    if (!executors.has(launchId)) left.push(`${name} has journal ${launchId}`);
+  for (const [launchId, { lines }] of disk.journals) {
+    if (executors.has(launchId)) continue;
+    for (const each of unacknowledgedIn(lines, checks.lostCheckpoints))
+      left.push(`${name} has journal ${launchId} for ${each}`);
+  }
   left.push(...checks.executors.misfits(name));
   for (const key of agent?.state.tasks.keys() ?? []) left.push(`agent ${agentId} has ${key}`);
   return left;
+}
+
+/** Launches of whose ends a journal has yet to be told. */
+function unacknowledgedIn(
+  lines: readonly JournalLine[],
+  lost: ReadonlySet<LaunchId>,
+): ReadonlySet<LaunchId> {
+  const open = new Set<LaunchId>();
+  for (const line of lines) {
+    if (line.type === 'launch' && !lost.has(line.launchId)) open.add(line.launchId);
+    else if (line.type === 'acknowledged') open.delete(line.launchId);
+  }
+  return open;
 }
 
 /** A framework that takes whatever there is must be offered every node, whole. */

@@ -25,6 +25,8 @@ export interface Outcome {
   readonly digest: string;
   /** How many tasks were launched: a run in which nothing happens proves nothing. */
   readonly tasks: number;
+  /** How many executors were. */
+  readonly executors: number;
   /** How often Redis was restarted, emptied or replaced. */
   readonly losses: number;
   readonly simulatedMs: number;
@@ -64,6 +66,7 @@ export function simulate(seed: number, options: RunOptions = {}): Outcome {
     lines: world.lines,
     digest: world.digest(),
     tasks: checks.tasks,
+    executors: checks.executorLaunches,
     losses: checks.losses,
     simulatedMs: world.nowMs - EPOCH_MS,
   };

@@ -40,10 +40,12 @@ export class Told {
     }
     if (launchId === undefined) return;
     const end = this.#ends.get(launchId);
+    const toldAtMs = this.#toldAtMs.get(launchId) ?? 0;
     const isForgotten =
       this.#checks.lostCheckpoints.has(launchId) ||
-      (this.#toldAtMs.get(launchId) ?? 0) <= this.#checks.lossOverAtMs ||
-      (end && !this.#checks.isEndRemembered(end));
+      toldAtMs <= this.#checks.lossOverAtMs ||
+      // What another Redis has taken since tells the same from the beginning.
+      (end && !this.#checks.isEndRemembered(end, toldAtMs));
     if (!isTerminal(state)) {
       // An answer to a question has no id; handed over twice it may come after what followed it.
       if (end && updateId !== undefined && isNew && !isForgotten)
@@ -68,6 +70,8 @@ export class Told {
   #mayDiffer(launchId: LaunchId, end: TaskStatus, next: TaskStatus): boolean {
     if (this.#checks.lostCheckpoints.has(launchId)) return true;
     if (this.#checks.isEndRemembered(end)) return false;
+    // Of what its agent has never taken it keeps no file.
+    if (end.state === 'TASK_DROPPED' && next.state === 'TASK_LOST') return true;
     if (end.source === 'SOURCE_MASTER') return true;
     return next.state !== 'TASK_LOST' || next.reason !== 'REASON_RECONCILIATION';
   }

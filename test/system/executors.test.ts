@@ -102,6 +102,18 @@ suite(`executors${reason === undefined ? '' : ` (${reason})`}`, () => {
   );
 
   test(
+    'a task may have the id of its executor, and its output is its own',
+    async () => {
+      const framework = await start('namesakes');
+      const executor = defaultExecutor('namesake');
+      framework.launch(shellTask('namesake', 'echo task', { executor }));
+      await framework.reaches('namesake', 'TASK_FINISHED');
+      expect(await logsOf(framework, 'namesake')).toEqual(['task\n', '']);
+    },
+    TEST_TIMEOUT_MS,
+  );
+
+  test(
     'an executor and its tasks outlive the agent, and the next one gives it more',
     async () => {
       const framework = await start('survivor');
@@ -215,7 +227,8 @@ suite(`executors${reason === undefined ? '' : ` (${reason})`}`, () => {
       await framework.lossOf('polite');
       const { state } = await framework.endOf('polite');
       expect(state).toBe('TASK_KILLED');
-      expect(await logsOf(framework, 'polite')).toEqual(['bye\n', '']);
+      const [stdout] = await logsOf(framework, 'polite');
+      expect(stdout).toBe('bye\n');
     },
     TEST_TIMEOUT_MS,
   );

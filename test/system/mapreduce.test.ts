@@ -200,7 +200,8 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
     await Promise.all(['node-1', 'node-2'].map((agentId) => bed.boot(agentId)));
   }, 120_000);
   afterEach(async () => {
-    for (const { child } of started) child.kill('SIGKILL');
+    // One that a failed test has left ends its tasks, too.
+    for (const { child } of started) child.kill('SIGTERM');
     await Promise.all(started.splice(0).map(({ ended }) => ended));
   });
   afterAll(async () => {
@@ -212,7 +213,6 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
     const argv = [join(EXAMPLE, 'job-tracker.mjs'), ...input, '--shuffle-host', '127.0.0.1'];
     argv.push('--output', join(directory, 'output'));
     const running = startCommand([process.execPath, ...argv], { KAON_REDIS: bed.redis.url });
-    running.child.stdout?.on('data', (d) => process.stderr.write(`${new Date().toISOString()} ${String(d)}`));
     started.push(running);
     return running;
   }

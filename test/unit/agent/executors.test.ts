@@ -190,18 +190,23 @@ describe('an executor that ends', () => {
     ]);
   });
 
-  test('takes its journal with it when the ends of all its tasks are known', () => {
+  test('keeps its journal as long as the ends of its tasks are to be told, and as long as they may be asked for again', () => {
     const bench = benchWithTasks(['t1', 't2']);
     bench.ended();
-    expect(lines(bench.agent.acknowledge('t1', 'k1.TASK_LOST'))).toEqual([]);
-    expect(lines(bench.agent.acknowledge('t2', 'k2.TASK_LOST'))).toEqual(['remove journal of e1']);
+    bench.agent.acknowledge('t1', 'k1.TASK_LOST');
+    expect(lines(bench.agent.wait(1_000_000))).not.toContain('remove journal of e1');
+    bench.agent.acknowledge('t2', 'k2.TASK_LOST');
+    expect(lines(bench.agent.wait(300_000))).not.toContain('remove journal of e1');
+    expect(lines(bench.agent.wait(1))).toContain('remove journal of e1');
+    expect(lines(bench.agent.wait(1_000_000))).toEqual([]);
   });
 
-  test('without any task to be told of takes its journal with it at once', () => {
+  test('without any task to be told of keeps its journal for that time, too', () => {
     const bench = benchWithTasks(['t1']);
     bench.update('t1', 'TASK_FINISHED', { updateId: 'end' });
     bench.agent.acknowledge('t1', 'k1.end');
-    expect(lines(bench.ended())).toEqual(['ExitedExecutor', 'remove journal of e1', 'retire e1']);
+    expect(lines(bench.ended())).toEqual(['ExitedExecutor', 'retire e1']);
+    expect(lines(bench.agent.wait(300_001))).toContain('remove journal of e1');
   });
 });
 
@@ -323,6 +328,18 @@ describe('an executor without a task', () => {
     expect(lines(bench.agent.wait(0))).toContain('tell e1 ShutdownExecutor 5000');
   });
 
+  test('that an agent knows of is kept while it has no journal of it, because it may have some', () => {
+    const bench = benchWithTasks(['t1'], { idleTimeoutMs: 1000 });
+    bench.update('t1', 'TASK_FINISHED');
+    bench.disconnect();
+    bench.executor.hasJournal = false;
+    bench.agent.wait(60_000);
+    expect(bench.executor.kill).toBeUndefined();
+    bench.comeBack([]);
+    bench.agent.wait(0);
+    expect(bench.executor.kill?.by).toBe('agent');
+  });
+
   test('that nobody has ever spoken to is not waited for', () => {
     const bench = createExecutorBench();
     bench.host('t1');
@@ -333,14 +350,13 @@ describe('an executor without a task', () => {
 
 describe('a task that comes too late', () => {
   test.each([
-    ['has ended', 'executor e1 had ended before the task arrived', 'x1', true],
-    ['is shutting down', 'executor e1 is shutting down', 'x1', false],
-    ['is another launch', 'another launch of executor e1 (x1) is still there', 'x2', false],
-  ])('for an executor that %s is dropped', (_how, why, executorLaunchId, hasEnded) => {
+    ['has ended', 'executor e1 had ended before the task arrived', true],
+    ['is shutting down', 'executor e1 is shutting down', false],
+  ])('for an executor that %s is dropped', (_how, why, hasEnded) => {
     const bench = benchWithTasks(['t1']);
-    if (executorLaunchId === 'x1') bench.shutDown();
+    bench.shutDown();
     if (hasEnded) bench.ended();
-    const effects = bench.host('t2', { executorLaunchId });
+    const effects = bench.host('t2');
     expect(lines(effects)).toEqual(['update t2 TASK_DROPPED']);
     const [status] = statuses(effects);
     expect(status).toMatchObject({
@@ -350,6 +366,26 @@ describe('a task that comes too late', () => {
     });
     expect(status).not.toHaveProperty('updateId');
     expect(bench.entry('t2')).toBeUndefined();
+  });
+
+  test('for another launch of an executor that is there is dropped, and that launch is over', () => {
+    const bench = benchWithTasks(['t1']);
+    const effects = bench.host('t2', { executorLaunchId: 'x2' });
+    expect(lines(effects)).toEqual(['update t2 TASK_DROPPED', 'ExitedExecutor']);
+    const why = 'another launch of executor e1 (x1) is still there';
+    expect(statuses(effects)[0]?.message).toBe(`not started: ${why}; launch it again`);
+    expect(messages(effects, 'ExitedExecutor')).toMatchObject([
+      { launchId: 'x2', message: `executor e1 was not started: ${why}` },
+    ]);
+    expect(lines(bench.host('t3', { executorLaunchId: 'x2' }))).toEqual(['update t3 TASK_DROPPED']);
+    expect(bench.executor.launchId).toBe('x1');
+  });
+
+  test('is dropped with the same words if the master asks again', () => {
+    const bench = benchWithTasks(['t1']);
+    bench.ended();
+    const [first] = statuses(bench.host('t2', { launchId: 'k2' }));
+    expect(statuses(bench.host('t2', { launchId: 'k2' }))).toEqual([first]);
   });
 
   test('starts the next launch of an executor that has ended', () => {

@@ -89,13 +89,13 @@ describe('transientUnit', () => {
     });
   });
 
-  test('on v2 those that are counted upwards are on the service as well', () => {
+  test('on v2 the service has controllers of its own, and the limits of memory and CPU stay with the slice', () => {
     const table = asTable(transientUnit(SPEC, 'v2').properties);
     expect(table).toMatchObject({
-      MemoryMax: LIMITS.MemoryMax,
       MemorySwapMax: LIMITS.MemorySwapMax,
       TasksMax: LIMITS.TasksMax,
     });
+    expect(table).not.toHaveProperty('MemoryMax');
     expect(table).not.toHaveProperty('CPUQuotaPerSecUSec');
   });
 

@@ -33,26 +33,39 @@ beforeEach(() => {
 const resize = (memoryMib: number): ReturnType<UnitLimits['resize']> =>
   limits.resize('kaon-f.slice', 'kaon-e-1.service', { cpuMillis: 1_500, memoryMib });
 
-test('on v2 systemd is told of all limits of the slice, and of the memory limit of the service', async () => {
+const ofSlice = (memoryMib: number): readonly [string, ...string[]] => [
+  'kaon-f-e:1.slice',
+  'CPUQuotaPerSecUSec=1500000',
+  'CPUWeight=150',
+  `MemoryMax=${memoryMib * MIB}`,
+];
+
+test('systemd is told of the limits of the slice', async () => {
   expect(await resize(64)).toEqual({ ok: true, memoryMib: 64, inUseBytes: 0 });
-  expect(told).toEqual([
-    ['kaon-f-e:1.slice', 'CPUQuotaPerSecUSec=1500000', 'CPUWeight=150', `MemoryMax=${64 * MIB}`],
-    ['kaon-e-1.service', `MemoryMax=${64 * MIB}`],
-  ]);
+  expect(told).toEqual([ofSlice(64)]);
+  expect(kernel.content(`${SERVICE}/memory.max`)).toBe('max');
+});
+
+test('on v2 the memory limit of a service that has one of its own is changed as well', async () => {
+  kernel.setContent(`${SERVICE}/memory.max`, String(32 * MIB));
+  expect(await resize(64)).toMatchObject({ ok: true, memoryMib: 64 });
+  expect(told).toEqual([ofSlice(64), ['kaon-e-1.service', `MemoryMax=${64 * MIB}`]]);
+  expect(kernel.content(`${SERVICE}/memory.max`)).toBe(String(64 * MIB));
 });
 
 test('the kernel has the limits before systemd is told', async () => {
   const seen: (string | undefined)[] = [];
   systemdDoes = () => seen.push(kernel.content(`${SLICE}/memory.max`));
   await resize(64);
-  expect(seen).toEqual([String(64 * MIB), String(64 * MIB)]);
+  expect(seen).toEqual([String(64 * MIB)]);
 });
 
 test('systemd is told what is in force, not what was asked for', async () => {
   await resize(256);
   kernel.setMemory(SLICE, { inUse: 100 * MIB, cache: 0 });
   expect(await resize(64)).toEqual({ ok: true, memoryMib: 102, inUseBytes: 100 * MIB });
-  expect(told.at(-1)).toEqual(['kaon-e-1.service', `MemoryMax=${102 * MIB}`]);
+  expect(told).toHaveLength(2);
+  expect(told.at(-1)).toEqual(ofSlice(102));
 });
 
 test('limits that systemd puts back in the meantime are waited for', async () => {
