@@ -151,7 +151,7 @@ export interface AgentState {
   readonly ended: Map<LaunchId, EndedEntry>;
   /** Of the leaders that it has heard of, the one with the highest epoch. */
   leaderSeen?: LeaderInfo;
-  /** A master has taken this agent's word for what runs on it, since the agent began: what was not in it is lost. */
+  /** It has told a master what is on it, since it began: what was not in that is lost. */
   hasReported: boolean;
 }
 
@@ -181,8 +181,14 @@ export type Registration = Pick<
   'tasks' | 'frameworks' | 'executors' | 'ended' | 'leaderSeen'
 >;
 
-/** @returns everything that a master which has lost its memory needs of this agent */
+/**
+ * What an agent has that registers.
+ *
+ * @param state changed in one thing: it has reported. A task that turns up later has been called lost by then
+ * @returns everything that a master which has lost its memory needs of this agent
+ */
 export function registrationOf(state: AgentState): Registration {
+  state.hasReported = true;
   return {
     tasks: agentTasks(state),
     frameworks: frameworksOf(state),

@@ -112,7 +112,6 @@ function handleMessage(cx: Context, message: Message): void {
 
 function registered(cx: Context, { master, resend }: MessageOf<'AgentRegistered'>): void {
   const { state } = cx;
-  state.hasReported = true;
   if (!state.leaderSeen || state.leaderSeen.epoch < master.epoch) {
     state.leaderSeen = master;
     cx.effects.push({ type: 'leader.remember', leader: master });

@@ -116,8 +116,8 @@ export function judgeExecutorEnd(executor: ExecutorEntry, ended: EndedUnit): Exe
 }
 
 /**
- * Where each task has a cgroup of its own the container's count of processes ended for memory may be of those (on cgroup v2
- * it is); an executor that left by itself was not ended for memory.
+ * Where each task has a cgroup of its own, a count of processes ended for memory may be of those; an executor that left by
+ * itself was not ended for memory.
  */
 function ownEnd({ info }: ExecutorEntry, ended: EndedUnit): EndedUnit {
   const { oomKills: _oomKills, ...certificate } = ended.certificate;

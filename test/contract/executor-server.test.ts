@@ -242,18 +242,21 @@ describe('strangers', () => {
   });
 
   test('however many do not keep an executor away', async () => {
-    await listen();
-    const strangers = Array.from({ length: 200 }, () => connected());
+    await listen({ introductionMs: 600_000 });
+    const strangers = Array.from({ length: 200 }, connected);
     await Promise.all(strangers.slice(0, 136).map(({ closed }) => closed));
     await registered();
     expect(strangers.filter(({ socket }) => socket.readyState === 'open').length).toBeLessThan(65);
   });
 
   test('however much they say keep no more than a few lines of it in memory', async () => {
-    await listen();
-    const strangers = Array.from({ length: 6 }, () => connected());
+    await listen({ introductionMs: 600_000 });
+    const strangers = Array.from({ length: 6 }, connected);
     for (const { socket } of strangers) socket.write(Buffer.alloc(EXECUTOR_LINE_MAX_BYTES, 'x'));
-    await Promise.race(strangers.map(({ closed }) => closed));
+    const closed = await Promise.race(
+      strangers.map((stranger) => stranger.closed.then(() => stranger)),
+    );
+    expect(closed.lines.seen).toEqual([]);
     await registered();
   });
 });

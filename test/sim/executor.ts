@@ -133,8 +133,7 @@ export class SimExecutor implements Program {
 
   #connect(): void {
     const { socket, world } = this.#options;
-    let pipe: Pipe | undefined;
-    pipe = socket.connect({
+    const pipe: Pipe | undefined = socket.connect({
       process: this.process,
       line: (message) => {
         if (this.#pipe === pipe) this.#receive(message);

@@ -171,7 +171,7 @@ export async function startFramework(
 function needOf({ tasks }: Batch, offers: readonly Offer[]): Resources {
   const there = new Set<string>(offers.flatMap(({ executorIds }) => executorIds));
   const executors = new Map(
-    tasks.flatMap(({ executor }) => (executor ? [[executor.executorId as string, executor]] : [])),
+    tasks.flatMap(({ executor }) => (executor ? [[executor.executorId, executor]] : [])),
   );
   const missing = [...executors.values()].filter(({ executorId }) => !there.has(executorId));
   return sumResources([...tasks, ...missing].map(({ resources }) => resources));
@@ -193,7 +193,7 @@ export function shellTask(
     resources: { cpuMillis: 100, memMib: 16 },
     command: { argv: ['/bin/sh', '-c', script] },
     ...more,
-  } as TaskDescription;
+  };
 }
 
 /** What each executor below has of its own. */
@@ -204,7 +204,7 @@ export function defaultExecutor(
   executorId: string,
   more: Partial<ExecutorDescription> = {},
 ): ExecutorDescription {
-  return { executorId, name: executorId, resources: EXECUTOR_RESOURCES, ...more } as never;
+  return { executorId, name: executorId, resources: EXECUTOR_RESOURCES, ...more };
 }
 
 /** One that does as the `data` of its tasks says. */
@@ -223,5 +223,5 @@ export function dataTask(
   executor: ExecutorDescription,
 ): TaskDescription {
   const resources = { cpuMillis: 100, memMib: 16 };
-  return { taskId, name: taskId, resources, executor, data } as TaskDescription;
+  return { taskId, name: taskId, resources, executor, data };
 }

@@ -146,15 +146,15 @@ suite(`bad schedulers and executors${reason === undefined ? '' : ` (${reason})`}
     test.each<[string, Partial<TaskDescription>, RegExp]>([
       [
         'a task of the default executor without a command',
-        { executor, command: undefined } as never,
+        { executor, command: undefined },
         /a task of the default executor must have a command/,
       ],
       [
         'a health check without an executor',
-        { healthCheck: check } as never,
+        { healthCheck: check },
         /a health check needs the default executor/,
       ],
-      ['neither command nor executor', { command: undefined } as never, /either an executor or/],
+      ['neither command nor executor', { command: undefined }, /either an executor or/],
       [
         'a command beside an executor that has one',
         { executor: actingExecutor('both') },
@@ -198,7 +198,7 @@ suite(`bad schedulers and executors${reason === undefined ? '' : ` (${reason})`}
     test.each<[string, (id: string) => ExecutorDescription, string, RegExp]>([
       [
         'whose command does not exist',
-        (id) => actingExecutor(id, { command: { argv: ['/no/such/program'] } } as never),
+        (id) => actingExecutor(id, { command: { argv: ['/no/such/program'] } }),
         'REASON_COMMAND_NOT_EXECUTABLE',
         /"\/no\/such\/program" cannot be executed/,
       ],
@@ -214,7 +214,7 @@ suite(`bad schedulers and executors${reason === undefined ? '' : ` (${reason})`}
           actingExecutor(id, {
             command: { argv: ['sleep', '300'] },
             registrationTimeoutMs: 500,
-          } as never),
+          }),
         'REASON_EXECUTOR_REGISTRATION_TIMEOUT',
         /executor never did not register within 500ms/,
       ],
@@ -245,7 +245,7 @@ suite(`bad schedulers and executors${reason === undefined ? '' : ` (${reason})`}
       'that %s loses its task, with the code',
       async (_what, more, data) => {
         const framework = await start('leaving');
-        framework.launch(dataTask('task', data, actingExecutor('leaver', more as never)));
+        framework.launch(dataTask('task', data, actingExecutor('leaver', more)));
         const words = 'Lost executor leaver: exited with code 7';
         expect(await endOf(framework, 'task')).toEqual([
           'TASK_LOST',

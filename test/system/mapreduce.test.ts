@@ -93,31 +93,10 @@ async function startBed(resources: Readonly<Record<string, string>>): Promise<Be
   };
 }
 
-/** Text with words as often as words of a language are (Zipf), the same for the same seed. */
+/** Text with words as often as those of a language are, the same for the same seed. */
 function writeText(path: string, bytes: number, seed: number): void {
-  const syllables = ['ka', 're', 'mo', 'ti', 'lu', 'san', 'der', 'ing', 'pho', 'ent', 'or', 'bel'];
-  const words = Array.from({ length: 20_000 }, (_, index) => {
-    let word = '';
-    for (let rest = index + 1; rest > 0; rest = Math.floor(rest / syllables.length))
-      word += syllables[rest % syllables.length] ?? '';
-    return word;
-  });
-  let state = seed;
-  const random = (): number => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return state / 2 ** 32;
-  };
-  const lines: string[] = [];
-  for (let written = 0; written < bytes;) {
-    const line = Array.from({ length: 3 + Math.floor(random() * 12) }, () => {
-      // The inverse of the distribution function of 1 / rank.
-      const word = words[Math.floor(words.length ** random()) - 1] ?? '';
-      return random() < 0.1 ? `${word},` : word;
-    }).join(random() < 0.02 ? '\t  ' : ' ');
-    lines.push(`${line}.\n`);
-    written += line.length + 2;
-  }
-  writeFileSync(path, lines.join(''));
+  const argv = [join(EXAMPLE, 'make-text.mjs'), String(bytes), String(seed)];
+  writeFileSync(path, execFileSync(process.execPath, argv, { maxBuffer: 1 << 28 }));
 }
 
 /** What the tools of old make of it, one `word<tab>count` each, sorted. */
@@ -236,11 +215,11 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
     return paths;
   }
 
-  /** What a job says at its end, and what it has counted. */
-  async function outcomeOf(job: Running): Promise<{ exitCode: number | null; counts: string[] }> {
+  /** What a job has counted, when it has ended well. */
+  async function countsOf(job: Running): Promise<string[]> {
     const { exitCode, stderr, stdout } = await job.ended;
     if (exitCode !== 0) throw new Error(`${stdout}${stderr}`);
-    return { exitCode, counts: results(join(directory, 'output')) };
+    return results(join(directory, 'output'));
   }
 
   test('counts the words of a text, each split on a node that has it', async () => {
@@ -257,7 +236,7 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
       '--locality-wait',
       '600',
     );
-    expect((await outcomeOf(job)).counts).toEqual(countByShell(one, two));
+    expect(await countsOf(job)).toEqual(countByShell(one, two));
     expect(job.printed()).toContain('12 of 12 map tasks ran where their input is');
     expect(readdirSync(join(directory, 'output')).sort()).toEqual([
       '_SUCCESS',
@@ -277,7 +256,7 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
       '--locality-wait',
       '0.5',
     );
-    expect((await outcomeOf(job)).counts).toEqual(countByShell(one));
+    expect(await countsOf(job)).toEqual(countByShell(one));
     expect(job.printed()).toContain('0 of 1 map tasks ran where their input is');
   }, 120_000);
 
@@ -304,8 +283,7 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
     await until(() => gate.count() === 12);
     await bed.end('node-1');
     gate.allow(1000);
-    const { counts } = await outcomeOf(job);
-    expect(counts).toEqual(countByShell(one, two));
+    expect(await countsOf(job)).toEqual(countByShell(one, two));
     expect(job.printed()).toMatch(/map-\d+\.0 on node-1: TASK_UNREACHABLE/);
     expect(job.printed()).toMatch(/map outputs could not be had: .*; \d+ map tasks run again/);
     await bed.boot('node-1');
@@ -321,8 +299,7 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
     await until(() => gate.count() === 1);
     await bed.end('node-1');
     gate.allow(1000);
-    const { counts } = await outcomeOf(job);
-    expect(counts).toEqual(countByShell(one));
+    expect(await countsOf(job)).toEqual(countByShell(one));
     expect(job.printed()).toMatch(
       /reduce-\d\.0: \d map outputs could not be had: .*; [1-4] map tasks run again/,
     );
@@ -349,8 +326,7 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
     for (const { units } of bed.nodes.values())
       await units.run('pkill', '-KILL', '-f', 'task-tracker.mjs');
     gate.allow(1000);
-    const { counts } = await outcomeOf(job);
-    expect(counts).toEqual(countByShell(one));
+    expect(await countsOf(job)).toEqual(countByShell(one));
     expect(job.printed()).toMatch(/Lost executor task-tracker.*; \d map tasks run again/);
   }, 180_000);
 
@@ -382,7 +358,7 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
         '--split',
         '64K',
       );
-      expect((await outcomeOf(job)).counts).toEqual(countByShell(path));
+      expect(await countsOf(job)).toEqual(countByShell(path));
       expect(readdirSync(join(directory, 'output'))).toHaveLength(5);
     },
     120_000,
@@ -406,7 +382,7 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
       `const kept = [];
        export function map(line, emit) { for (;;) kept.push(new Array(100_000).fill(0)); }
        export function reduce() {}`,
-      /map 0 has failed 2 times, at last: its process ended by SIG/,
+      /map 0 has failed 2 times, at last: its process was ended by SIG/,
     ],
     ['a program without a reduce', 'export function map() {}', /exports no function reduce/],
     ['a program that is none', 'export function {', /cannot be loaded: Unexpected token/],
@@ -433,6 +409,42 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
       expect(exitCode).toBe(1);
       expect(stderr).toMatch(said);
       expect(readdirSync(join(directory, 'output'))).toEqual([]);
+    },
+    120_000,
+  );
+
+  test('with a cgroup for each task, one that takes too much memory dies alone, and the kernel is named', async () => {
+    const path = join(directory, 'input');
+    writeFileSync(path, 'one\ntwo\n');
+    const program = join(directory, 'program.mjs');
+    writeFileSync(
+      program,
+      `const kept = [];
+       export function map(line, emit) {
+         emit(line, 1);
+         while (line === 'two') kept.push(Buffer.alloc(1 << 20, 1));
+       }
+       export function reduce() {}`,
+    );
+    const job = startJob('--input', path, '--split', '4', '--map', program, '--isolation', 'task');
+    expect((await job.ended).stderr).toMatch(
+      /map 1 has failed 4 times, at last: killed by the kernel: memory limit 256M/,
+    );
+    expect(job.printed()).toContain('maps 1/2');
+    expect(job.printed()).not.toContain('Lost executor');
+  }, 120_000);
+
+  test.each([
+    ['travels', () => [join(EXAMPLE, 'wordcount.mjs')]],
+    ['is fetched by each node', () => [pathToFileURL(join(EXAMPLE, 'wordcount.mjs')).href]],
+    ['is there on each node', () => [join(EXAMPLE, 'wordcount.mjs'), '--installed']],
+  ])(
+    'a program %s',
+    async (_how, named) => {
+      const path = join(directory, 'input');
+      writeFileSync(path, 'one two\ntwo');
+      const job = startJob('--input', path, '--map', ...named());
+      expect(await countsOf(job)).toEqual(['one\t1', 'two\t2']);
     },
     120_000,
   );

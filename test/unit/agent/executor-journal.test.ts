@@ -241,6 +241,14 @@ describe('while a journal cannot be written', () => {
     expect(events()).toEqual(['journal.failed', 'journal.written']);
   });
 
+  test('its lines are written with the next flush that can, although nothing is added', () => {
+    rmSync(join(directory, 'executors'), { recursive: true });
+    write(launch('k1'));
+    mkdirSync(join(directory, 'executors'));
+    journals.flush();
+    expect(read()).toEqual([launch('k1')]);
+  });
+
   test('because the disk is full nothing is thrown, and it is said once', () => {
     symlinkSync('/dev/full', path());
     for (let count = 1; count <= 10; count += 1) write(launch(`k${String(count)}`));
