@@ -54,6 +54,7 @@ export function addExecutor(
     tasks: new Map(),
     waiting: new Set(),
     unacknowledged: 0,
+    unclaimedEnds: new Map(),
     needed: info.resources,
     peak: info.resources,
     granted: NO_RESOURCES,

@@ -73,8 +73,9 @@ export function endWaiting(cx: Context, entry: AgentTaskEntry, outcome: Outcome)
   const group = groupOf(executor, entry);
   endHosted(cx, entry, outcome);
   endGroup(cx, group, `ended because task ${entry.task.taskId} of its group was not started`);
-  // Nobody has ever spoken to it, and nothing waits for it any more.
-  if (!executor.isRegistered && executor.tasks.size === 0) shutdownExecutor(cx, executor, 'agent');
+  // Nobody has ever spoken to it, as far as is known, and nothing waits for it any more.
+  const { isRegistered, hasJournal, tasks } = executor;
+  if (!isRegistered && hasJournal && tasks.size === 0) shutdownExecutor(cx, executor, 'agent');
 }
 
 function groupOf({ waiting }: ExecutorEntry, { task }: AgentTaskEntry): AgentTaskEntry[] {

@@ -2,7 +2,7 @@
  * Tasks of executors: queued until their executor has registered and their container is large enough, handed over, updated
  * by their executor, killed through it. What has to outlive the agent goes into the executor's journal first. Pure.
  */
-import type { ExecutorTaskState } from '../../protocol/executor-messages.ts';
+import type { ExecutorTaskState, ExecutorUpdate } from '../../protocol/executor-messages.ts';
 import type { LaunchId, TaskKey, UpdateId } from '../../protocol/ids.ts';
 import { taskKey } from '../../protocol/ids.ts';
 import { addResources } from '../../protocol/resources.ts';
@@ -24,7 +24,7 @@ import { addUpdate } from './updates.ts';
 import type { KilledBy } from './verdict.ts';
 import { judgeForgotten, judgeHosted, judgeKilledDuringLaunch } from './verdict-hosted.ts';
 
-/** Of one task so many of its executor's updates are remembered: which have been taken before. */
+/** Of one task, and of tasks that are not known, so many of its executor's updates are remembered. */
 const UPDATE_IDS_KEEP_COUNT = 1000;
 
 /** What is known of a task of an executor before anything has been done with it. */
@@ -133,13 +133,31 @@ export function takeUpdate(cx: Context, executor: ExecutorEntry, taken: TakenUpd
   if (isNews) {
     cx.effects.push({ type: 'journal.append', executor, line: { type: 'update', taken } });
     applyUpdate(cx, executor, entry, taken);
-  }
+  } else if (!entry && isTerminal(update.state)) keepUnclaimed(executor, update);
   // Of an unknown task, of an older launch, repeated, or backwards: said once more it would be no better.
   cx.effects.push({
     type: 'executor.send',
     executor,
     message: { type: 'StatusUpdateAcknowledgement', taskId, launchId, updateId },
   });
+}
+
+function keepUnclaimed({ unclaimedEnds }: ExecutorEntry, update: ExecutorUpdate): void {
+  const [oldest] = unclaimedEnds.keys();
+  if (oldest !== undefined && unclaimedEnds.size >= UPDATE_IDS_KEEP_COUNT) {
+    unclaimedEnds.delete(oldest);
+  }
+  unclaimedEnds.set(update.launchId, update);
+}
+
+/**
+ * A launch that comes again because its agent has lost it before anybody had heard of it: its executor may be done with it,
+ * and would never say so again.
+ */
+export function claimEnd(cx: Context, executor: ExecutorEntry, launchId: LaunchId): void {
+  const update = executor.unclaimedEnds.get(launchId);
+  executor.unclaimedEnds.delete(launchId);
+  if (update) takeUpdate(cx, executor, { update });
 }
 
 function findHosted(

@@ -3,10 +3,11 @@ import type { ExecutorInfo } from '../../protocol/executor.ts';
 import { executorKey, taskKey } from '../../protocol/ids.ts';
 import type { MessageOf } from '../../protocol/messages.ts';
 import type { TaskStatus } from '../../protocol/task.ts';
+import { isTerminal } from '../../protocol/task-state.ts';
 import type { Context } from './events.ts';
 import { keepEnded } from './ended.ts';
 import { addExecutor } from './executors.ts';
-import { addHosted, handOver, prepare } from './hosted.ts';
+import { addHosted, claimEnd, handOver, prepare } from './hosted.ts';
 import type { ExecutorEntry } from './state.ts';
 import { sendUpdate } from './updates.ts';
 
@@ -39,7 +40,8 @@ export function runHosted(cx: Context, message: MessageOf<'RunTask'>, info: Exec
     line: { type: 'launch', launchId, task: own, groupSize },
   });
   if (!known) cx.effects.push({ type: 'task.start', entry: executor });
-  prepare(cx, entry);
+  claimEnd(cx, executor, launchId);
+  if (!isTerminal(entry.state)) prepare(cx, entry);
   handOver(cx, executor);
 }
 

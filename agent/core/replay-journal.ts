@@ -90,7 +90,8 @@ function replayLine(
       return;
     }
     case 'acknowledged':
-      if (isTerminal(entry.state)) retire(cx, entry);
+      // Once: another launch may have its place.
+      if (isTerminal(entry.state) && cx.state.tasks.get(entry.key) === entry) retire(cx, entry);
       return;
     default:
       line satisfies never;

@@ -3,6 +3,7 @@
  * checkpoints and the journals are what lasts; this is rebuilt from them when the agent starts.
  */
 import type { AgentExecutor, ExecutorInfo } from '../../protocol/executor.ts';
+import type { ExecutorUpdate } from '../../protocol/executor-messages.ts';
 import type { AgentId, ExecutorKey, LaunchId, TaskKey } from '../../protocol/ids.ts';
 import type { MessageOf } from '../../protocol/messages.ts';
 import type { Resources } from '../../protocol/resources.ts';
@@ -95,6 +96,8 @@ export interface ExecutorEntry extends Launched {
   readonly waiting: Set<AgentTaskEntry>;
   /** Ended tasks whose ends have not been acknowledged. */
   unacknowledged: number;
+  /** Ends of launches that are not known, oldest first: the agent may have lost one that is sent to it again. Bounded. */
+  readonly unclaimedEnds: Map<LaunchId, ExecutorUpdate>;
   /** Its own resources and those of its live tasks. */
   needed: Resources;
   /** The most that was needed since it was last asked whether the container may be smaller. */

@@ -25,7 +25,7 @@ import { isExecutor } from './state.ts';
 import { beginKill, killUnitIfLate, noteKill, shutdownExecutor } from './unit-kill.ts';
 import { taskUnit } from './unit-names.ts';
 import { handleUnit } from './units.ts';
-import { liveEntry, retire, sendEndAgain, sendUpdate } from './updates.ts';
+import { liveEntry, retire, sendEndAgain, sendUpdate, UPDATES_KEEP_COUNT } from './updates.ts';
 import type { KilledBy } from './verdict.ts';
 
 /**
@@ -297,8 +297,14 @@ function killIfLate(cx: Context, entry: AgentTaskEntry): void {
 function acknowledge(cx: Context, message: MessageOf<'StatusUpdateAcknowledgement'>): void {
   const entry = cx.state.tasks.get(taskKey(message.frameworkId, message.taskId));
   if (!entry) return;
-  entry.updates = entry.updates.filter(({ updateId }) => updateId !== message.updateId);
+  const before = entry.updates;
+  entry.updates = before.filter(({ updateId }) => updateId !== message.updateId);
   // Who knows the end waits for nothing that was before it.
   const isEndKnown = entry.updates.every(({ state }) => !isTerminal(state));
-  if (isTerminal(entry.state) && isEndKnown) retire(cx, entry);
+  if (isTerminal(entry.state) && isEndKnown) {
+    retire(cx, entry);
+    return;
+  }
+  const waiting = before[UPDATES_KEEP_COUNT - 1];
+  if (waiting && entry.updates.length < before.length) sendUpdate(cx, waiting);
 }

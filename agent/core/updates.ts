@@ -9,7 +9,10 @@ import type { Context, LaunchRef } from './events.ts';
 import type { AgentTaskEntry, ExecutorEntry } from './state.ts';
 import type { Verdict } from './verdict.ts';
 
-/** Of the updates of one task that nobody acknowledges so many are kept; of older ones only what has not ended goes. */
+/**
+ * Of the updates of one task that nobody has acknowledged so many are kept. All but the last are on their way; if there are so
+ * many, the last waits, and each newer one takes its place, until one of the others is acknowledged. An end never waits.
+ */
 export const UPDATES_KEEP_COUNT = 100;
 
 /** Each of them may be an open file. */
@@ -49,11 +52,11 @@ export function addUpdate(
     ...(entry.hosted && { executorId: entry.hosted.executor.info.executorId }),
     unit: entry.unit,
   };
-  // A framework that never acknowledges must not fill the agent's memory.
-  if (entry.updates.length >= UPDATES_KEEP_COUNT) entry.updates.shift();
-  entry.updates.push(status);
   entry.last = status;
-  sendUpdate(cx, status);
+  // A framework that acknowledges more slowly than its executor speaks must fill neither this memory nor the master's.
+  const isFull = entry.updates.length >= UPDATES_KEEP_COUNT - 1;
+  entry.updates.splice(UPDATES_KEEP_COUNT - 1, 1, status);
+  if (!isFull || isTerminal(outcome.state)) sendUpdate(cx, status);
   return status;
 }
 

@@ -340,10 +340,14 @@ export class Checks implements RedisObserver, AgentObserver, FrameworkObserver {
     this.#checkFits(agentId, taken, what);
   }
 
-  /** An agent that knows a unit from its own record only does not know that it was resized. */
-  #believed({ spec, resources }: ProcessFacts): { readonly resources: Resources } {
+  /** An agent that has lost the file of a unit does not know that it was resized, and says what it believes. */
+  #believed({ spec, resources, reported, executor }: ProcessFacts): {
+    readonly resources: Resources;
+  } {
     if (!this.lostCheckpoints.has(spec.launchId)) return { resources };
-    return { resources: smallerOf(resources, spec.limits) };
+    // Without its journal it does not even know that the task is there.
+    if (executor !== undefined) return { resources: NO_RESOURCES };
+    return { resources: smallerOf(resources, reported ?? spec.limits) };
   }
 
   #checkFits(agentId: string, promised: Resources, what: () => string): void {
@@ -403,6 +407,8 @@ export class Checks implements RedisObserver, AgentObserver, FrameworkObserver {
   }
 
   taskReported(launchId: LaunchId, resources: Resources): void {
+    const process = this.processes.all.get(launchId);
+    if (process) process.reported = resources;
     this.#resize(launchId, (before) => smallerOf(before, resources));
   }
 

@@ -13,8 +13,9 @@ export interface ProcessFacts {
   readonly exclusiveName: string | undefined;
   /** Of a task of an executor, that executor's launch. */
   readonly executor: LaunchId | undefined;
-  /** What it has now. */
+  /** What it has now, and what its agent has said last that it has. */
   resources: Resources;
+  reported?: Resources;
   end?: SimEnd | 'killed';
   ender?: Ender;
 }
@@ -86,10 +87,14 @@ export class Processes {
     }
   }
 
-  /** An operator has said that its node is gone, or Redis has forgotten it and its agent has not said yet that it runs. */
-  #isExcused({ node, spec }: ProcessFacts): boolean {
+  /**
+   * An operator has said that its node is gone, or Redis has forgotten it and its agent has not said yet that it runs, or
+   * its agent does not know either, because it has lost the journal.
+   */
+  #isExcused({ node, spec, executor }: ProcessFacts): boolean {
     const checks = this.#checks;
     if (checks.givenUp.has(checks.agentOf(node))) return true;
+    if (executor !== undefined && checks.lostCheckpoints.has(spec.launchId)) return true;
     const launch = checks.launches.get(spec.launchId);
     return !launch || !checks.isRemembered(launch.memory, launch.atMs);
   }

@@ -5,10 +5,15 @@
 //   flood MS        says updates and messages as fast as it can for so long, then FINISHED with their numbers
 //   deaf            RUNNING, and from then on neither kills nor a shutdown is obeyed
 //   spawn SHELL     RUNNING, runs that and forgets it
+//   wait PATH SIZE  RUNNING, FINISHED with so many characters of data once there is that file; then one more in PATH.said
 // A message is answered with `PID: MESSAGE`, or with as many characters as `repeat COUNT` says.
 import { spawn } from 'node:child_process';
+import { appendFileSync, existsSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ExecutorDriver } from 'kaon/executor';
+
+/** What has been said and not been heard must not fill the memory of this process. */
+const MEMORY_MAX_BYTES = 256 << 20;
 
 const running = new Set();
 let isDeaf = false;
@@ -17,7 +22,8 @@ async function flood(driver, taskId, forMs) {
   const endMs = Date.now() + forMs;
   let count = 0;
   while (Date.now() < endMs) {
-    for (let index = 0; index < 100; index += 1) {
+    const isFull = process.memoryUsage.rss() > MEMORY_MAX_BYTES;
+    for (let index = 0; index < 100 && !isFull; index += 1) {
       count += 1;
       driver.sendStatusUpdate({ taskId, state: 'TASK_RUNNING', message: `update ${count}` });
       driver.sendFrameworkMessage(`message ${count} ${'x'.repeat(1000)}`);
@@ -25,6 +31,16 @@ async function flood(driver, taskId, forMs) {
     await nextTurn();
   }
   driver.sendStatusUpdate({ taskId, state: 'TASK_FINISHED', data: String(count) });
+}
+
+function wait(driver, taskId, [path, size]) {
+  const timer = setInterval(() => {
+    if (!existsSync(path)) return;
+    clearInterval(timer);
+    running.delete(taskId);
+    driver.sendStatusUpdate({ taskId, state: 'TASK_FINISHED', data: 'z'.repeat(Number(size)) });
+    appendFileSync(`${path}.said`, 'x');
+  }, 20);
 }
 
 const driver = new ExecutorDriver({
@@ -36,6 +52,7 @@ const driver = new ExecutorDriver({
     driver.sendStatusUpdate({ taskId, state: 'TASK_RUNNING' });
     running.add(taskId);
     if (word === 'deaf') isDeaf = true;
+    if (word === 'wait') wait(driver, taskId, rest);
     if (word === 'flood') void flood(driver, taskId, Number(argument));
     if (word === 'spawn') {
       spawn('/bin/sh', ['-c', argument], { detached: true, stdio: 'ignore' }).unref();

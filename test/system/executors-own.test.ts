@@ -1,5 +1,5 @@
 /** Executors of a framework's own, other limits for what runs, and what a framework is owed, on a real cluster. */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, describe, test } from '@jest/globals';
 import { DATA_MAX_CHARS } from '../../framework/index.ts';
@@ -92,6 +92,30 @@ suite(`executors and limits${reason === undefined ? '' : ` (${reason})`}`, () =>
         data: (await again).data.replace('again', 'hello'),
       });
       expect(await propertyOf(cluster, unit, 'ActiveState')).toBe('active');
+    },
+    TEST_TIMEOUT_MS,
+  );
+
+  test(
+    'large results that are reported while there is no agent all arrive, each once',
+    async () => {
+      const framework = await start('results');
+      const executor = actingExecutor('results', { resources: { cpuMillis: 500, memMib: 512 } });
+      const ids = Array.from({ length: 300 }, (_item, index) => `r${String(index)}`);
+      const path = join(cluster.directory, 'results');
+      const resources = { cpuMillis: 10, memMib: 4 };
+      framework.launch(
+        ...ids.map((id) => ({ ...dataTask(id, `wait ${path} 60000`, executor), resources })),
+      );
+      for (const id of ids) await framework.reaches(id, 'TASK_RUNNING');
+      await cluster.inside('systemctl', 'stop', 'kaon-agent');
+      writeFileSync(path, '');
+      const said = `${path}.said`;
+      await until(() => existsSync(said) && readFileSync(said).length === ids.length);
+      await cluster.inside('systemctl', 'start', 'kaon-agent');
+      for (const id of ids) expect((await framework.endOf(id)).data?.length).toBe(60_000);
+      const ends = framework.statuses.seen.filter(({ state }) => state === 'TASK_FINISHED');
+      expect(ends.length).toBe(ids.length);
     },
     TEST_TIMEOUT_MS,
   );

@@ -14,6 +14,7 @@ import { startRedisBed, type RedisBed } from '../beds/redis.ts';
 
 const EXAMPLE = resolve('examples/mapreduce');
 const AGENT = 'kaon-agent.service';
+const AGENT_IDS = ['node-1', 'node-2'];
 /** So long the master waits for a node that says nothing. */
 const AGENT_TIMEOUT = '20s';
 
@@ -41,8 +42,8 @@ interface Bed {
   boot(agentId: string): Promise<void>;
   /** As a power cut ends it: the agent, and everything that it has started. */
   end(agentId: string): Promise<void>;
-  /** The agents that can be offered, by id. */
-  active(): Promise<string[]>;
+  /** States of all tasks that live or have lived, by their ids. */
+  tasks(): Promise<Map<string, string>>;
   stop(): Promise<void>;
 }
 
@@ -54,17 +55,22 @@ async function startBed(resources: Readonly<Record<string, string>>): Promise<Be
   const argv = [...kaon, 'master', ...connect, '--agent-timeout', AGENT_TIMEOUT];
   const master = startCommand(['setpriv', '--pdeathsig', 'KILL', ...argv]);
   const nodes = new Map<string, Node>();
+  const kaonJson = async (...args: string[]): Promise<unknown[]> => {
+    const { stdout, exitCode } = await startCommand([...kaon, ...args, '--json', ...connect]).ended;
+    return exitCode === 0 ? (JSON.parse(stdout) as unknown[]) : [];
+  };
   const active = async (): Promise<string[]> => {
-    const { stdout, exitCode } = await startCommand([...kaon, 'agents', '--json', ...connect])
-      .ended;
-    if (exitCode !== 0) return [];
-    const agents = JSON.parse(stdout) as { info: { agentId: string }; state: string }[];
+    const agents = (await kaonJson('agents')) as { info: { agentId: string }; state: string }[];
     return agents.filter(({ state }) => state === 'active').map(({ info }) => info.agentId);
   };
   return {
     redis,
     nodes,
-    active,
+    tasks: async () => {
+      const tasks = (await kaonJson('tasks', '--all')) as { taskId: string; state: string }[];
+      // Of tasks with one id, those of earlier jobs come later.
+      return new Map(tasks.reverse().map(({ taskId, state }) => [taskId, state]));
+    },
     boot: async (agentId) => {
       const state = join(home, agentId);
       mkdirSync(state, { recursive: true });
@@ -176,21 +182,30 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
   beforeAll(async () => {
     // A reduce task of 1G finds room on the second one only.
     bed = await startBed({ 'node-1': 'cpus=2,mem=768M', 'node-2': 'cpus=2,mem=2G' });
-    await Promise.all(['node-1', 'node-2'].map((agentId) => bed.boot(agentId)));
+    await Promise.all(AGENT_IDS.map((agentId) => bed.boot(agentId)));
   }, 120_000);
   afterEach(async () => {
     // One that a failed test has left ends its tasks, too.
     for (const { child } of started) child.kill('SIGTERM');
     await Promise.all(started.splice(0).map(({ ended }) => ended));
-  });
+    for (const agentId of AGENT_IDS) if (!bed.nodes.has(agentId)) await bed.boot(agentId);
+  }, 60_000);
   afterAll(async () => {
     await bed.stop();
   }, 60_000);
 
-  /** @param input options of the job, without the shuffle's host: traffic stays on this machine */
-  function startJob(...input: string[]): Running {
-    const argv = [join(EXAMPLE, 'job-tracker.mjs'), ...input, '--shuffle-host', '127.0.0.1'];
-    argv.push('--output', join(directory, 'output'));
+  /**
+   * Traffic stays on this machine.
+   *
+   * @param words more options, with a space between them
+   */
+  function startJob(options: readonly string[], words = ''): Running {
+    const argv = [
+      join(EXAMPLE, 'job-tracker.mjs'),
+      ...options,
+      ...words.split(' ').filter(Boolean),
+    ];
+    argv.push('--shuffle-host', '127.0.0.1', '--output', join(directory, 'output'));
     const running = startCommand([process.execPath, ...argv], { KAON_REDIS: bed.redis.url });
     started.push(running);
     return running;
@@ -225,17 +240,7 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
   test('counts the words of a text, each split on a node that has it', async () => {
     const [one, two] = writeInputs(6_000_000);
     const inputs = ['--input', `${one}@node-1`, '--input', `${two}@elsewhere,node-2`];
-    const job = startJob(
-      ...inputs,
-      '--map',
-      'wordcount',
-      '--reduces',
-      '3',
-      '--split',
-      '512K',
-      '--locality-wait',
-      '600',
-    );
+    const job = startJob(inputs, '--map wordcount --reduces 3 --split 512K --locality-wait 600');
     expect(await countsOf(job)).toEqual(countByShell(one, two));
     expect(job.printed()).toContain('12 of 12 map tasks ran where their input is');
     expect(readdirSync(join(directory, 'output')).sort()).toEqual([
@@ -248,14 +253,7 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
 
   test('runs map tasks on any node when none that has the input comes', async () => {
     const [one] = writeInputs(200_000);
-    const job = startJob(
-      '--input',
-      `${one}@nowhere`,
-      '--map',
-      'wordcount',
-      '--locality-wait',
-      '0.5',
-    );
+    const job = startJob(['--input', `${one}@nowhere`], '--map wordcount --locality-wait 0.5');
     expect(await countsOf(job)).toEqual(countByShell(one));
     expect(job.printed()).toContain('0 of 1 map tasks ran where their input is');
   }, 120_000);
@@ -263,9 +261,9 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
   test('goes on when an agent dies alone, and counts right when everything of its node dies', async () => {
     const [one, two] = writeInputs(4_000_000);
     const gate = createGate(directory, 'map');
-    const inputs = ['--input', one, '--input', two, '--split', '350K'];
     gate.allow(4);
-    const job = startJob(...inputs, '--map', gate.program, '--reduces', '2');
+    const inputs = ['--input', one, '--input', two, '--map', gate.program];
+    const job = startJob(inputs, '--split 350K --reduces 2');
     await printed(job, 'maps 4/12');
     await until(() => gate.count() === 8);
 
@@ -286,16 +284,15 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
     expect(await countsOf(job)).toEqual(countByShell(one, two));
     expect(job.printed()).toMatch(/map-\d+\.0 on node-1: TASK_UNREACHABLE/);
     expect(job.printed()).toMatch(/map outputs could not be had: .*; \d+ map tasks run again/);
-    await bed.boot('node-1');
   }, 300_000);
 
   test('runs map tasks again whose outputs a reduce task cannot have', async () => {
     const [one] = writeInputs(2_000_000);
     const gate = createGate(directory, 'reduce');
-    const input = ['--input', `${one}@node-1`, '--split', '250K', '--locality-wait', '2'];
-    // One at a time, and on the second node.
-    const reduces = ['--reduces', '2', '--reduce-cpus', '1.5', '--reduce-mem', '1G'];
-    const job = startJob(...input, '--map', gate.program, ...reduces);
+    const input = ['--input', `${one}@node-1`, '--map', gate.program];
+    // Reduce tasks run one at a time, and on the second node.
+    const reduces = '--reduces 2 --reduce-cpus 1.5 --reduce-mem 1G';
+    const job = startJob(input, `--split 250K --locality-wait 2 ${reduces}`);
     await until(() => gate.count() === 1);
     await bed.end('node-1');
     gate.allow(1000);
@@ -303,23 +300,38 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
     expect(job.printed()).toMatch(
       /reduce-\d\.0: \d map outputs could not be had: .*; [1-4] map tasks run again/,
     );
-    await bed.boot('node-1');
+  }, 300_000);
+
+  test('takes nothing of a reduce task that was cut off and replaced, though it has finished', async () => {
+    const [one] = writeInputs(1_000_000);
+    const gate = createGate(directory, 'reduce');
+    // One on each node.
+    const job = startJob(['--input', one, '--map', gate.program], '--reduces 2 --reduce-cpus 1.5');
+    await until(() => gate.count() === 2);
+    const { units } = bed.nodes.get('node-1') as Node;
+    await units.systemctl('stop', AGENT);
+    await printed(job, 'on node-1: TASK_UNREACHABLE');
+    const [, cutOff] = /(reduce-\d\.0) on node-1: TASK_UN/.exec(job.printed()) ?? [];
+    gate.allow(2);
+    await printed(job, 'reduces 1/2');
+    // The replacement holds when the first attempt is back with its result.
+    await until(() => gate.count() === 3);
+    await units.systemctl('start', AGENT);
+    await until(async () => (await bed.tasks()).get(cutOff ?? '') === 'TASK_FINISHED');
+    gate.allow(3);
+    expect(await countsOf(job)).toEqual(countByShell(one));
+    expect(readdirSync(join(directory, 'output')).sort()).toEqual([
+      '_SUCCESS',
+      'part-00000',
+      'part-00001',
+    ]);
   }, 300_000);
 
   test('runs map tasks again whose outputs have gone with a TaskTracker', async () => {
     const [one] = writeInputs(2_000_000);
     const gate = createGate(directory, 'map');
     gate.allow(3);
-    const job = startJob(
-      '--input',
-      one,
-      '--map',
-      gate.program,
-      '--split',
-      '200K',
-      '--reduces',
-      '2',
-    );
+    const job = startJob(['--input', one, '--map', gate.program], '--split 200K --reduces 2');
     await printed(job, 'maps 3/5');
     await until(() => gate.count() === 5);
     // On one node at least one has finished.
@@ -348,16 +360,7 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
     async (_what, text) => {
       const path = join(directory, 'input');
       writeFileSync(path, text, 'latin1');
-      const job = startJob(
-        '--input',
-        path,
-        '--map',
-        'wordcount',
-        '--reduces',
-        '4',
-        '--split',
-        '64K',
-      );
+      const job = startJob(['--input', path], '--map wordcount --reduces 4 --split 64K');
       expect(await countsOf(job)).toEqual(countByShell(path));
       expect(readdirSync(join(directory, 'output'))).toHaveLength(5);
     },
@@ -397,14 +400,8 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
       const path = join(directory, 'input');
       writeFileSync(path, 'one\ntwo\n');
       writeFileSync(join(directory, 'program.mjs'), program);
-      const job = startJob(
-        '--input',
-        path,
-        '--map',
-        join(directory, 'program.mjs'),
-        '--attempts',
-        '2',
-      );
+      const options = ['--input', path, '--map', join(directory, 'program.mjs')];
+      const job = startJob(options, '--attempts 2');
       const { exitCode, stderr } = await job.ended;
       expect(exitCode).toBe(1);
       expect(stderr).toMatch(said);
@@ -426,7 +423,7 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
        }
        export function reduce() {}`,
     );
-    const job = startJob('--input', path, '--split', '4', '--map', program, '--isolation', 'task');
+    const job = startJob(['--input', path, '--map', program], '--split 4 --isolation task');
     expect((await job.ended).stderr).toMatch(
       /map 1 has failed 4 times, at last: killed by the kernel: memory limit 256M/,
     );
@@ -443,7 +440,7 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
     async (_how, named) => {
       const path = join(directory, 'input');
       writeFileSync(path, 'one two\ntwo');
-      const job = startJob('--input', path, '--map', ...named());
+      const job = startJob(['--input', path, '--map', ...named()]);
       expect(await countsOf(job)).toEqual(['one\t1', 'two\t2']);
     },
     120_000,
@@ -452,7 +449,7 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
   test('Ctrl-C ends the job, its tasks and its TaskTrackers', async () => {
     const [one] = writeInputs(200_000);
     const gate = createGate(directory, 'map');
-    const job = startJob('--input', one, '--map', gate.program);
+    const job = startJob(['--input', one, '--map', gate.program]);
     await until(() => gate.count() === 1);
     job.child.kill('SIGINT');
     const { exitCode, stderr } = await job.ended;
@@ -468,14 +465,14 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
   }, 120_000);
 
   test('an input that is not there, or an output that is, is refused before anything runs', async () => {
-    const missing = startJob('--input', join(directory, 'none'), '--map', 'wordcount');
+    const missing = startJob(['--input', join(directory, 'none')], '--map wordcount');
     expect(await missing.ended).toMatchObject({
       exitCode: 1,
       stderr: expect.stringContaining('there is no such file'),
     });
     mkdirSync(join(directory, 'output'));
     writeFileSync(join(directory, 'output', 'mine'), '');
-    const full = startJob('--input', import.meta.filename, '--map', 'wordcount');
+    const full = startJob(['--input', import.meta.filename], '--map wordcount');
     expect(await full.ended).toMatchObject({
       exitCode: 1,
       stderr: expect.stringContaining('there is something in it'),
@@ -484,16 +481,16 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
   }, 60_000);
 
   test.each([
-    [['--map', 'wordcount'], '--input is missing'],
-    [['--input', 'x', '--map', 'nonsense'], '--map nonsense: ENOENT'],
-    [['--input', 'x', '--map', 'wordcount', '--reduces', '0'], '--reduces 0'],
-    [['--input', 'x', '--map', 'wordcount', '--split', '16X'], '--split 16X'],
-    [['--input', 'x', '--map', 'wordcount', '--map-cpus', ''], '--map-cpus'],
-    [['--nonsense'], '--nonsense'],
+    ['--map wordcount', '--input is missing'],
+    ['--input x --map nonsense', '--map nonsense: ENOENT'],
+    ['--input x --map wordcount --reduces 0', '--reduces 0'],
+    ['--input x --map wordcount --split 16X', '--split 16X'],
+    ['--input x --map wordcount --map-cpus many', '--map-cpus many'],
+    ['--nonsense', '--nonsense'],
   ])(
-    '%j is refused with 2',
-    async (args, said) => {
-      const { exitCode, stderr } = await startJob(...args).ended;
+    '%s is refused with 2',
+    async (words, said) => {
+      const { exitCode, stderr } = await startJob([], words).ended;
       expect(exitCode).toBe(2);
       expect(stderr).toContain(said);
     },

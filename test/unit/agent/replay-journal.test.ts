@@ -167,6 +167,19 @@ describe('a task in a journal', () => {
   });
 });
 
+test('an acknowledgement that is read twice counts once, and takes no later launch away', () => {
+  const bench = benchWithTasks(['t1']);
+  bench.update('t1', 'TASK_FINISHED', { updateId: 'f' });
+  bench.agent.acknowledge('t1', 'k1.f');
+  bench.host('t1', { launchId: 'k2' });
+  const { state, executor } = replayed(bench, [
+    ...bench.journal,
+    { type: 'acknowledged', launchId: launchIdOf('k1') },
+  ]);
+  expect(executor.unacknowledged).toBe(0);
+  expect([...state.tasks.values()]).toMatchObject([{ launchId: 'k2' }]);
+});
+
 test('an executor that has registered once has registered for the next agent, too', () => {
   expect(replayed(benchWithTasks(['t1'])).executor.isRegistered).toBe(true);
 });

@@ -147,7 +147,10 @@ describe('a task with a unit of its own', () => {
 
   test('has other limits when its unit has, on disk too', () => {
     const bench = agentWithRunning();
-    expect(lines(bench.do({ type: 'message', message: wish }))).toEqual(['resize t1 2 cpus, 256M']);
+    expect(lines(bench.do({ type: 'message', message: wish }))).toEqual([
+      'rewrite t1',
+      'resize t1 2 cpus, 256M',
+    ]);
     const { key, launchId } = bench.entry('t1') ?? {};
     const resized = { type: 'unit.resized' as const, resizeId: wish.resizeId };
     const effects = bench.do({
@@ -156,6 +159,16 @@ describe('a task with a unit of its own', () => {
     expect(lines(effects)).toEqual(['rewrite t1', 'TaskResized']);
     expect(answers(effects)).toEqual(['r1: 2000 256']);
     expect(bench.entry('t1')?.task.resources).toEqual(amount(2, 256));
+  });
+
+  test('that is to have less counts as it was until it has, on disk too', () => {
+    const bench = agentWithRunning();
+    const message = { ...wish, resources: amount(0.5, 64) };
+    expect(lines(bench.do({ type: 'message', message }))).toEqual([
+      'rewrite t1',
+      'resize t1 0.5 cpus, 64M',
+    ]);
+    expect(registrationOf(bench.state).tasks[0]?.resources).toEqual(amount(1, 128));
   });
 
   test('that is not started yet is told so', () => {
