@@ -68,8 +68,11 @@ export class HostedTasks {
       else tell({ type: 'hosted.prepared', key, launchId, ...group });
     } catch (error) {
       if (this.#stop.signal.aborted) return; // The next agent prepares it anew.
+      // As of a task with a unit of its own; and its executor, which may be refused for the same, has that reason.
       const reason =
-        codeOf(error) === 'artifact-failed' ? 'REASON_ARTIFACT_FAILED' : 'REASON_SANDBOX_FAILED';
+        codeOf(error) === 'artifact-failed'
+          ? 'REASON_ARTIFACT_FAILED'
+          : 'REASON_CONTAINER_LAUNCH_FAILED';
       tell({ type: 'hosted.failed', key, launchId, reason, message: messageOf(error) });
     } finally {
       this.#preparing.delete(entry);

@@ -8,8 +8,8 @@ export const USAGE = `Usage: node job-tracker.mjs --input FILE... --output DIREC
 
 Runs one MapReduce job on a cluster of Kaon, and ends with it.
 
-  --input FILE[@NODE,NODE]  what to read, a file or a directory of files, and which nodes have it (host names or ids of
-                            agents; default: all of them as well); may be repeated
+  --input FILE[@NODE,NODE]  what to read, a file or a directory of files; and the nodes, host names or ids of agents, on
+                            which a map task reads it best; may be repeated
   --output DIRECTORY        where the results go; empty, or not there yet
   --map PROGRAM             wordcount, or a file that exports map(line, emit) and reduce(key, values, emit): it travels
                             with the job. Or an http:, https: or file: URL that each node reads
@@ -30,8 +30,8 @@ SIZE is a number of bytes, or one with K, M or G. Exit codes: 0 done, 1 failed, 
 /** More would not fit into what a reduce task is told. */
 export const MAPS_MAX = 5000;
 const REDUCES_MAX = 10_000;
-/** A module of that size still fits into a data: URI of Kaon's. */
-const PROGRAM_MAX_BYTES = 128 * 1024;
+/** Each task of a launch carries the description of its executor, and so the program. */
+const PROGRAM_MAX_BYTES = 32 * 1024;
 
 const UNITS = { '': 1, K: 1024, M: 1024 ** 2, G: 1024 ** 3 };
 
