@@ -19,7 +19,11 @@ function executor(executorId: string, more: Record<string, unknown> = {}): Execu
     executorId,
     name: executorId,
     resources: { cpuMillis: 100, memMib: 64 },
-    command: { argv: [process.execPath, '--expose-gc', RAW_EXECUTOR] },
+    command: {
+      argv: [process.execPath, '--expose-gc', RAW_EXECUTOR],
+      // What is freed goes back to the kernel, or the container could not get smaller.
+      environment: { MALLOC_MMAP_THRESHOLD_: '131072' },
+    },
     ...more,
   });
 }
