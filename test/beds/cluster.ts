@@ -180,9 +180,18 @@ export function leftovers(directory: string, devPid: number): string[] {
     .split('\n')
     .filter((line) => line.includes(directory));
   const cgroups = existsSync('/sys/fs/cgroup')
-    ? readdirSync('/sys/fs/cgroup', { recursive: true, encoding: 'utf8' }).filter((path) =>
-        path.includes(`kaon-dev-${String(devPid)}-`),
-      )
+    ? allCgroups().filter((path) => path.includes(`kaon-dev-${String(devPid)}-`))
     : [];
   return [...processes.map((pid) => `process ${String(pid)}`), ...mounts, ...cgroups];
+}
+
+/** Other clusters' may go while they are listed. */
+function allCgroups(): string[] {
+  for (;;) {
+    try {
+      return readdirSync('/sys/fs/cgroup', { recursive: true, encoding: 'utf8' });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    }
+  }
 }
