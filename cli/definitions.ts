@@ -2,49 +2,10 @@
  * The commands: names, flags and their summaries, and which module runs each. A module is loaded when its command is
  * run, and so is what turns flags into numbers; nothing here may import either of them.
  */
-import { Option } from 'commander';
-import type { ConnectionOptions } from './options.ts';
-import type { RawOptions } from './parse-options.ts';
-
-/** Runs a command. @returns its exit code */
-export type Action = (
-  raw: RawOptions,
-  connection: ConnectionOptions,
-  args: string[],
-) => Promise<number>;
-
-/** One command. */
-export interface Definition {
-  /** Name and arguments as commander has them: `task <id>`. */
-  readonly usage: string;
-  /** One line, for the list of commands. */
-  readonly summary: string;
-  readonly options: readonly Option[];
-  readonly action: Action;
-  /** Everything after the first argument belongs to what is run. */
-  readonly passesThrough?: boolean;
-  /** Commands under this one: `task resize`. Their names come before its arguments. */
-  readonly commands?: readonly Definition[];
-  /** Not in the list of commands: Kaon starts it, and nobody types it. */
-  readonly isHidden?: boolean;
-}
-
-function flag(flags: string, description: string, value?: string): Option {
-  const option = new Option(flags, description);
-  return value === undefined ? option : option.default(value, value);
-}
-
-/** A flag that may be given several times; its value is the list of them. */
-function repeated(flags: string, description: string): Option {
-  const collect = (value: string, previous: string[] | undefined): string[] => [
-    ...(previous ?? []),
-    value,
-  ];
-  return new Option(flags, description).argParser(collect);
-}
-
-const json = (): Option => flag('--json', 'as JSON, with raw numbers, for programs');
-const logLevel = (): Option => flag('--log-level <level>', 'debug, info, warn or error', 'info');
+import type { Option } from 'commander';
+import type { Definition } from './definition.ts';
+import { flag, json, logLevel, repeated } from './definition.ts';
+import { BULLMQ } from './definitions-bullmq.ts';
 
 const RUN: Definition = {
   usage: 'run <command...>',
@@ -385,5 +346,6 @@ const STEP_DOWN: Definition = {
 export const GROUPS: readonly (readonly [string, readonly Definition[]])[] = [
   ['Tasks:', [RUN, SUBMIT, TASKS, TASK, LOGS, KILL]],
   ['The cluster:', [STATUS, AGENTS, FRAMEWORKS, EXECUTORS, OFFERS, EVENTS, REPLAY, GONE]],
+  ['Queues:', [BULLMQ]],
   ['Daemons:', [DEV, MASTER, AGENT, STEP_DOWN, SUBMIT_RUNNER]],
 ];

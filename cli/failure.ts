@@ -28,6 +28,7 @@ const EXIT_CODES: Readonly<Record<string, number>> = {
   'registry-too-new': EXIT_CONFIG,
   'redis-evicts': EXIT_CONFIG,
   'redis-too-old': EXIT_CONFIG,
+  'config-invalid': EXIT_CONFIG,
 };
 
 /** A command line that asks for something that does not exist or makes no sense. */

@@ -4,7 +4,7 @@
  */
 import { Command, Help, Option } from 'commander';
 import { GROUPS } from './definitions.ts';
-import type { Definition } from './definitions.ts';
+import type { Definition } from './definition.ts';
 import { commandHelp, PROGRAM_HELP } from './help.ts';
 import type { RawOptions } from './parse-options.ts';
 import { paintFor } from './style.ts';

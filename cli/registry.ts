@@ -257,9 +257,27 @@ export function useOf(uses: ReadonlyMap<string, Use>, id: string): Use {
   return uses.get(id) ?? NO_USE;
 }
 
+/** The agents that are there, and what each has in all. Cost: one pass over the agents alone. */
+export async function readAgentSizes(
+  source: RegistrySource,
+): Promise<Pick<AgentRoom, 'hostname' | 'total' | 'attributes'>[]> {
+  const agents = await readHash(source, 'agents', AgentRecord, []);
+  return agents
+    .filter(({ state }) => state === 'active')
+    .map(({ info }) => ({
+      hostname: info.hostname,
+      total: info.resources,
+      attributes: info.attributes,
+    }));
+}
+
 /** What the agents have to give, as far as placement goes. */
 export async function readAgentRooms(source: RegistrySource): Promise<AgentRoom[]> {
-  const cluster = await readCluster(source);
+  return readAgentRoomsOf(await readCluster(source));
+}
+
+/** The same of a cluster that has been read. */
+export function readAgentRoomsOf(cluster: Cluster): AgentRoom[] {
   const uses = sumUse(cluster, 'agentId');
   return cluster.agents.map(({ info, state }) => {
     const { used, offered } = useOf(uses, info.agentId);

@@ -9,6 +9,7 @@ export type {
 } from './descriptions.ts';
 export type { MasterInfo, ResizeOutcome, Scheduler } from './scheduler.ts';
 export type { OfferIds } from './calls.ts';
+export type { OutputEnd, OutputKind, OutputRequest } from './output.ts';
 export type { Environment } from './environment.ts';
 export { DRIVER_ERROR_CODES } from './driver-errors.ts';
 export type { DriverErrorCode } from './driver-errors.ts';

@@ -28,6 +28,8 @@ import { Dispatch } from './dispatch.ts';
 import { driverError } from './driver-errors.ts';
 import type { Environment } from './environment.ts';
 import { clusterAddress, frameworkInfo } from './environment.ts';
+import type { OutputEnd, OutputRequest } from './output.ts';
+import { OutputReadings } from './output.ts';
 import type { Scheduler } from './scheduler.ts';
 
 export type { FrameworkDescription, ResourceDescription, TaskDescription };
@@ -75,6 +77,7 @@ export class SchedulerDriver {
   readonly #connection: Connection;
   readonly #contacts: Contacts;
   readonly #dispatch: Dispatch;
+  readonly #output: OutputReadings;
   #status: DriverStatus = 'DRIVER_NOT_STARTED';
   #ended: Promise<DriverStatus>;
   #end: (status: DriverStatus) => void = () => undefined;
@@ -87,6 +90,7 @@ export class SchedulerDriver {
     this.#isImplicit = options.implicitAcknowledgements ?? true;
     this.#clock = clock;
     this.#contacts = new Contacts(log);
+    this.#output = new OutputReadings(info.frameworkId, clock);
     this.#dispatch = new Dispatch({
       scheduler,
       driver: this,
@@ -107,7 +111,10 @@ export class SchedulerDriver {
       log,
       store: options.store,
       onMessages: (messages) => {
-        for (const message of messages) this.#contacts.learn(message);
+        for (const message of messages) {
+          this.#contacts.learn(message);
+          this.#output.learn(message);
+        }
         return this.#dispatch.receive(messages);
       },
       onMoved: () => {
@@ -311,6 +318,18 @@ export class SchedulerDriver {
   }
 
   /**
+   * Reads a task's output from its agent, past the master, while it runs or afterwards. Hundreds may read at a time: they
+   * share one connection, and hold up nothing else. The end of the driver ends them.
+   *
+   * @returns when `onChunk` has been given everything, or `signal` was aborted
+   * @throws KaonError `invalid-argument`; what `onChunk` throws; errors of Redis
+   */
+  async readOutput(request: OutputRequest): Promise<OutputEnd> {
+    const isRunning = this.#status === 'DRIVER_RUNNING';
+    return this.#output.read(isRunning ? this.#connection.store : undefined, request);
+  }
+
+  /**
    * Acknowledges a status: the cluster may forget it. To be called once what follows from it is stored; until then it comes
    * again, to each scheduler that registers with this framework id. Nothing for a status without `updateId`.
    *
@@ -366,6 +385,7 @@ export class SchedulerDriver {
   }
 
   async #close(): Promise<void> {
+    await this.#output.close();
     await this.#connection.close();
     this.#end(this.#status);
   }

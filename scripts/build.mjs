@@ -1,5 +1,5 @@
 // Builds dist/ from the sources: one esbuild run for everything that is executed, `tsc` beside it for the type
-// declarations of `kaon/framework` and `kaon/executor`. The result needs no node_modules at run time, so a node gets a
+// declarations of `kaon/framework`, `kaon/executor` and `kaon/bullmq`. The result needs no node_modules at run time, so a node gets a
 // handful of files.
 //
 // Usage: node scripts/build.mjs [--no-types] [--out DIRECTORY] [--only NAME,...]
@@ -26,8 +26,15 @@ const ENTRIES = [
   { source: 'bench/main.ts', name: 'bench', isCommand: true },
   { source: 'framework/index.ts', name: 'framework/index', isCommand: false },
   { source: 'executor/index.ts', name: 'executor/index', isCommand: false },
+  { source: 'schedulers/bullmq/index.ts', name: 'bullmq/index', isCommand: false },
   { source: 'executor/default/main.ts', name: 'default-executor', isCommand: false },
   { source: 'agent/artifacts/main.ts', name: 'artifact-fetcher', isCommand: false },
+  { source: 'schedulers/bullmq/processor/main.ts', name: 'processor-executor', isCommand: false },
+  {
+    source: 'schedulers/bullmq/processor/child-main.ts',
+    name: 'processor-child',
+    isCommand: false,
+  },
 ];
 
 function valueOf(option) {

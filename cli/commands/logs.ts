@@ -1,5 +1,7 @@
 /** `kaon logs ID`: a task's output, byte for byte, from the node where it ran; what the master kept if that node is gone. */
 import { once } from 'node:events';
+import { readTaskOutput } from '../../framework/output-reader.ts';
+import type { OutputKind } from '../../framework/output-reader.ts';
 import type { RedisStore } from '../../io/redis-store.ts';
 import { KaonError } from '../../protocol/errors.ts';
 import { agentName } from '../../protocol/keys.ts';
@@ -8,8 +10,6 @@ import type { AgentRecord } from '../../protocol/records.ts';
 import { withStore } from '../connection.ts';
 import { EXIT_INTERRUPTED, EXIT_OK } from '../failure.ts';
 import type { LogsOptions } from '../options.ts';
-import { readTaskOutput } from '../output-reader.ts';
-import type { OutputKind } from '../output-reader.ts';
 import { tellUnreadable } from '../registry.ts';
 import type { Unreadable } from '../registry.ts';
 import { findTask } from '../task-view.ts';

@@ -3,8 +3,8 @@
  * for several. Knows from the death certificates when it has everything.
  */
 import type { AgentId, FrameworkId, TaskId, TaskStatus } from '../../framework/index.ts';
+import { readTaskOutput } from '../../framework/output-reader.ts';
 import type { RedisStore } from '../../io/redis-store.ts';
-import { readTaskOutput } from '../output-reader.ts';
 
 /** After the end of a task its output may take so long to arrive without a byte before it is given up, milliseconds. */
 const STALLED_MS = 15_000;

@@ -5,7 +5,8 @@ import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync }
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 
-export const KAON = resolve('dist/kaon.js');
+/** `KAON_DIST`: another build than that in dist/, so that one may go on while the other is tested. */
+export const KAON = resolve(process.env['KAON_DIST'] ?? 'dist', 'kaon.js');
 const START_TIMEOUT_MS = 60_000;
 
 /** What a command left behind when it ended. */

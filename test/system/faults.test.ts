@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Redis } from 'ioredis';
 import { bedReason } from '../beds/available.ts';
 import type { ClusterBed } from '../beds/cluster.ts';
-import { leftovers, startClusterBed, startCommand, until } from '../beds/cluster.ts';
+import { KAON, leftovers, startClusterBed, startCommand, until } from '../beds/cluster.ts';
 import type { RedisBed } from '../beds/redis.ts';
 import { startRedisBed } from '../beds/redis.ts';
 
@@ -264,7 +264,7 @@ suite(`the end of kaon dev${reason === undefined ? '' : ` (${reason})`}`, () => 
     ];
     const { stderr, exitCode } = await startCommand([
       ...command,
-      join(process.cwd(), 'dist/kaon.js'),
+      KAON,
       'dev',
       '--state-dir',
       '/tmp/kaon-none',

@@ -35,7 +35,7 @@ describe('the command line', () => {
   test('has a help for every command, with its flags and those of the cluster', async () => {
     const { commands } = createProgram({ version: '', environment: {}, finish: () => undefined });
     expect(commands.map((command) => command.name()).join(' ')).toBe(
-      'run submit tasks task logs kill status agents frameworks executors offers events replay gone dev master agent step-down submit-runner',
+      'run submit tasks task logs kill status agents frameworks executors offers events replay gone bullmq dev master agent step-down submit-runner',
     );
     for (const command of commands) {
       const { out, exit } = await parse(command.name(), '--help');

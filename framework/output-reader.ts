@@ -13,6 +13,9 @@ import type { AgentId, FrameworkId, SessionId, TaskId } from '../protocol/ids.ts
 
 /** One wait for the next piece, milliseconds; shorter only means more calls. */
 const READ_BLOCK_MS = 1000;
+/** The first pause of a reader that does not block, and the longest one while nothing comes, milliseconds. */
+const POLL_MIN_MS = 5;
+const POLL_MAX_MS = 1000;
 /** No answer at all for so long is worth a word, milliseconds. */
 const SILENT_MS = 5000;
 
@@ -25,6 +28,13 @@ export type OutputKind = 'stdout' | 'stderr';
 /** What to read, and whom to give it. */
 export interface ReadTaskOutputOptions {
   readonly store: Store;
+  /**
+   * For a store that many readers share: none of them blocks it. Each looks for its next piece after pauses of 5 ms, and
+   * twice as long each time that there is nothing, to 1 s. Waits for so many milliseconds, less if `signal` is aborted;
+   * true: begin with short pauses again. Absent: a wait for a piece keeps the store's connection for output, so every
+   * reader needs a store of its own.
+   */
+  readonly pause?: (ms: number) => Promise<boolean>;
   readonly agentId: AgentId;
   readonly frameworkId: FrameworkId;
   readonly taskId: TaskId;
@@ -50,8 +60,7 @@ export interface ReadTaskOutputOptions {
  * @throws what `onChunk` throws, and errors of the store
  */
 export async function readTaskOutput(options: ReadTaskOutputOptions): Promise<{ error: string }> {
-  const { store, agentId, frameworkId, taskId, follow, stdout, stderr, lastBytes, signal } =
-    options;
+  const { store, agentId, frameworkId, taskId, follow, stdout, stderr, lastBytes } = options;
   const readId = `r${randomName(12)}` as SessionId;
   const [request = '[]'] = encodeEntries([
     {
@@ -60,12 +69,10 @@ export async function readTaskOutput(options: ReadTaskOutputOptions): Promise<{ 
       ...(lastBytes !== undefined && { lastBytes }),
     },
   ]);
-  const aborted = abortOf(signal);
   try {
     await store.requestAgent(agentId, request);
-    return await receive(options, readId, aborted.promise);
+    return await receive(options, readId);
   } finally {
-    aborted.forget();
     await dropAnswer(store, readId);
   }
 }
@@ -73,17 +80,17 @@ export async function readTaskOutput(options: ReadTaskOutputOptions): Promise<{ 
 async function receive(
   options: ReadTaskOutputOptions,
   readId: SessionId,
-  aborted: Promise<undefined>,
 ): Promise<{ error: string }> {
-  const { store, lastBytes } = options;
-  const isAborted = (): boolean => options.signal?.aborted === true;
+  const { lastBytes, signal } = options;
+  const isAborted = (): boolean => signal?.aborted === true;
   const begin = lastBytes === undefined ? 0 : undefined;
   const expected: Record<OutputKind, number | undefined> = { stdout: begin, stderr: begin };
   const startedAtMs = performance.now();
   let cursor: StreamId = START;
   let hasTold = false;
+  const next = nextPieces(options, readId);
   while (!isAborted()) {
-    const entries = await Promise.race([store.readOutput(readId, cursor, READ_BLOCK_MS), aborted]);
+    const entries = await unlessAborted(next(cursor), signal);
     for (const { id, chunk } of entries ?? []) {
       cursor = id;
       if (chunk.kind === 'end') return { error: chunk.error };
@@ -96,6 +103,21 @@ async function receive(
     await options.onSilence?.();
   }
   return { error: '' };
+}
+
+/** @returns a read of what there is after a cursor; nothing after a wait, or a pause */
+function nextPieces(
+  { store, pause }: ReadTaskOutputOptions,
+  readId: SessionId,
+): (cursor: StreamId) => ReturnType<Store['readOutput']> {
+  if (!pause) return (cursor) => store.readOutput(readId, cursor, READ_BLOCK_MS);
+  let pauseMs = POLL_MIN_MS;
+  return async (cursor) => {
+    const entries = await store.readOutput(readId, cursor, 0);
+    if (entries.length > 0 || (await pause(pauseMs))) pauseMs = POLL_MIN_MS;
+    else pauseMs = Math.min(2 * pauseMs, POLL_MAX_MS);
+    return entries;
+  };
 }
 
 /** The rest of an answer expires by itself, only later: without Redis nobody waits for its removal. */
@@ -120,23 +142,25 @@ function takeNew(
   return bytes;
 }
 
-/** The abort as a promise, so that a read that waits in Redis does not hold it up. */
-function abortOf(signal: AbortSignal | undefined): {
-  promise: Promise<undefined>;
-  forget: () => void;
-} {
-  let onAbort: () => void = () => undefined;
-  const promise = new Promise<undefined>((resolve) => {
-    onAbort = () => {
+/**
+ * A read that waits in Redis must not hold up an abort. Not `Promise.race` with one promise of the abort: that would keep
+ * something of every read until the end.
+ *
+ * @returns what the promise has; undefined if the abort came first
+ */
+function unlessAborted<T>(
+  promise: Promise<T>,
+  signal: AbortSignal | undefined,
+): Promise<T | undefined> {
+  if (!signal) return promise;
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => {
       resolve(undefined);
     };
+    if (signal.aborted) onAbort();
+    signal.addEventListener('abort', onAbort, { once: true });
+    promise.then(resolve, reject).finally(() => {
+      signal.removeEventListener('abort', onAbort);
+    });
   });
-  if (signal?.aborted === true) onAbort();
-  signal?.addEventListener('abort', onAbort, { once: true });
-  return {
-    promise,
-    forget: () => {
-      signal?.removeEventListener('abort', onAbort);
-    },
-  };
 }

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
-import { readTaskOutput } from '../../../cli/output-reader.ts';
-import type { OutputKind, ReadTaskOutputOptions } from '../../../cli/output-reader.ts';
+import { readTaskOutput } from '../../../framework/output-reader.ts';
+import type { OutputKind, ReadTaskOutputOptions } from '../../../framework/output-reader.ts';
 import type { OutputChunk, Store } from '../../../io/store.ts';
 import { decodeEntry } from '../../../protocol/codec.ts';
 import type { AgentId, FrameworkId, TaskId } from '../../../protocol/ids.ts';

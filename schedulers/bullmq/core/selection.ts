@@ -1,0 +1,321 @@
+/**
+ * Which jobs are taken next, and onto which offers they go; and what to ask for, so that offers come for them.
+ *
+ * Between queues: the one that holds least for its weight is served first (weighted max-min, as dominant resource fairness
+ * does it between frameworks). Within a queue: its groups in turn, the one that was served longest ago first, and within a
+ * group the order of BullMQ. A job that fits nowhere is passed over, but not for ever: `patienceMs` after others have begun to
+ * overtake it, its queue takes nothing else until it is placed, unless no agent could ever hold it.
+ *
+ * Pure; it changes nothing but the rooms it is given and the turns of the groups.
+ */
+import type { Resources } from '../../../protocol/resources.ts';
+import {
+  addResources,
+  fits,
+  NO_RESOURCES,
+  subtractResources,
+} from '../../../protocol/resources.ts';
+
+/** A job that waits. */
+export interface Candidate {
+  readonly jobId: string;
+  readonly group: string;
+  readonly resources: Resources;
+  readonly attributes: Readonly<Record<string, string>>;
+  /** Shared by several jobs on one agent, and started with the first of them. */
+  readonly executor?: { readonly executorId: string; readonly resources: Resources } | undefined;
+  /** When the first job behind it was taken because this one had no room. */
+  overtakenSinceMs?: number | undefined;
+}
+
+/** One queue at this moment. */
+export interface QueueState {
+  readonly name: string;
+  /** > 0; twice the weight, twice the resources. */
+  readonly weight: number;
+  /** How many more of its jobs may be taken; 0 for one that is paused or limited. */
+  readonly room: number;
+  /** Held by its jobs, of at most `quota`. */
+  readonly held: Resources;
+  readonly quota: Resources | undefined;
+  /** Jobs of one group at the same time. */
+  readonly groupLimit: number | undefined;
+  /** In the order of BullMQ. */
+  readonly candidates: readonly Candidate[];
+  /** Running jobs of each group. */
+  readonly running: ReadonlyMap<string, number>;
+  /** Changed here. */
+  readonly turns: Turns;
+}
+
+/** When each group was served last. */
+export interface Turns {
+  count: number;
+  /** Its number among all turns. */
+  readonly of: Map<string, number>;
+}
+
+/** Groups whose turns are remembered; one that is forgotten is served as a new one. */
+const TURNS_MAX = 10_000;
+
+/** What is offered of one agent, and not used yet. */
+export interface Room {
+  readonly agentId: string;
+  readonly attributes: Readonly<Record<string, string>>;
+  readonly executorIds: Set<string>;
+  free: Resources;
+}
+
+/** A job and its place. */
+export interface Pick {
+  readonly queue: QueueState;
+  readonly candidate: Candidate;
+  readonly room: Room;
+}
+
+/** Rules and facts that hold for all queues. */
+export interface SelectionRules {
+  readonly nowMs: number;
+  readonly patienceMs: number;
+  /** Could any agent of the cluster hold it, if it were empty? True where nobody knows. */
+  readonly isPlaceable: (candidate: Candidate) => boolean;
+}
+
+/** A queue while jobs are picked of it. */
+interface Turn {
+  readonly queue: QueueState;
+  readonly running: Map<string, number>;
+  readonly groups: Map<string, Candidate[]>;
+  /** The job besides which nothing is taken any more. */
+  blocker: Candidate | undefined;
+  held: Resources;
+  left: number;
+  lastServed: number;
+}
+
+/**
+ * Picks jobs for what is offered.
+ *
+ * Cost: jobs times rooms in the worst case, jobs alone where most fit.
+ *
+ * @param rooms what is free in them becomes less with each pick
+ * @returns picks in the order in which they should be taken
+ */
+export function select(
+  queues: readonly QueueState[],
+  rooms: readonly Room[],
+  rules: SelectionRules,
+): Pick[] {
+  const picks: Pick[] = [];
+  const turns = queues.filter(({ room }) => room > 0).map((queue) => turnOf(queue, rules));
+  let open = turns;
+  while (open.length > 0) {
+    const turn = open.reduce((best, each) => (isBefore(each, best) ? each : best));
+    const pick = pickOf(turn, rooms, rules);
+    if (pick) {
+      picks.push(pick);
+      turn.lastServed = picks.length;
+    }
+    open = open.filter((each) => each.left > 0 && (each !== turn || pick !== undefined));
+  }
+  return picks;
+}
+
+/** The smallest share for its weight; of equals, whoever was served longest ago. */
+function isBefore(a: Turn, b: Turn): boolean {
+  const [shareA, shareB] = [shareOf(a), shareOf(b)];
+  return shareA === shareB ? a.lastServed < b.lastServed : shareA < shareB;
+}
+
+/** Cores, or quarters of a GiB if those are more: what a node usually has of both for each other. */
+function shareOf({ held, queue }: Turn): number {
+  return Math.max(held.cpuMillis / 1000, held.memMib / 4096) / queue.weight;
+}
+
+function turnOf(queue: QueueState, rules: SelectionRules): Turn {
+  const groups = new Map<string, Candidate[]>();
+  for (const candidate of queue.candidates) {
+    const group = groups.get(candidate.group);
+    if (group) group.push(candidate);
+    else groups.set(candidate.group, [candidate]);
+  }
+  const { held, room } = queue;
+  const running = new Map(queue.running);
+  return {
+    queue,
+    running,
+    groups,
+    blocker: blockerOf(queue.candidates, rules),
+    held,
+    left: room,
+    lastServed: 0,
+  };
+}
+
+/** The job that has been overtaken for longest, if that is too long and it can be placed at all. */
+function blockerOf(candidates: readonly Candidate[], rules: SelectionRules): Candidate | undefined {
+  let blocker: Candidate | undefined;
+  for (const candidate of candidates) {
+    const sinceMs = candidate.overtakenSinceMs;
+    if (sinceMs === undefined || rules.nowMs - sinceMs < rules.patienceMs) continue;
+    if (blocker && sinceMs >= (blocker.overtakenSinceMs ?? 0)) continue;
+    if (rules.isPlaceable(candidate)) blocker = candidate;
+  }
+  return blocker;
+}
+
+function pickOf(turn: Turn, rooms: readonly Room[], rules: SelectionRules): Pick | undefined {
+  const { queue, blocker } = turn;
+  const passed: Candidate[] = [];
+  for (const group of groupsInTurn(turn)) {
+    const waiting = turn.groups.get(group) ?? [];
+    for (const [position, candidate] of waiting.entries()) {
+      if (blocker && candidate !== blocker) continue;
+      if (!isWithinQuota(turn, candidate)) break;
+      const room = roomFor(rooms, candidate);
+      if (!room) {
+        passed.push(candidate);
+        continue;
+      }
+      for (const overtaken of passed) overtaken.overtakenSinceMs ??= rules.nowMs;
+      waiting.splice(position, 1);
+      serve(turn, group, candidate.resources);
+      occupy(room, candidate);
+      if (candidate === blocker) turn.blocker = blockerOf([...turn.groups.values()].flat(), rules);
+      return { queue, candidate, room };
+    }
+  }
+  return undefined;
+}
+
+/** Groups that may have one more, the one that was served longest ago first; new ones before all others. */
+function groupsInTurn({ queue, groups, running }: Turn): string[] {
+  const { groupLimit = Infinity, turns } = queue;
+  const may = [...groups].filter(
+    ([group, waiting]) => waiting.length > 0 && (running.get(group) ?? 0) < groupLimit,
+  );
+  if (may.length === 1) return may.map(([group]) => group);
+  return may
+    .map(([group], position) => ({ group, turn: turns.of.get(group) ?? 0, position }))
+    .sort((a, b) => a.turn - b.turn || a.position - b.position)
+    .map(({ group }) => group);
+}
+
+function serve(turn: Turn, group: string, resources: Resources): void {
+  const { turns } = turn.queue;
+  turn.held = addResources(turn.held, resources);
+  turn.left -= 1;
+  turn.running.set(group, (turn.running.get(group) ?? 0) + 1);
+  turns.count += 1;
+  // Taken out and put in again, the first of the map is the one whose turn was longest ago.
+  turns.of.delete(group);
+  turns.of.set(group, turns.count);
+  const [oldest] = turns.of.keys();
+  if (turns.of.size > TURNS_MAX && oldest !== undefined) turns.of.delete(oldest);
+}
+
+function isWithinQuota({ queue, held }: Turn, { resources }: Candidate): boolean {
+  return queue.quota === undefined || fits(addResources(held, resources), queue.quota);
+}
+
+function hasRoom(room: Room, candidate: Candidate): boolean {
+  if (!fits(candidate.resources, room.free)) return false;
+  if (!hasAttributes(room.attributes, candidate.attributes)) return false;
+  return fits(costIn(room, candidate), room.free);
+}
+
+/** The job, and its executor if that is not there yet. */
+function costIn({ executorIds }: Room, { resources, executor }: Candidate): Resources {
+  if (!executor || executorIds.has(executor.executorId)) return resources;
+  return addResources(resources, executor.resources);
+}
+
+/** Takes the place of a job in a room; also for one that was chosen in another way. */
+export function occupy(room: Room, candidate: Pick['candidate']): void {
+  room.free = subtractResources(room.free, costIn(room, candidate));
+  if (candidate.executor) room.executorIds.add(candidate.executor.executorId);
+}
+
+/** @returns the first room that a job fits into */
+export function roomFor(rooms: readonly Room[], candidate: Candidate): Room | undefined {
+  return rooms.find((room) => hasRoom(room, candidate));
+}
+
+/** Does an agent have all the wanted attributes, each with exactly that value? */
+export function hasAttributes(
+  has: Readonly<Record<string, string>>,
+  wanted: Readonly<Record<string, string>>,
+): boolean {
+  return Object.entries(wanted).every(([key, value]) => has[key] === value);
+}
+
+/** What to ask the master for: so often so much. */
+export interface Demand {
+  readonly resources: Resources;
+  readonly attributes: Readonly<Record<string, string>>;
+  readonly count: number;
+}
+
+/**
+ * What to ask for, so that offers come for the jobs that would be picked if there were room.
+ *
+ * @param first jobs that have been taken already and wait for a place
+ * @param hasExecutor is there an agent that runs this executor? Then its own resources are not asked for again
+ * @param jobsMax of how many jobs at most; with more than that the demand stays the same while they are worked off
+ */
+export function demandOf(
+  queues: readonly QueueState[],
+  first: readonly Candidate[],
+  options: {
+    readonly rules: SelectionRules;
+    readonly hasExecutor: (executorId: string) => boolean;
+    readonly jobsMax: number;
+  },
+): Demand[] {
+  const everything: Room = {
+    agentId: '',
+    attributes: {},
+    executorIds: new Set(),
+    free: { cpuMillis: Infinity, memMib: Infinity },
+  };
+  const { rules, jobsMax } = options;
+  const attributesOf = new Map<Candidate, Candidate['attributes']>();
+  const anywhere = queues.map((queue) => {
+    const blocker = blockerOf(queue.candidates, rules);
+    const candidates = blocker ? [blocker] : queue.candidates.filter(rules.isPlaceable);
+    return {
+      ...queue,
+      room: Math.min(queue.room, jobsMax),
+      candidates: candidates.slice(0, jobsMax).map((candidate) => {
+        // They say on which agents, and here every agent is meant.
+        const plain = { ...candidate, attributes: {} };
+        attributesOf.set(plain, candidate.attributes);
+        return plain;
+      }),
+      // Nobody's turn is over by being asked for.
+      turns: { count: queue.turns.count, of: new Map(queue.turns.of) },
+    };
+  });
+  const picked = select(anywhere, [everything], rules).map(({ candidate }) => ({
+    ...candidate,
+    attributes: attributesOf.get(candidate) ?? {},
+  }));
+  const wanted = [...first, ...picked].slice(0, jobsMax);
+  return summed(wanted, options.hasExecutor);
+}
+
+function summed(
+  wanted: readonly Candidate[],
+  hasExecutor: (executorId: string) => boolean,
+): Demand[] {
+  const demands = new Map<string, { -readonly [K in keyof Demand]: Demand[K] }>();
+  for (const { resources, attributes, executor } of wanted) {
+    const own = executor && !hasExecutor(executor.executorId) ? executor.resources : NO_RESOURCES;
+    const need = addResources(resources, own);
+    const key = JSON.stringify([need, Object.entries(attributes).sort()]);
+    const demand = demands.get(key);
+    if (demand) demand.count += 1;
+    else demands.set(key, { resources: need, attributes, count: 1 });
+  }
+  return [...demands.values()];
+}

@@ -1,0 +1,101 @@
+/**
+ * Brings jobs and tasks together again after this process, Redis or both have been away: jobs that are active and have a task,
+ * jobs that are active and have none, and tasks whose job Redis believes to be waiting. The rule in all of it: a job that has a
+ * task which may be running is active and locked, and gets no second one.
+ */
+import type { TaskStatus } from '../../framework/index.ts';
+import { isTerminal } from '../../framework/index.ts';
+import type { Log } from '../../io/log.ts';
+import { jobDigest, readTaskId } from './job-ids.ts';
+import { NO_SPEC } from './job-spec.ts';
+import type { JobTask, JobTasks } from './job-tasks.ts';
+import { namesOf, refOf } from './job-tasks.ts';
+import type { QueueWindow } from './queue-window.ts';
+
+/** Where jobs and tasks are. */
+export interface RecoveryOptions {
+  readonly windows: readonly QueueWindow[];
+  readonly tasks: JobTasks;
+  readonly log: Log;
+}
+
+/**
+ * Takes on the active jobs of a queue that nobody else holds, and locks them. Whether their tasks live is not known yet.
+ *
+ * @param isKnown jobs that are left alone
+ * @returns what was found
+ */
+export async function recoverActive(
+  { tasks, log }: RecoveryOptions,
+  window: QueueWindow,
+  isKnown: (jobId: string) => boolean,
+): Promise<JobTask[]> {
+  const found: JobTask[] = [];
+  for (const { id } of await window.queue.ownActive()) {
+    if (isKnown(id)) continue;
+    const task = await recover(tasks, window, id);
+    if (!task) continue;
+    log.info('job.recovering', namesOf(task));
+    found.push(task);
+  }
+  return found;
+}
+
+async function recover(
+  tasks: JobTasks,
+  window: QueueWindow,
+  jobId: string,
+  start?: number,
+): Promise<JobTask | undefined> {
+  const ref = { queue: window.queue.qualifiedName, jobId };
+  if ((await window.queue.adopt(jobId, start ?? 0)) !== 'ours') return undefined;
+  window.drop(jobId);
+  const job = await window.queue.job(jobId);
+  if (!job) return undefined;
+  const known = tasks.ofJob(ref);
+  if (known) return known;
+  const result = window.specOf(job);
+  const spec = result.ok ? result.spec : NO_SPEC;
+  return tasks.add({ window, job, spec, phase: 'recovering' }, start);
+}
+
+/**
+ * A status of a task that this process knows nothing of. A living one belongs to a job that has to be active; one that has
+ * ended, too, if Redis has forgotten that the job was ever started for it.
+ *
+ * @returns the job's task, or undefined if there is nothing to do but to acknowledge
+ */
+export async function adoptStray(
+  { windows, tasks, log }: RecoveryOptions,
+  status: TaskStatus,
+): Promise<JobTask | undefined> {
+  const parts = readTaskId(status.taskId);
+  // Longer ids, or with other letters, are not in the task's id as they are: their jobs wait for the lock to run out.
+  const window = windows.find(
+    ({ queue }) =>
+      parts && jobDigest({ queue: queue.qualifiedName, jobId: parts.jobLabel }) === parts.digest,
+  );
+  if (!parts || !window) return undefined;
+  const job = await window.queue.job(parts.jobLabel);
+  const isForgotten = job !== undefined && job.attemptsStarted < parts.start;
+  if (!job || (isTerminal(status.state) && !isForgotten)) return undefined;
+  const task = await recover(tasks, window, parts.jobLabel, parts.start);
+  if (task?.taskId !== status.taskId) {
+    log.warn('task.without-job', { taskId: status.taskId, state: status.state });
+    return undefined;
+  }
+  log.info('job.adopted', namesOf(task));
+  return task;
+}
+
+/** What became of the lock of a job that could not be extended. */
+export type LockLoss = 'held-again' | 'removed' | 'taken';
+
+/** Finds out why a lock was lost, and takes it again if nobody else has. */
+export async function mendLock(task: JobTask, log: Log): Promise<LockLoss> {
+  const { jobId } = refOf(task);
+  const adoption = await task.window.queue.adopt(jobId, task.job.attemptsStarted);
+  if (adoption === 'ours') return 'held-again';
+  log.warn('job.lock-lost', { ...namesOf(task), found: adoption });
+  return adoption === 'locked' ? 'taken' : 'removed';
+}

@@ -1,0 +1,260 @@
+/** A scheduler of queues from its start to its end: connections, the lease, what comes back, the work, and the way out. */
+import { hostname } from 'node:os';
+import type { Redis } from 'ioredis';
+import type { FrameworkId } from '../../framework/index.ts';
+import { KaonError, SchedulerDriver } from '../../framework/index.ts';
+import type { Clock } from '../../io/clock.ts';
+import { randomName, systemClock } from '../../io/clock.ts';
+import { endConnection } from '../../io/end-connection.ts';
+import type { Log } from '../../io/log.ts';
+import { connectOrFail, connectRedis } from '../../io/redis-connection.ts';
+import { requireHealthyRedis } from '../../io/redis-health.ts';
+import { messageOf } from '../../protocol/errors.ts';
+import type { ReadAgents } from './agent-sizes.ts';
+import { lockTokenOf } from './job-ids.ts';
+import { SchedulerLease } from './lease.ts';
+import { publishQueues } from './published.ts';
+import { JobQueue } from './queue.ts';
+import { watchQueues } from './queue-watch.ts';
+import { QueueWindow } from './queue-window.ts';
+import { BullmqScheduler } from './scheduler.ts';
+import type { SchedulerSettings } from './settings.ts';
+
+/** Locks are extended, and looked after, so often, milliseconds. */
+const LOCKS_MS = 15_000;
+/** Locks of jobs that run on while no scheduler is there, milliseconds. */
+const HANDOVER_LOCK_MS = 3_600_000;
+/** So often it is asked whether everything that was found is clear now, milliseconds. */
+const RECOVERED_MS = 250;
+/** So often it is looked whether all that runs has ended, milliseconds. */
+const DRAINED_MS = 50;
+/** Leaving may take so long, milliseconds. */
+const GOODBYE_MS = 5000;
+
+/** Where everything is, and what is wanted. */
+export interface RunBullmqOptions {
+  readonly settings: SchedulerSettings;
+  /** Of the cluster. */
+  readonly redis: string;
+  readonly cluster: string;
+  /** Of the queues. */
+  readonly queueRedis: string;
+  readonly readAgents?: ReadAgents;
+  readonly log: Log;
+  readonly clock?: Clock;
+  /** When it is aborted nothing more is taken, and when all that runs has ended so has this. */
+  readonly drainSignal?: AbortSignal;
+}
+
+/** @returns id of the framework of the scheduler of that name */
+export function frameworkIdOf({ name, role }: SchedulerSettings): FrameworkId {
+  const parts = role === '*' ? ['bullmq', name] : ['bullmq', name, role];
+  const text = name === 'bullmq' ? ['bullmq', ...parts.slice(2)] : parts;
+  return text.map((part) => part.replaceAll(/[^\w-]/g, '_')).join('.') as FrameworkId;
+}
+
+/**
+ * Runs until `signal` is aborted; then jobs that run go on, and wait for the next scheduler of this name.
+ *
+ * @throws KaonError `redis-unreachable`, `redis-evicts` and the like; `bullmq-aborted` if it cannot go on
+ */
+export async function runBullmq(options: RunBullmqOptions, signal: AbortSignal): Promise<void> {
+  const { queueRedis, log, settings, clock = systemClock } = options;
+  const tag = /\{([^}]+)\}/.exec(settings.prefix)?.[1] ?? settings.prefix;
+  const connect = (name: string): Redis =>
+    connectRedis({ url: queueRedis, log, name, cluster: tag });
+  const redis = connect('bullmq');
+  await connectOrFail(redis, queueRedis);
+  const watching = connect('bullmq-watch');
+  try {
+    await requireHealthyRedis({ redis, log, clock }, signal);
+    const lease = new SchedulerLease({
+      ...{ redis, clock, log },
+      key: `${settings.prefix}-kaon:scheduler:${frameworkIdOf(settings)}`,
+      holder: `${hostname()} process ${String(process.pid)} ${randomName(6)}`,
+    });
+    if (!(await lease.acquire(signal))) return;
+    try {
+      await new Run({ ...options, clock }, { redis, watching, lease }).execute(signal);
+    } finally {
+      await lease.release();
+    }
+  } finally {
+    endConnection(watching);
+    endConnection(redis);
+  }
+}
+
+interface Connections {
+  readonly redis: Redis;
+  readonly watching: Redis;
+  readonly lease: SchedulerLease;
+}
+
+class Run {
+  readonly #options: RunBullmqOptions & { readonly clock: Clock };
+  readonly #connections: Connections;
+  readonly #windows: readonly QueueWindow[];
+  readonly #scheduler: BullmqScheduler;
+  readonly #driver: SchedulerDriver;
+  readonly #stop = new AbortController();
+  #serverRunId = '';
+  #failure: string | undefined;
+
+  constructor(options: RunBullmqOptions & { readonly clock: Clock }, connections: Connections) {
+    const { settings, clock, log, redis, cluster, readAgents } = options;
+    this.#options = options;
+    this.#connections = connections;
+    const frameworkId = frameworkIdOf(settings);
+    this.#windows = settings.queues.map((queueSettings) => {
+      const queue = new JobQueue({
+        name: queueSettings.name,
+        prefix: settings.prefix,
+        redis: connections.redis,
+        log,
+        token: lockTokenOf(frameworkId),
+        lockMs: settings.lockMs,
+        workerName: `kaon.${frameworkId}`,
+        limiter: queueSettings.limiter,
+      });
+      return new QueueWindow({ queue, settings: queueSettings, clock, log });
+    });
+    this.#scheduler = new BullmqScheduler({
+      ...{ settings, windows: this.#windows, frameworkId, clock, log },
+      ...(readAgents && { readAgents }),
+      onError: (message) => {
+        this.#fail(message);
+      },
+    });
+    this.#driver = new SchedulerDriver(
+      this.#scheduler,
+      { name: settings.name, frameworkId, role: settings.role, hostname: hostname() },
+      { redis, cluster, clock, log, implicitAcknowledgements: false },
+    );
+  }
+
+  async execute(signal: AbortSignal): Promise<void> {
+    const { log } = this.#options;
+    const stop = this.#stop.signal;
+    signal.addEventListener('abort', () => {
+      this.#stop.abort();
+    });
+    if (signal.aborted) return;
+    await publishQueues(this.#connections.redis, this.#driver.frameworkId, this.#options.settings);
+    await this.#scheduler.recover();
+    await this.#driver.start();
+    log.info('bullmq.started', {
+      frameworkId: this.#driver.frameworkId,
+      queues: this.#windows.map(({ queue }) => queue.name).join(','),
+    });
+    const work = Promise.all([
+      ...[this.#watch(stop), this.#keepLocks(stop), this.#keepLease(stop), this.#drain(stop)],
+    ]);
+    await this.#startStalledChecks(stop);
+    await work;
+    await this.#leave();
+    if (this.#failure !== undefined) throw new KaonError('bullmq-aborted', this.#failure);
+  }
+
+  #fail(message: string): void {
+    this.#failure ??= message;
+    this.#stop.abort();
+  }
+
+  async #watch(stop: AbortSignal): Promise<void> {
+    const { clock, log, settings } = this.#options;
+    const byQueue = new Map(this.#windows.map((window) => [window.queue, window]));
+    const { watching } = this.#connections;
+    stop.addEventListener('abort', () => {
+      endConnection(watching);
+    });
+    const watch = {
+      ...{ redis: watching, clock, log, prefix: settings.prefix, queues: [...byQueue.keys()] },
+      onChange: (queue: JobQueue) => {
+        byQueue.get(queue)?.markStale();
+        this.#scheduler.wake();
+      },
+      onCancel: (request: Parameters<BullmqScheduler['cancel']>[0]) =>
+        this.#scheduler.cancel(request),
+    };
+    await watchQueues(watch, stop);
+  }
+
+  async #drain(stop: AbortSignal): Promise<void> {
+    const { drainSignal, clock } = this.#options;
+    if (!drainSignal) return;
+    await new Promise((resolve) => {
+      for (const signal of [drainSignal, stop]) {
+        if (signal.aborted) resolve(undefined);
+        signal.addEventListener('abort', resolve, { once: true });
+      }
+    });
+    this.#scheduler.drain();
+    while (!stop.aborted && this.#scheduler.hasRunning) await clock.sleep(DRAINED_MS, stop);
+    this.#stop.abort();
+  }
+
+  async #keepLocks(stop: AbortSignal): Promise<void> {
+    const { clock, log, settings } = this.#options;
+    const [first] = this.#windows;
+    this.#connections.redis.on('ready', () => {
+      // Redis may have been away for longer than a lock lasts, or have forgotten some.
+      void this.#keepLocksOnce(first).catch((error: unknown) => {
+        log.warn('locks.not-extended', { error: messageOf(error) });
+      });
+    });
+    while (!stop.aborted) {
+      try {
+        await this.#keepLocksOnce(first);
+      } catch (error) {
+        log.warn('locks.not-extended', { error: messageOf(error) });
+      }
+      await clock.sleep(Math.min(LOCKS_MS, settings.lockMs / 4), stop);
+    }
+  }
+
+  async #keepLocksOnce(first: QueueWindow | undefined): Promise<void> {
+    const runId = (await first?.queue.serverRunId()) ?? '';
+    const hasChanged = this.#serverRunId !== '' && runId !== this.#serverRunId;
+    this.#serverRunId = runId;
+    await this.#scheduler.keepLocks(hasChanged);
+  }
+
+  async #keepLease(stop: AbortSignal): Promise<void> {
+    const isOurs = await this.#connections.lease.keep(stop);
+    if (!isOurs) this.#fail('another scheduler of this name has taken over');
+  }
+
+  /** Only when every job that has a task is locked: until then one of them could look as if nobody had it. */
+  async #startStalledChecks(stop: AbortSignal): Promise<void> {
+    const { clock } = this.#options;
+    while (this.#scheduler.isRecovering && !stop.aborted) await clock.sleep(RECOVERED_MS, stop);
+    if (stop.aborted) return;
+    await Promise.all(this.#windows.map(({ queue }) => queue.startStalledChecks()));
+  }
+
+  async #leave(): Promise<void> {
+    const { clock, log } = this.#options;
+    const patience = new AbortController();
+    const left = this.#leaveInOrder().catch((error: unknown) => {
+      log.warn('bullmq.not-left', { error: messageOf(error) });
+    });
+    await Promise.race([left, clock.sleep(GOODBYE_MS, patience.signal)]);
+    patience.abort();
+  }
+
+  async #leaveInOrder(): Promise<void> {
+    const { log } = this.#options;
+    const running = await this.#scheduler.close();
+    for (const { queue } of this.#windows) {
+      const own = [...this.#scheduler.tasks.values()].filter(
+        ({ window }) => window.queue === queue,
+      );
+      const ids = own.map(({ job }) => job.id ?? '');
+      await queue.extendLocks(ids, HANDOVER_LOCK_MS);
+    }
+    if (this.#driver.status === 'DRIVER_RUNNING') await this.#driver.stop(true);
+    await Promise.all(this.#windows.map(({ queue }) => queue.close()));
+    log.info('bullmq.stopped', { running });
+  }
+}
