@@ -11,6 +11,8 @@ const BENCHES: Readonly<Record<string, () => Promise<{ run: () => Promise<BenchR
   launch: () => import('./launch.ts'),
   footprint: () => import('./footprint.ts'),
   executor: () => import('./executor.ts'),
+  bullmq: () => import('./bullmq.ts'),
+  reports: () => import('./reports.ts'),
   failover: () => import('./failover.ts'),
 };
 
@@ -18,6 +20,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ run: () => Promise<BenchR
 const PARTS: Readonly<Record<string, (part: never) => Promise<void>>> = {
   agents: async (part) => (await import('./throughput-agents.ts')).runAgents(part),
   frameworks: async (part) => (await import('./throughput-frameworks.ts')).runFrameworks(part),
+  'bullmq-baseline': async (part) => (await import('./bullmq-baselines.ts')).runBaseline(part),
   'noop-executor': async () => (await import('./executor-noop.ts')).runNoopExecutor(),
   'failover-load': async (part) => (await import('./failover-load.ts')).runLoad(part),
   'failover-crowd': async (part) => (await import('./failover-crowd.ts')).runCrowd(part),

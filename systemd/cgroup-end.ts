@@ -21,11 +21,14 @@ export async function endCgroups(
   directories: readonly string[],
   what: string,
 ): Promise<void> {
-  let left = [...new Set(directories)].filter((directory) => fs.exists(directory));
+  // Most have nothing in them any more, and are gone with one call.
+  const remove = (left: readonly string[]): string[] =>
+    left.filter((directory) => !fs.removeTree(directory));
+  let left = remove([...new Set(directories)].filter((directory) => fs.exists(directory)));
   let waitMs = LOOK_MIN_MS;
   for (let waitedMs = 0; left.length > 0; waitedMs += waitMs) {
     killAll(fs, left);
-    left = left.filter((directory) => !fs.removeTree(directory));
+    left = remove(left);
     if (left.length === 0) return;
     if (waitedMs > TIMEOUT_MS) {
       const where = left.join(', ');

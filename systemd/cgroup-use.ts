@@ -30,10 +30,10 @@ function readV1(root: string, path: string): CgroupUse {
   // systemd takes cpu and cpuacct for one hierarchy and leaves cpuacct out where the host mounts them apart; on a
   // hybrid host the v2 tree accounts CPU time without any controller.
   const cpuNsec = readNumber(join(root, 'cpuacct', path, 'cpuacct.usage'));
-  const unifiedUsec = readKey(join(root, 'unified', path, 'cpu.stat'), 'usage_usec');
+  const cpuUsec = toUsec(cpuNsec) ?? readKey(join(root, 'unified', path, 'cpu.stat'), 'usage_usec');
   const throttledNsec = readKey(join(root, 'cpu', path, 'cpu.stat'), 'throttled_time');
   return defined({
-    cpuUsec: toUsec(cpuNsec) ?? unifiedUsec,
+    cpuUsec,
     memoryPeakBytes: readNumber(join(root, 'memory', path, 'memory.max_usage_in_bytes')),
     oomKills: readKey(join(root, 'memory', path, 'memory.oom_control'), 'oom_kill'),
     throttledUsec: toUsec(throttledNsec),

@@ -30,6 +30,8 @@ export interface MemoryLimits {
    * @returns undefined if the first of them is gone
    */
   set(directories: readonly string[], targetBytes: number): Promise<MemoryOutcome | undefined>;
+  /** The limit of a cgroup that has just been made, with nothing in it yet. */
+  setFirst(directory: string, bytes: number): void;
   /** Whether each of the cgroups has this limit; those that are gone do not count. */
   isInForce(directories: readonly string[], bytes: number): boolean;
   /** The cgroup is gone, and what was below it. */
@@ -100,6 +102,8 @@ export function createMemoryLimits(
   };
 
   return {
+    // Whatever is written, nothing has to be reclaimed for it.
+    setFirst: (directory, bytes) => kernel.raise(directory, bytes),
     isInForce: (directories, bytes) =>
       directories.every((directory) => (kernel.readLimit(directory) ?? bytes) === bytes),
     forget: (directory) => {

@@ -223,15 +223,41 @@ async function make(
     writeQuota(fs, directories.cpu, { version, cpuMillis });
     writeWeight(fs, directories.cpu, { version, cpuMillis });
     fs.write(join(directories.pids, 'pids.max'), String(tasksMax));
-    await memory.set([directories.memory], memoryMib * BYTES_PER_MIB);
+    const bytes = memoryMib * BYTES_PER_MIB;
+    if (made.includes(directories.memory)) memory.setFirst(directories.memory, bytes);
+    else await memory.set([directories.memory], bytes);
     if (version === 'v2') limitV2(fs, directories.memory);
     const procs = places.map((directory) => join(directory, 'cgroup.procs'));
-    for (const file of procs) fs.changeOwner(file, uid ?? SAME_ID, gid ?? SAME_ID);
+    if (uid !== undefined || gid !== undefined) {
+      for (const file of [...procs, ...homesOf(options, name, places)]) {
+        fs.changeOwner(file, uid ?? SAME_ID, gid ?? SAME_ID);
+      }
+    }
     return procs;
   } catch (error) {
     made.forEach((directory) => fs.removeTree(directory));
     throw error;
   }
+}
+
+/**
+ * Where the processes of a unit are that are in no group. Whoever has done something in a group and stays for the next task goes
+ * back there, and needs the right to.
+ *
+ * @param groups directories of a group, one in each hierarchy
+ */
+function homesOf(
+  { fs, root, version }: TaskGroupsOptions,
+  name: GroupName,
+  groups: readonly string[],
+): string[] {
+  const procsOf = (directory: string): string => join(directory, 'cgroup.procs');
+  if (version === 'v2') return [procsOf(join(root, parentGroup('v2', name), EXECUTOR_LEAF))];
+  return groups.map((group) => {
+    // systemd makes no directory for a service in hierarchies in which only its slice has limits.
+    const service = join(dirname(group), name.unit);
+    return procsOf(fs.exists(service) ? service : dirname(group));
+  });
 }
 
 /** What only v2 has: no way out into swap, and a task that is out of memory ends as a whole, as a unit of its own would. */

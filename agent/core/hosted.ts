@@ -61,13 +61,16 @@ export function addHosted(
   return entry;
 }
 
-/** Gets the task ready; what needs nothing is ready at once, and a cgroup needs the unit that it is in. */
+/**
+ * Gets the task ready; what needs nothing is ready at once. A cgroup needs the unit that it is in, and on cgroup v1 the kernel
+ * gives it no more CPU than that has: it waits for a container that is large enough, also while that gets smaller.
+ */
 export function prepare(cx: Context, entry: AgentTaskEntry): void {
   const { hosted } = entry;
   if (hosted?.preparation !== 'none') return;
   const { info, isRegistered } = hosted.executor;
   if (!needsPreparation(entry)) hosted.preparation = 'done';
-  else if (info.isolation === 'container' || isRegistered) {
+  else if (info.isolation === 'container' || (isRegistered && isCovered(hosted.executor))) {
     hosted.preparation = 'under-way';
     cx.effects.push({ type: 'hosted.prepare', entry });
   }
@@ -75,12 +78,13 @@ export function prepare(cx: Context, entry: AgentTaskEntry): void {
 
 /** Hands over what can be handed over: to an executor that listens, in a container that is known to be large enough. */
 export function handOver(cx: Context, executor: ExecutorEntry): void {
-  const { isRegistered, isConnected, kill, waiting } = executor;
-  if (!isRegistered || !isConnected || kill || waiting.size === 0) return;
+  const { waiting } = executor;
+  if (waiting.size === 0 || !isListening(executor)) return;
   if (!isCovered(executor)) {
     growIfNeeded(cx, executor);
     return;
   }
+  for (const entry of waiting) prepare(cx, entry);
   const isReady = ({ hosted }: AgentTaskEntry): boolean => hosted?.preparation === 'done';
   for (const entry of [...waiting]) {
     if (entry.task.groupId === undefined && isReady(entry)) give(cx, executor, [entry]);
@@ -88,6 +92,10 @@ export function handOver(cx: Context, executor: ExecutorEntry): void {
   for (const group of waitingGroups(executor)) {
     if (group.length >= sizeOf(group) && group.every(isReady)) give(cx, executor, group);
   }
+}
+
+function isListening({ isRegistered, isConnected, kill }: ExecutorEntry): boolean {
+  return isRegistered && isConnected && !kill;
 }
 
 function give(cx: Context, executor: ExecutorEntry, entries: readonly AgentTaskEntry[]): void {

@@ -15,6 +15,7 @@ import { step } from './core/step.ts';
 import { beginCheck } from './checks.ts';
 import { sharedEnvironment, taskEnvironment } from './environment.ts';
 import { signalGroup, startTask } from './processes.ts';
+import { quietMsOf, QuietReports } from './quiet-reports.ts';
 
 /** A longer one would fire at once, timers(7) of Node. */
 const TIMER_MAX_MS = 2 ** 31 - 1;
@@ -37,6 +38,7 @@ export class DefaultExecutor implements Executor {
   readonly #running = new Map<LaunchId, Running>();
   readonly #shared: Readonly<Record<string, string>>;
   readonly #report: (update: UpdateDescription) => void;
+  #reports: QuietReports;
   /** Events of one turn, in order: what an effect brings about comes after the other effects of its step. */
   readonly #events: TaskEvent[] = [];
   #isStepping = false;
@@ -52,14 +54,17 @@ export class DefaultExecutor implements Executor {
   ) {
     this.#shared = sharedEnvironment(environment);
     this.#report = report;
+    this.#reports = new QuietReports(report, 0);
   }
 
   registered(
     _driver: ExecutorDriver,
-    _executorInfo: ExecutorInfo,
+    executorInfo: ExecutorInfo,
     _frameworkInfo: FrameworkInfo,
     agentInfo: ExecutorAgentInfo,
   ): void {
+    // Before the first task: it comes after this.
+    this.#reports = new QuietReports(this.#report, quietMsOf(executorInfo));
     this.#state.hostname = agentInfo.hostname;
   }
 
@@ -116,7 +121,7 @@ export class DefaultExecutor implements Executor {
         this.#setAlarm(effect, effect.atMs);
         return;
       case 'update':
-        this.#report(effect.update);
+        this.#reports.take(effect.update);
         return;
       case 'forget':
         this.#forget(effect.launchId);

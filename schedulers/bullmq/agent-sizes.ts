@@ -24,6 +24,8 @@ export class AgentSizes {
   readonly #read: ReadAgents | undefined;
   #agents: readonly AgentSize[] = [];
   #readAtMs = -Infinity;
+  /** What was found out of a job: with many agents that is not for every look at a queue. */
+  #known = new WeakMap<Candidate, string | false>();
 
   /** @param read undefined: nobody knows, and every job is one that has to wait */
   constructor(clock: Clock, read: ReadAgents | undefined) {
@@ -37,11 +39,18 @@ export class AgentSizes {
     if (!this.#read || nowMs - this.#readAtMs < MAX_AGE_MS) return;
     this.#readAtMs = nowMs;
     this.#agents = (await this.#read()) ?? this.#agents;
+    this.#known = new WeakMap();
   }
 
   /** @returns why no agent could hold the job, if it were empty; undefined if one could, or nobody knows */
-  whyNowhere({ resources, attributes, executor }: Candidate): string | undefined {
+  whyNowhere(candidate: Candidate): string | undefined {
     if (this.#agents.length === 0) return undefined;
+    const found = this.#known.get(candidate) ?? this.#findOut(candidate) ?? false;
+    this.#known.set(candidate, found);
+    return found === false ? undefined : found;
+  }
+
+  #findOut({ resources, attributes, executor }: Candidate): string | undefined {
     const suitable = this.#agents.filter((agent) => hasAttributes(agent.attributes, attributes));
     const need = executor ? addResources(resources, executor.resources) : resources;
     if (suitable.some(({ total }) => fits(need, total))) return undefined;

@@ -17,7 +17,10 @@ import { ProcessorCalls } from './processor-calls.ts';
 import type { CancelRequest } from './queue-watch.ts';
 import type { QueueWindow, Rejected } from './queue-window.ts';
 import { adoptStray } from './recovery.ts';
-import { rejection, Settling } from './settling.ts';
+import { deferredFailureOf, rejection, Settling } from './settling.ts';
+
+/** The master is asked for all that runs no more often than this, milliseconds. */
+const ASK_MIN_MS = 1000;
 
 /** What it works with, and who is to look again. */
 export interface JobLifeOptions {
@@ -40,6 +43,7 @@ export class JobLife {
   readonly #tracked = new WeakSet<JobTask>();
   readonly #work = new Set<Promise<void>>();
   #driver: SchedulerDriver | undefined;
+  #askedAtMs = -Infinity;
 
   constructor(options: JobLifeOptions) {
     const { clock, log, lostMax } = options;
@@ -88,16 +92,35 @@ export class JobLife {
     // The same end may come twice; it is acknowledged when the first has been told.
     if (task.isSettling) return;
     task.isSettling = true;
+    if (task.isOrphan) {
+      this.#forget(task);
+      driver.acknowledgeStatusUpdate(status);
+      return;
+    }
+    // It may have ended before this process knew of it, and what its processor had to say comes with its end.
+    if (!task.spec.command) this.#trackCalls(task);
     await this.#logs.end(task);
     const settled = await this.#settling.settle(task, status);
     if (settled === 'settled') this.#forget(task);
-    else if (settled.kind === 'again') this.#hold(task, settled.afterMs);
-    else {
+    else if (settled.kind === 'again') {
+      this.#hold(task, settled.afterMs);
+      task.isElsewhere = status.reason === 'REASON_TASK_EXCLUSIVE';
+      if (task.isElsewhere) this.#askWhatRuns(driver);
+    } else {
       task.isSettling = false;
       driver.reconcileTasks([task.taskId]);
     }
     driver.acknowledgeStatusUpdate(status);
     this.#options.wakeIn(0);
+  }
+
+  /** Redis may have forgotten that a job runs; `adoptStray` goes on with what the master knows of it. */
+  #askWhatRuns(driver: SchedulerDriver): void {
+    const nowMs = this.#options.clock.monotonicMs();
+    // One answer is for all jobs, and a job that is refused again asks again.
+    if (nowMs - this.#askedAtMs < ASK_MIN_MS) return;
+    this.#askedAtMs = nowMs;
+    driver.reconcileTasks();
   }
 
   #lives(driver: SchedulerDriver, task: JobTask, { agentId, state }: TaskStatus): void {
@@ -114,8 +137,12 @@ export class JobLife {
   /** Nothing of it runs: it keeps its place at the head, and its lock. */
   #hold(task: JobTask, afterMs: number): void {
     task.isSettling = false;
-    if (task.cancelReason !== undefined) {
-      this.reject(task, rejection(cancelled(task.cancelReason).message));
+    const problem =
+      task.cancelReason === undefined
+        ? deferredFailureOf(task.job)
+        : cancelled(task.cancelReason).message;
+    if (problem !== undefined) {
+      this.reject(task, rejection(problem));
       return;
     }
     task.phase = 'held';

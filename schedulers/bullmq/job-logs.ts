@@ -7,7 +7,7 @@ import type { Clock } from '../../io/clock.ts';
 import type { Log } from '../../io/log.ts';
 import { messageOf } from '../../protocol/errors.ts';
 import type { JobTask } from './job-tasks.ts';
-import { namesOf } from './job-tasks.ts';
+import { namesOf, OVER } from './job-tasks.ts';
 
 /** A command that ends before is not followed, milliseconds. */
 const FOLLOW_AFTER_MS = 1000;
@@ -45,7 +45,7 @@ export class JobLogs {
     if (this.#following.has(task)) return;
     const stop = new AbortController();
     task.gone.signal.addEventListener('abort', () => {
-      stop.abort();
+      stop.abort(OVER);
     });
     const following: Following = {
       stop,
@@ -97,7 +97,7 @@ export class JobLogs {
     const isFull = following.rows >= ROWS_MAX;
     if (isFull) rows.push(`kaon: it says more than that: kaon logs -f ${task.taskId}`);
     await task.window.queue.addLogs(task.job, rows);
-    if (isFull) following.stop.abort();
+    if (isFull) following.stop.abort(OVER);
   }
 
   /** The command has ended: waits a little for what it has written at last. */
@@ -105,10 +105,10 @@ export class JobLogs {
     const following = this.#following.get(task);
     if (!following) return;
     const patience = new AbortController();
-    if (!following.isReading) following.stop.abort();
+    if (!following.isReading) following.stop.abort(OVER);
     await Promise.race([following.done, this.#clock.sleep(REST_MS, patience.signal)]);
-    patience.abort();
-    following.stop.abort();
+    patience.abort(OVER);
+    following.stop.abort(OVER);
   }
 
   /** True if the logs of the job have everything that it has said. */

@@ -298,8 +298,14 @@ function wordsOf({ issues }: z.ZodError, above: string, schema: z.ZodObject | un
     const unknown = issue.keys.map((key) => JSON.stringify(key.slice(0, 60))).join(', ');
     return `there is no field ${unknown}${path === '' ? '' : ` in ${path}`}; there are ${known}`;
   }
-  const message = issue.code === 'invalid_union' ? unionWords(issue) : issue.message;
+  const message = issueWords(issue);
   return `${path === '' ? 'its data' : `field ${path}`}: ${message}`;
+}
+
+function issueWords(issue: z.core.$ZodIssue): string {
+  if (issue.code === 'invalid_union') return unionWords(issue);
+  if (issue.code === 'invalid_key') return issue.issues[0]?.message ?? issue.message;
+  return issue.message;
 }
 
 function unionWords(issue: z.core.$ZodIssueInvalidUnion): string {

@@ -2,10 +2,13 @@
 import type { Job } from 'bullmq';
 import type { TaskDescription, TaskId, TaskStatus } from '../../framework/index.ts';
 import { lockTokenOf, taskIdOf } from './job-ids.ts';
-import type { JobRef } from './job-ids.ts';
+import type { JobKey, JobRef } from './job-ids.ts';
 import type { JobSpec } from './job-spec.ts';
 import type { QueueWindow } from './queue-window.ts';
 import { taskOf } from './task-of-job.ts';
+
+/** Why what belongs to a job ends. Without a reason each abort would make an exception with a stack. */
+export const OVER = 'over';
 
 /** Where a job's task runs. */
 export interface TaskPlace {
@@ -32,6 +35,10 @@ export interface JobTask {
   cancelReason: string | undefined;
   /** It is being told to BullMQ how it ended. */
   isSettling: boolean;
+  /** The master has refused its task: one of an earlier start of this job lives, or may live. */
+  isElsewhere: boolean;
+  /** There is no such job any more: nobody is told how it ends. */
+  isOrphan: boolean;
   /** Ends the reading of its output. */
   readonly gone: AbortController;
 }
@@ -56,8 +63,8 @@ export class JobTasks {
     return this.#byTask.get(taskId);
   }
 
-  ofJob(ref: JobRef): JobTask | undefined {
-    return this.#byJob.get(keyOf(ref));
+  ofJob(key: JobKey): JobTask | undefined {
+    return this.#byJob.get(keyOf(key));
   }
 
   /** @returns the new one, or the one that there is of this job */
@@ -72,6 +79,8 @@ export class JobTasks {
       notBeforeMs: 0,
       cancelReason: undefined,
       isSettling: false,
+      isElsewhere: false,
+      isOrphan: false,
       gone: new AbortController(),
     };
     this.#byTask.set(task.taskId, task);
@@ -80,11 +89,19 @@ export class JobTasks {
     return task;
   }
 
+  /** There is no such job any more, and there may be another one of its id. */
+  orphan(task: JobTask): void {
+    task.isOrphan = true;
+    const key = keyOf(refOf(task));
+    if (this.#byJob.get(key) === task) this.#byJob.delete(key);
+  }
+
   remove(task: JobTask): void {
     if (!this.#byTask.delete(task.taskId)) return;
-    this.#byJob.delete(keyOf(refOf(task)));
+    const key = keyOf(refOf(task));
+    if (this.#byJob.get(key) === task) this.#byJob.delete(key);
     task.window.remove(task.spec);
-    task.gone.abort();
+    task.gone.abort(OVER);
   }
 
   /** @returns those that wait for a place, in the order of their taking */
@@ -98,7 +115,8 @@ export class JobTasks {
 
 /** @returns which job it is */
 export function refOf({ window, job }: Pick<JobTask, 'window' | 'job'>): JobRef {
-  return { queue: window.queue.qualifiedName, jobId: job.id ?? '' };
+  const { id = '', timestamp } = job;
+  return { queue: window.queue.qualifiedName, jobId: id, createdAtMs: timestamp };
 }
 
 /** @returns the task to launch */
@@ -127,6 +145,6 @@ export function tailOf(status: TaskStatus): readonly (readonly ['stdout' | 'stde
   ];
 }
 
-function keyOf({ queue, jobId }: JobRef): string {
+function keyOf({ queue, jobId }: JobKey): string {
   return `${queue}\0${jobId}`;
 }

@@ -42,12 +42,14 @@ export class LockKeeper {
 
   async #keepOf(window: QueueWindow, hasServerChanged: boolean): Promise<void> {
     const { tasks, log, onGone } = this.#options;
-    const own = [...tasks.values()].filter((task) => task.window === window);
+    const own = [...tasks.values()].filter((task) => task.window === window && !task.isOrphan);
     const lost = new Set(await window.queue.extendLocks(own.map(({ job }) => job.id ?? '')));
     for (const task of own) {
       if (!lost.has(task.job.id ?? '') || task.isSettling) continue;
       const loss = await mendLock(task, log);
-      if (loss === 'taken' || (loss === 'removed' && !hasServerChanged)) onGone(task);
+      // What nobody has removed runs to its end, if it runs.
+      if (loss === 'removed' && hasServerChanged && task.phase !== 'held') tasks.orphan(task);
+      else if (loss !== 'held-again') onGone(task);
     }
   }
 

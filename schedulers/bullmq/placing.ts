@@ -11,7 +11,7 @@ import { decodeTask } from '../../protocol/codec.ts';
 import { messageOf } from '../../protocol/errors.ts';
 import { areEqual } from '../../protocol/resources.ts';
 import type { Candidate, Pick, Room, SelectionRules } from './core/selection.ts';
-import { occupy, roomFor, select } from './core/selection.ts';
+import { occupy, roomFor, select, vacate } from './core/selection.ts';
 import { NO_SPEC } from './job-spec.ts';
 import type { JobTask, JobTasks } from './job-tasks.ts';
 import { describeTask, namesOf } from './job-tasks.ts';
@@ -20,6 +20,8 @@ import { deferredFailureOf, rejection } from './settling.ts';
 
 /** What does not fit is not offered again for so long, milliseconds; by then something has changed, or not. */
 const REFUSE_MS = 1000;
+/** The same where a job would have fitted, and was gone or had to fail: the next one may fit as well. */
+const REFUSE_SPARED_MS = 50;
 /** Of all tasks of one call, and of a task without what its author can make large, characters. */
 const LAUNCH_MAX_CHARS = 4 * 1024 * 1024;
 const TASK_CHARS = 1000;
@@ -33,6 +35,8 @@ export interface PlacingOptions {
   readonly rules: () => SelectionRules;
   /** A job has to fail before it has run. */
   readonly reject: (task: JobTask, error: Error) => void;
+  /** The job has been removed: there is another one of its id. */
+  readonly removed: (task: JobTask) => void;
   readonly onLaunched: (task: JobTask) => void;
 }
 
@@ -41,6 +45,8 @@ interface AgentRoom extends Room {
   readonly hostname: string;
   readonly offers: readonly Offer[];
   readonly launches: JobTask[];
+  /** A job was picked for it that is not to be launched after all. */
+  isSpared: boolean;
 }
 
 /** Offers that are there, and executors that run somewhere. */
@@ -86,9 +92,9 @@ export class Placing {
     this.#executors.set(executorId, agents.add(agentId));
   }
 
-  /** Uses the offers that there are; what is left of them goes back. */
-  async place(driver: SchedulerDriver): Promise<void> {
-    if (this.#offers.size === 0) return;
+  /** Uses the offers that there are; what is left of them goes back. @returns whether anything was launched */
+  async place(driver: SchedulerDriver): Promise<boolean> {
+    if (this.#offers.size === 0) return false;
     const rooms = this.#openRooms();
     const held = this.#options.tasks.held(this.#options.clock.monotonicMs());
     for (const task of held) this.#placeHeld(rooms, task);
@@ -106,6 +112,7 @@ export class Placing {
     );
     const isWanted = held.length > 0 || states.some(({ candidates }) => candidates.length > 0);
     for (const room of rooms) this.#answer(driver, room, isWanted);
+    return rooms.some(({ launches }) => launches.length > 0);
   }
 
   #openRooms(): AgentRoom[] {
@@ -118,6 +125,7 @@ export class Placing {
       executorIds: new Set(own.flatMap(({ executorIds }) => executorIds)),
       offers: own,
       launches: [],
+      isSpared: false,
       free: totalOf(own),
     }));
   }
@@ -155,23 +163,22 @@ export class Placing {
     }
     // What was reserved for jobs that did not come is free again.
     for (const { room, candidate } of places.values()) {
-      room.free = {
-        cpuMillis: room.free.cpuMillis + candidate.resources.cpuMillis,
-        memMib: room.free.memMib + candidate.resources.memMib,
-      };
+      (room as AgentRoom).isSpared = true;
+      vacate(room, candidate);
     }
     for (const task of others) this.#placeHeld(rooms, task);
   }
 
   /** @returns undefined for a job that has to fail without having run */
   #accept(window: QueueWindow, job: Job): JobTask | undefined {
-    const { tasks, reject, log } = this.#options;
+    const { tasks, reject, removed, log } = this.#options;
     const known = tasks.ofJob({ queue: window.queue.qualifiedName, jobId: job.id ?? '' });
-    if (known) {
+    if (known && known.job.timestamp === job.timestamp) {
       // Redis has forgotten that this job was taken: its task lives, and goes on with the job that is active again.
       log.warn('job.taken-again', namesOf(known));
       return undefined;
     }
+    if (known) removed(known);
     const result = window.specOf(job);
     const problem = deferredFailureOf(job) ?? (result.ok ? undefined : result.message);
     const spec = result.ok ? result.spec : NO_SPEC;
@@ -199,8 +206,9 @@ export class Placing {
       this.#launch(driver, room, offerIds);
       return;
     }
-    if (isWanted) this.#missAll(room);
-    driver.declineOffer(offerIds, { refuseMs: isWanted ? REFUSE_MS : 0 });
+    if (isWanted && !room.isSpared) this.#missAll(room);
+    const wantedMs = room.isSpared ? REFUSE_SPARED_MS : REFUSE_MS;
+    driver.declineOffer(offerIds, { refuseMs: isWanted ? wantedMs : 0 });
   }
 
   /** An offer that was made for jobs of an executor, and has no room to start it. */

@@ -6,7 +6,13 @@ import type { Job } from 'bullmq';
 import type { Clock } from '../../io/clock.ts';
 import type { Log } from '../../io/log.ts';
 import { messageOf } from '../../protocol/errors.ts';
-import { addResources, NO_RESOURCES, subtractResources } from '../../protocol/resources.ts';
+import {
+  addResources,
+  fits,
+  formatResources,
+  NO_RESOURCES,
+  subtractResources,
+} from '../../protocol/resources.ts';
 import type { Resources } from '../../protocol/resources.ts';
 import type { Candidate, QueueState, Turns } from './core/selection.ts';
 import type { JobSpec, SpecResult } from './job-spec.ts';
@@ -52,10 +58,12 @@ export class QueueWindow {
   #look: QueueLook | undefined;
   #lookedAtMs = 0;
   #ids: string[] = [];
+  /** Of `#ids`, those that can be placed, and those that cannot be run as they are. */
+  #candidates: Candidate[] = [];
+  #invalid: Rejected[] = [];
   /** Looks are numbered, and what was taken after one began is not in it, whatever it says. */
   #looks = 0;
   readonly #taken = new Map<string, number>();
-  #refreshing: Promise<void> | undefined;
   #isStale = true;
 
   constructor(options: QueueWindowOptions) {
@@ -88,13 +96,13 @@ export class QueueWindow {
     return this.#look?.waiting ?? 0;
   }
 
-  /** Looks again if something has changed; calls during a look share the next one. */
+  /** Looks again. In a busy queue something has changed again by then, and that is for the next look. */
   async refresh(): Promise<void> {
-    while (this.#isStale) {
-      this.#refreshing ??= this.#lookAgain().finally(() => {
-        this.#refreshing = undefined;
-      });
-      await this.#refreshing;
+    try {
+      await this.#lookAgain();
+    } catch (error) {
+      this.#isStale = true;
+      throw error;
     }
   }
 
@@ -112,6 +120,7 @@ export class QueueWindow {
     // Read up to the first that could not be read any more: its turn comes with the next look.
     const end = ids.findIndex((id) => !this.#known.has(id));
     this.#ids = (end < 0 ? ids : ids.slice(0, end)).filter(isThere);
+    this.#sort();
     const kept = new Set(this.#ids);
     for (const id of this.#known.keys()) if (!kept.has(id)) this.#known.delete(id);
   }
@@ -146,8 +155,14 @@ export class QueueWindow {
     return { candidate: this.candidate(job.id, result.spec), problem: undefined };
   }
 
+  /** A job of more than the quota of its queue would wait for ever, and hold up its group. */
   #specOf(job: Omit<WaitingJob, 'schedulerId'>): SpecResult {
-    return specOf({ ...job, queue: this.queue.name }, this.settings.defaults);
+    const { defaults, quota } = this.settings;
+    const result = specOf({ ...job, queue: this.queue.name }, defaults);
+    if (!result.ok || !quota || fits(result.spec.resources, quota)) return result;
+    const needs = formatResources(result.spec.resources);
+    const message = `the job needs ${needs}, and all jobs of its queue may hold ${formatResources(quota)}`;
+    return { ok: false, message };
   }
 
   /** What a job needs that was taken: its data may have changed since it was looked at. */
@@ -176,13 +191,20 @@ export class QueueWindow {
       ...{ name, weight, quota, groupLimit },
       room: this.#room(),
       held: this.#held,
-      candidates: this.#ids.flatMap((id) => {
-        const known = this.#known.get(id);
-        return known && known.problem === undefined ? [known.candidate] : [];
-      }),
+      candidates: this.#candidates,
       running: this.#running,
       turns: this.#turns,
     };
+  }
+
+  #sort(): void {
+    this.#candidates = [];
+    this.#invalid = [];
+    for (const jobId of this.#ids) {
+      const known = this.#known.get(jobId);
+      if (known?.problem !== undefined) this.#invalid.push({ jobId, message: known.problem });
+      else if (known) this.#candidates.push(known.candidate);
+    }
   }
 
   #room(): number {
@@ -209,11 +231,7 @@ export class QueueWindow {
 
   /** Jobs that cannot be run as they are. A queue that is paused keeps them. */
   invalid(): Rejected[] {
-    if (this.#look?.isPaused !== false) return [];
-    return this.#ids.flatMap((jobId) => {
-      const problem = this.#known.get(jobId)?.problem;
-      return problem === undefined ? [] : [{ jobId, message: problem }];
-    });
+    return this.#look?.isPaused === false ? [...this.#invalid] : [];
   }
 
   /** Jobs that have been seen for so long, milliseconds. */
@@ -250,7 +268,11 @@ export class QueueWindow {
     this.#taken.set(jobId, this.#looks);
     this.#known.delete(jobId);
     const at = this.#ids.indexOf(jobId);
-    if (at >= 0) this.#ids.splice(at, 1);
+    if (at < 0) return;
+    this.#ids.splice(at, 1);
+    const position = this.#candidates.findIndex((candidate) => candidate.jobId === jobId);
+    if (position >= 0) this.#candidates.splice(position, 1);
+    else this.#invalid = this.#invalid.filter((rejected) => rejected.jobId !== jobId);
   }
 
   /** A job is active from now on. */
@@ -268,6 +290,11 @@ export class QueueWindow {
     if (count > 0) this.#running.set(group, count);
     else this.#running.delete(group);
     this.markStale();
+  }
+
+  /** True if so many jobs are known that one more or less changes nothing. */
+  isLong(jobs: number): boolean {
+    return this.#ids.length > jobs;
   }
 
   /** True if there is more in the queue than what is known, and what is known will not last. */

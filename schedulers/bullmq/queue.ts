@@ -100,7 +100,7 @@ export class JobQueue {
       look: defineScript(redis, 'kaonQueueLook', LOOK, 9),
       read: defineScript(redis, 'kaonQueueRead', READ, undefined),
       forward: defineScript(redis, 'kaonQueueForward', BRING_FORWARD, 2),
-      adopt: defineScript(redis, 'kaonQueueAdopt', ADOPT, 7),
+      adopt: defineScript(redis, 'kaonQueueAdopt', ADOPT, 8),
       countLost: defineScript(redis, 'kaonQueueCountLost', COUNT_LOST, 2),
     };
   }
@@ -170,7 +170,8 @@ export class JobQueue {
 
   /** Takes one job wherever it is, or goes on with it. @param starts how often it has been started at least */
   async adopt(jobId: string, starts = 0): Promise<Adoption> {
-    const keys = ['wait', 'active', 'prioritized', 'delayed', 'stalled', jobId, `${jobId}:lock`];
+    const lists = ['wait', 'active', 'prioritized', 'delayed', 'paused', 'stalled'];
+    const keys = [...lists, jobId, `${jobId}:lock`];
     const { token, lockMs } = this.#options;
     const reply = await this.#scripts.adopt([...keys.map(this.#key), jobId, token, lockMs, starts]);
     return reply as Adoption;
@@ -178,7 +179,24 @@ export class JobQueue {
 
   /** @returns the job as it is now; undefined if it is not there */
   async job(jobId: string): Promise<Job | undefined> {
-    return Job.fromId(this.#worker, jobId);
+    try {
+      return await Job.fromId(this.#worker, jobId);
+    } catch (error) {
+      if ((error as Error).name !== 'SyntaxError') throw error;
+      return await this.#unreadable(jobId);
+    }
+  }
+
+  /** A job that is no JSON, which nobody wrote with BullMQ: enough of it to let it fail. */
+  async #unreadable(jobId: string): Promise<Job | undefined> {
+    const names = ['name', 'timestamp', 'ats', 'atm'];
+    const found = await this.#options.redis.hmget(this.#key(jobId), ...names);
+    const [name, ...numbers] = found;
+    if (typeof name !== 'string') return undefined;
+    const [timestamp = 0, attemptsStarted = 0, attemptsMade = 0] = numbers.map(Number);
+    const job = new Job(this.#worker, name, {}, {}, jobId);
+    const deferredFailure = 'the job is not valid: it is not JSON';
+    return Object.assign(job, { timestamp, attemptsStarted, attemptsMade, deferredFailure });
   }
 
   /** @returns ids of active jobs that nobody else holds: ours, and those whose lock has run out */

@@ -3,10 +3,12 @@
  * jobs that are active and have none, and tasks whose job Redis believes to be waiting. The rule in all of it: a job that has a
  * task which may be running is active and locked, and gets no second one.
  */
+import type { Job } from 'bullmq';
 import type { TaskStatus } from '../../framework/index.ts';
 import { isTerminal } from '../../framework/index.ts';
 import type { Log } from '../../io/log.ts';
-import { jobDigest, readTaskId } from './job-ids.ts';
+import type { TaskIdParts } from './job-ids.ts';
+import { jobDigest, queueLabelOf, readTaskId } from './job-ids.ts';
 import { NO_SPEC } from './job-spec.ts';
 import type { JobTask, JobTasks } from './job-tasks.ts';
 import { namesOf, refOf } from './job-tasks.ts';
@@ -47,12 +49,11 @@ async function recover(
   jobId: string,
   start?: number,
 ): Promise<JobTask | undefined> {
-  const ref = { queue: window.queue.qualifiedName, jobId };
   if ((await window.queue.adopt(jobId, start ?? 0)) !== 'ours') return undefined;
   window.drop(jobId);
   const job = await window.queue.job(jobId);
   if (!job) return undefined;
-  const known = tasks.ofJob(ref);
+  const known = tasks.ofJob(refOf({ window, job }));
   if (known) return known;
   const result = window.specOf(job);
   const spec = result.ok ? result.spec : NO_SPEC;
@@ -61,7 +62,8 @@ async function recover(
 
 /**
  * A status of a task that this process knows nothing of. A living one belongs to a job that has to be active; one that has
- * ended, too, if Redis has forgotten that the job was ever started for it.
+ * ended, too, if Redis has forgotten that the job was ever started for it. If the job was taken once more before anybody knew
+ * that, and its new task was refused because of this one, it goes on with this one.
  *
  * @returns the job's task, or undefined if there is nothing to do but to acknowledge
  */
@@ -70,21 +72,43 @@ export async function adoptStray(
   status: TaskStatus,
 ): Promise<JobTask | undefined> {
   const parts = readTaskId(status.taskId);
-  // Longer ids, or with other letters, are not in the task's id as they are: their jobs wait for the lock to run out.
-  const window = windows.find(
-    ({ queue }) =>
-      parts && jobDigest({ queue: queue.qualifiedName, jobId: parts.jobLabel }) === parts.digest,
+  const refused = [...tasks.values()].find(
+    (task) => task.isElsewhere && !task.isSettling && jobDigest(refOf(task)) === parts?.digest,
   );
-  if (!parts || !window) return undefined;
-  const job = await window.queue.job(parts.jobLabel);
-  const isForgotten = job !== undefined && job.attemptsStarted < parts.start;
-  if (!job || (isTerminal(status.state) && !isForgotten)) return undefined;
+  if (parts && refused) return replace(tasks, refused, parts.start);
+  const found = parts && (await jobOfTask(windows, parts));
+  if (!parts || !found) return undefined;
+  const { window, job } = found;
+  const isForgotten = job.attemptsStarted < parts.start;
+  if (isTerminal(status.state) && !isForgotten) return undefined;
   const task = await recover(tasks, window, parts.jobLabel, parts.start);
   if (task?.taskId !== status.taskId) {
     log.warn('task.without-job', { taskId: status.taskId, state: status.state });
     return undefined;
   }
   log.info('job.adopted', namesOf(task));
+  return task;
+}
+
+/** Longer ids, or with other letters, are not in the task's id as they are: their jobs wait for the lock to run out. */
+async function jobOfTask(
+  windows: readonly QueueWindow[],
+  { queueLabel, jobLabel, digest }: TaskIdParts,
+): Promise<{ readonly window: QueueWindow; readonly job: Job } | undefined> {
+  for (const window of windows) {
+    if (queueLabelOf(window.queue.name) !== queueLabel) continue;
+    const job = await window.queue.job(jobLabel);
+    if (job && jobDigest(refOf({ window, job })) === digest) return { window, job };
+  }
+  return undefined;
+}
+
+/** Nothing has run for the newer start. */
+function replace(tasks: JobTasks, refused: JobTask, start: number): JobTask {
+  const { window, job, spec, cancelReason } = refused;
+  tasks.remove(refused);
+  const task = tasks.add({ window, job, spec, phase: 'recovering' }, start);
+  task.cancelReason = cancelReason;
   return task;
 }
 

@@ -66,6 +66,14 @@ export async function runBullmq(options: RunBullmqOptions, signal: AbortSignal):
   const redis = connect('bullmq');
   await connectOrFail(redis, queueRedis);
   const watching = connect('bullmq-watch');
+  const [endRedis, endWatching] = [endOnce(redis), endOnce(watching)];
+  const left = new AbortController();
+  const onStop = (): void => {
+    endWatching();
+    // With Redis away everything would wait until it is back; without its connection it fails.
+    void clock.sleep(2 * GOODBYE_MS, left.signal).then(endRedis);
+  };
+  signal.addEventListener('abort', onStop);
   try {
     await requireHealthyRedis({ redis, log, clock }, signal);
     const lease = new SchedulerLease({
@@ -75,20 +83,32 @@ export async function runBullmq(options: RunBullmqOptions, signal: AbortSignal):
     });
     if (!(await lease.acquire(signal))) return;
     try {
-      await new Run({ ...options, clock }, { redis, watching, lease }).execute(signal);
+      await new Run({ ...options, clock }, { redis, watching, lease, onStop }).execute(signal);
     } finally {
       await lease.release();
     }
   } finally {
-    endConnection(watching);
-    endConnection(redis);
+    left.abort();
+    endWatching();
+    endRedis();
   }
+}
+
+/** @returns ends a connection, the first time that it is called: a second end would keep the process for two seconds */
+function endOnce(redis: Redis): () => void {
+  let isEnded = false;
+  return () => {
+    if (!isEnded) endConnection(redis);
+    isEnded = true;
+  };
 }
 
 interface Connections {
   readonly redis: Redis;
   readonly watching: Redis;
   readonly lease: SchedulerLease;
+  /** Nothing is watched any more, and what is left to do has some time, but not for ever. */
+  readonly onStop: () => void;
 }
 
 class Run {
@@ -99,6 +119,7 @@ class Run {
   readonly #driver: SchedulerDriver;
   readonly #stop = new AbortController();
   #serverRunId = '';
+  #locksKept: Promise<void> = Promise.resolve();
   #failure: string | undefined;
 
   constructor(options: RunBullmqOptions & { readonly clock: Clock }, connections: Connections) {
@@ -139,6 +160,7 @@ class Run {
     signal.addEventListener('abort', () => {
       this.#stop.abort();
     });
+    stop.addEventListener('abort', this.#connections.onStop);
     if (signal.aborted) return;
     await publishQueues(this.#connections.redis, this.#driver.frameworkId, this.#options.settings);
     await this.#scheduler.recover();
@@ -165,9 +187,6 @@ class Run {
     const { clock, log, settings } = this.#options;
     const byQueue = new Map(this.#windows.map((window) => [window.queue, window]));
     const { watching } = this.#connections;
-    stop.addEventListener('abort', () => {
-      endConnection(watching);
-    });
     const watch = {
       ...{ redis: watching, clock, log, prefix: settings.prefix, queues: [...byQueue.keys()] },
       onChange: (queue: JobQueue) => {
@@ -213,11 +232,19 @@ class Run {
     }
   }
 
-  async #keepLocksOnce(first: QueueWindow | undefined): Promise<void> {
+  /** One round after the other: what one knows of a changed Redis the next one must not take for the work of people. */
+  #keepLocksOnce(first: QueueWindow | undefined): Promise<void> {
+    const round = this.#locksKept.then(() => this.#keepLocksNow(first));
+    this.#locksKept = round.catch(() => undefined); // Said by whoever has asked for it.
+    return round;
+  }
+
+  async #keepLocksNow(first: QueueWindow | undefined): Promise<void> {
     const runId = (await first?.queue.serverRunId()) ?? '';
     const hasChanged = this.#serverRunId !== '' && runId !== this.#serverRunId;
-    this.#serverRunId = runId;
     await this.#scheduler.keepLocks(hasChanged);
+    // Known only when a whole round has been made with it.
+    this.#serverRunId = runId;
   }
 
   async #keepLease(stop: AbortSignal): Promise<void> {

@@ -33,10 +33,15 @@ import { WakeTimer } from './wake-timer.ts';
 const LOOK_MIN_MS = 20;
 /** After an error of Redis, milliseconds. */
 const PAUSE_MS = 500;
+/** What has been asked for stands for so long, milliseconds. */
+const ASK_MIN_MS = 4;
+const NO_DEMAND = '[]';
 /** With more waiting jobs than this the demand stays the same while they are worked off. */
 const DEMAND_JOBS_MAX = 256;
-/** A job that still waits after so long may be one that is too large, milliseconds. */
-const SEEN_MS = 50;
+/** A job that still waits after so long may be one that is too large, and so often that is looked at, milliseconds. */
+const SEEN_MS = 100;
+/** What comes within so long after a launch is worked on together, milliseconds: fewer, larger commits of the master. */
+const GATHER_MS = 2;
 
 /** What the scheduler works with. */
 export interface BullmqSchedulerOptions {
@@ -64,8 +69,10 @@ export class BullmqScheduler implements Scheduler {
   #isWorking = false;
   #isWoken = false;
   #isClosing = false;
-  /** What was asked for last. */
+  /** What was asked for last, and when. */
   #demand = '';
+  #askedAtMs = -Infinity;
+  #sizesLookedAtMs = -Infinity;
 
   constructor(options: BullmqSchedulerOptions) {
     const { windows, clock, log, settings, frameworkId } = options;
@@ -87,6 +94,10 @@ export class BullmqScheduler implements Scheduler {
       rules: () => this.#rules(),
       reject: (task, error) => {
         this.#life.reject(task, error);
+      },
+      removed: (task) => {
+        this.tasks.orphan(task);
+        this.#life.abandon(task);
       },
       onLaunched: (task) => {
         this.#life.launched(task);
@@ -174,7 +185,7 @@ export class BullmqScheduler implements Scheduler {
     while (this.#isWoken && !this.#isClosing) {
       this.#isWoken = false;
       try {
-        await this.#workOnce();
+        if (await this.#workOnce()) await clock.sleep(GATHER_MS);
       } catch (error) {
         log.warn('bullmq.failed', { error: messageOf(error) });
         await clock.sleep(PAUSE_MS);
@@ -184,18 +195,21 @@ export class BullmqScheduler implements Scheduler {
     this.#isWorking = false;
   }
 
-  async #workOnce(): Promise<void> {
+  /** @returns whether anything was launched */
+  async #workOnce(): Promise<boolean> {
     const { windows } = this.#options;
     await Promise.all(windows.map((window) => this.#refresh(window)));
     for (const window of windows) {
       for (const rejected of window.invalid()) await this.#life.rejectWaiting(window, rejected);
     }
     await this.#rejectTooLarge();
+    let hasLaunched = false;
     if (this.#driver && !this.#isClosing) {
-      await this.#placing.place(this.#driver);
+      hasLaunched = await this.#placing.place(this.#driver);
       this.#ask(this.#driver);
     }
     this.#wakeForNext();
+    return hasLaunched;
   }
 
   async #refresh(window: QueueWindow): Promise<void> {
@@ -207,7 +221,16 @@ export class BullmqScheduler implements Scheduler {
 
   #ask(driver: SchedulerDriver): void {
     const { windows, clock } = this.#options;
-    const held = this.tasks.held(clock.monotonicMs());
+    const nowMs = clock.monotonicMs();
+    // With a long backlog the answer is the same as a moment ago, and while something is asked for nobody waits for more.
+    const isLong = windows.some((window) => window.isLong(DEMAND_JOBS_MAX));
+    const pauseMs = isLong ? LOOK_MIN_MS : this.#demand === NO_DEMAND ? 0 : ASK_MIN_MS;
+    if (nowMs - this.#askedAtMs < pauseMs) {
+      this.#timer.in(pauseMs);
+      return;
+    }
+    this.#askedAtMs = nowMs;
+    const held = this.tasks.held(nowMs);
     const demand = demandOf(
       windows.map((window) => window.state()),
       held.map(({ window, job, spec }) => window.candidate(job.id ?? '', spec)),
@@ -235,8 +258,14 @@ export class BullmqScheduler implements Scheduler {
 
   /** A job that no agent could hold fails after a while, in which one may still join; others are not held up by it. */
   async #rejectTooLarge(): Promise<void> {
-    const { windows, settings } = this.#options;
-    if (windows.every((window) => window.seenFor(SEEN_MS).length === 0)) return;
+    const { windows, settings, clock } = this.#options;
+    if (clock.monotonicMs() - this.#sizesLookedAtMs < SEEN_MS) return;
+    this.#sizesLookedAtMs = clock.monotonicMs();
+    const hasOld = windows.some((window) => window.seenFor(SEEN_MS).length > 0);
+    if (!hasOld) {
+      if (windows.some((window) => window.isLong(0))) this.#timer.in(SEEN_MS);
+      return;
+    }
     await this.#sizes.refresh();
     for (const window of windows) {
       for (const candidate of window.seenFor(settings.placementTimeoutMs)) {

@@ -99,12 +99,12 @@ return 0
  * although Redis has forgotten that it was taken, for one whose lock has run out while nobody could extend it, and for one that
  * is to be cancelled before its turn.
  *
- * KEYS wait, active, prioritized, delayed, stalled, job, lock. ARGV id, token, lock duration (ms), and how often it has been
- * started at least, as its task says
+ * KEYS wait, active, prioritized, delayed, paused (where the jobs of a queue wait that BullMQ 5 has paused), stalled, job, lock.
+ * ARGV id, token, lock duration (ms), and how often it has been started at least, as its task says
  * Returns 'missing', 'locked' (by somebody else), 'ended', 'children' (it waits for them), or 'ours'.
  */
 export const ADOPT = `
-local wait, active, prioritized, delayed, stalled, job, lock = unpack(KEYS)
+local wait, active, prioritized, delayed, paused, stalled, job, lock = unpack(KEYS)
 local id, token, duration = ARGV[1], ARGV[2], ARGV[3]
 if redis.call('EXISTS', job) == 0 then return 'missing' end
 local holder = redis.call('GET', lock)
@@ -112,7 +112,7 @@ if holder and holder ~= token then return 'locked' end
 local isActive = redis.call('LPOS', active, id)
 if not isActive then
   if redis.call('LREM', wait, -1, id) == 0 and redis.call('ZREM', prioritized, id) == 0
-      and redis.call('ZREM', delayed, id) == 0 then
+      and redis.call('ZREM', delayed, id) == 0 and redis.call('LREM', paused, -1, id) == 0 then
     if redis.call('HEXISTS', job, 'finishedOn') == 1 then return 'ended' end
     return 'children'
   end

@@ -34,6 +34,6 @@ export class WakeTimer {
   stop(): void {
     const waiting = this.#waiting;
     this.#waiting = undefined;
-    waiting?.abort();
+    waiting?.abort('stopped');
   }
 }

@@ -56,6 +56,8 @@ export async function bundleModule(path: string): Promise<string> {
       format: 'esm',
       external: ['kaon/*'],
       legalComments: 'none',
+      // Errors are told by the names of their classes, which bundling would change.
+      keepNames: true,
       banner: { js: BANNER },
       logLevel: 'silent',
     });

@@ -191,6 +191,12 @@ function isEmptyTree(directory: string): boolean {
  */
 export function removeTree(directory: string): boolean {
   try {
+    rmdirSync(directory);
+    return true;
+  } catch {
+    // Something is in it: cgroups below, which may go first, or processes.
+  }
+  try {
     for (const entry of readdirSync(directory, { withFileTypes: true })) {
       if (entry.isDirectory()) removeTree(join(directory, entry.name));
     }

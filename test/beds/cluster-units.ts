@@ -15,7 +15,7 @@ const ATTEMPTS = 5;
 const PAUSE_MS = 100;
 
 /** Names of the unit files of Kaon. */
-export type UnitName = 'kaon-master.service' | 'kaon-agent.service';
+export type UnitName = 'kaon-master.service' | 'kaon-agent.service' | 'kaon-bullmq.service';
 
 export interface UnitsNode {
   readonly inside: PrivateSystemd;

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import type { Job } from 'bullmq';
 import type { ExecutorUpdate, LaunchedTask } from '../../protocol/executor-messages.ts';
@@ -68,7 +69,13 @@ afterEach(async () => {
 async function start(source: string, ...flags: string[]): Promise<void> {
   const file = join(agent.directory, 'processor.mjs');
   writeFileSync(file, source);
-  const argv = [process.execPath, join(dist, 'processor-executor.js'), file, ...flags];
+  await startProgram(file, ...flags);
+}
+
+async function startProgram(...args: string[]): Promise<void> {
+  const program = [process.execPath, join(dist, 'processor-executor.js'), ...args];
+  // An agent starts it in its sandbox.
+  const argv = ['sh', '-c', 'cd "$0" && exec "$@"', agent.directory, ...program];
   executor = startExecutor(argv, { ...agent.environment, SETTING: 'x' });
   await agent.heard.count(1);
   void pump();
@@ -111,12 +118,14 @@ type More = Parameters<typeof launchedTask>[1] & {
   readonly cgroupProcs?: string[];
   /** The job is not in the task's data. */
   readonly isLarge?: boolean;
+  /** The processor, for an executor that asks for it. */
+  readonly code?: string;
 };
 
 function jobTask(taskId: string, data: unknown = {}, more: More = {}): LaunchedTask {
-  const { cgroupProcs, isLarge = false, ...info } = more;
+  const { cgroupProcs, isLarge = false, code, ...info } = more;
   const job = fakeJob(data);
-  calls.track(taskId, job, 'the-token');
+  calls.track(taskId, job, 'the-token', code);
   const fields = isLarge ? {} : { job: JSON.stringify(job.asJSONSandbox()) };
   const text = JSON.stringify({ token: 'the-token', ...fields });
   return { ...launchedTask(taskId, { ...info, data: text }), ...(cgroupProcs && { cgroupProcs }) };
@@ -173,6 +182,12 @@ describe('a job', () => {
     expect(job.outcome).toEqual({ outcome: 'returned', value: { sum: 3, token: 'the-token' } });
     expect(end.message).toBe('its processor has returned');
     expect(end.endedAtMs).toBeGreaterThanOrEqual(end.startedAtMs ?? Infinity);
+    expect(statesOf(agent, 't1').at(-1)).toBe('TASK_FINISHED');
+  });
+
+  test('is reported as running if it takes longer than a moment', async () => {
+    await start('export default (job) => new Promise((done) => setTimeout(done, 200));');
+    await run(jobTask('t1'));
     expect(statesOf(agent, 't1')).toEqual(['TASK_RUNNING', 'TASK_FINISHED']);
   });
 
@@ -542,6 +557,78 @@ describe('children without a job', () => {
     expect(await resultOf(jobTask('t2', { mib: 100 }))).toBe(small);
     expect(await resultOf(jobTask('t3', { mib: 1 }))).not.toBe(small);
     await until(() => !isAlive(small));
+  });
+});
+
+describe('an executor that has no file', () => {
+  const codeOf = (source: string): string => gzipSync(source).toString('base64');
+  const COUNTS = { code: codeOf('export default (job) => job.data * 2;') };
+  /** Numbers of the messages that ask for the processor. */
+  const asked = (): string[] =>
+    agent.heard.seen.flatMap(({ message }) =>
+      message.type === 'ExecutorToFramework' && message.data.includes('getProcessor')
+        ? [(JSON.parse(message.data) as { taskId: string }).taskId]
+        : [],
+    );
+  /** In the order in which the tasks were given; nothing reaches the scheduler for now. */
+  const giveUnheard = async (...tasks: LaunchedTask[]): Promise<void> => {
+    lostMessages = Array.from({ length: 1000 }, (_none, index) => index + 1);
+    agent.send(...tasks.map(runTask));
+    await until(() => asked().length > 0);
+  };
+  const hearAgain = (): void => {
+    lostMessages = [];
+  };
+
+  test('asks the scheduler for the code, and keeps it for the jobs that follow', async () => {
+    await startProgram();
+    expect(await resultOf(jobTask('t1', 21, COUNTS))).toBe(42);
+    expect(await resultOf(jobTask('t2', 4, COUNTS))).toBe(8);
+    expect(asked()).toEqual(['t1']);
+    expect(existsSync(join(agent.directory, 'processor.mjs'))).toBe(true);
+  });
+
+  test('asks once for all tasks that wait', async () => {
+    await startProgram();
+    const tasks = [1, 2, 3].map((data) => jobTask(`t${String(data)}`, data, COUNTS));
+    await giveUnheard(...tasks);
+    hearAgain();
+    const results = await Promise.all(tasks.map(finished));
+    expect(results.map(({ job }) => job.outcome)).toEqual(
+      [2, 4, 6].map((value) => ({ outcome: 'returned', value })),
+    );
+    expect(new Set(asked())).toEqual(new Set(['t1']));
+  });
+
+  test('has the next task ask when the one that has asked is killed', async () => {
+    await startProgram();
+    const [first, second] = [jobTask('t1', 1, COUNTS), jobTask('t2', 2, COUNTS)];
+    await giveUnheard(first, second);
+    agent.send(killTask(first));
+    expect((await finished(first)).end.state).toBe('TASK_KILLED');
+    await until(() => asked().includes('t2'));
+    hearAgain();
+    expect((await finished(second)).job.outcome).toEqual({ outcome: 'returned', value: 4 });
+  });
+
+  test.each([
+    ['is not there', undefined, /the scheduler has no processor for it/],
+    ['is no archive', 'bm8=', /the processor cannot be kept: /],
+    ['is no program', codeOf('this is not JavaScript'), /processor file cannot be imported: /],
+  ])('fails its tasks with words if the code %s', async (_what, code, words) => {
+    await startProgram();
+    const tasks = ['t1', 't2'].map((id) => jobTask(id, 1, code === undefined ? {} : { code }));
+    agent.send(...tasks.map(runTask));
+    for (const task of tasks) {
+      const { end } = await finished(task);
+      expect(end).toMatchObject({ state: 'TASK_FAILED', message: expect.stringMatching(words) });
+    }
+  });
+
+  test('asks again for the task after those that failed without it', async () => {
+    await startProgram();
+    expect((await run(jobTask('t1', 1))).end.state).toBe('TASK_FAILED');
+    expect(await resultOf(jobTask('t2', 2, COUNTS))).toBe(4);
   });
 });
 

@@ -4,7 +4,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { execFileSync } from 'node:child_process';
 import { chmodSync, closeSync, constants, openSync, readFileSync, writeSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { codeOf } from '../../protocol/errors.ts';
 import { createFakeSystemd } from '../../systemd/fake.ts';
 import { taskSliceName } from '../../systemd/names.ts';
@@ -285,6 +285,32 @@ suite(reason === undefined ? 'a unit with tasks' : `a unit with tasks (skipped: 
         .split('\n')
         .map((file) => file.split('/').at(-1));
       expect(new Set(names)).toEqual(new Set(['cgroup.procs']));
+    },
+    TEST_TIMEOUT_MS,
+  );
+
+  test(
+    'has processes that its own user may take into a group and back to where they were',
+    async () => {
+      await bed.systemd.releaseUnit(unit);
+      await startUnit('nobody');
+      const options = { ...LIMITS, uid: 65_534, gid: 65_534 };
+      const { procs } = await bed.systemd.openTaskGroup(SLICE, unit, 'visited', options);
+      const inside = procs.map((file) => file.slice(bed.inside.root.length));
+      const version = (await bed.systemd.describe()).cgroupVersion;
+      /** On v1 the service is in its slice itself where it has no directory. */
+      const leaveTo = (slice: string): string =>
+        `if [ -d ${slice}/${unit} ]; then echo 0 > ${slice}/${unit}/cgroup.procs; else echo 0 > ${slice}/cgroup.procs; fi`;
+      const enter = inside.map((file) => `echo 0 > ${file}`);
+      const leave = inside.map((file) =>
+        version === 'v2'
+          ? `echo 0 > ${file.replace('task-visited', 'executor')}`
+          : leaveTo(dirname(dirname(file))),
+      );
+      await send([...enter, ...leave, 'exec sleep 7009'].join(' && '));
+      const pid = await untilRunning('sleep 7009');
+      expect(memberships(pid, 'visited')).toEqual([]);
+      expect(read('visited')?.memoryPeakBytes).toBeGreaterThan(0);
     },
     TEST_TIMEOUT_MS,
   );

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { Queue } from 'bullmq';
 import { Redis } from 'ioredis';
 import type { TaskStatus } from '../../protocol/task.ts';
 import { bedReason } from '../beds/available.ts';
@@ -15,6 +16,7 @@ import { startRedisBed, type RedisBed } from '../beds/redis.ts';
 const MASTER = 'kaon-master.service';
 const SECOND_MASTER = 'kaon-master-second.service';
 const AGENT = 'kaon-agent.service';
+const BULLMQ = 'kaon-bullmq.service';
 /** Far longer than a test may take: whoever leads sooner has not waited for its end. */
 const LEASE = '10m';
 
@@ -78,7 +80,7 @@ suite(`the unit files${reason === undefined ? '' : ` (${reason})`}`, () => {
     (await node.systemctl('show', '--property=MainPID', '--value', unit)).trim();
 
   test('are clean for systemd-analyze verify', async () => {
-    for (const unit of [MASTER, AGENT]) {
+    for (const unit of [MASTER, AGENT, BULLMQ]) {
       const path = join(directory, unit);
       const text = readFileSync(resolve('systemd/units', unit), 'utf8');
       // Where Kaon is not installed the command would be the one thing to complain of.
@@ -123,6 +125,57 @@ suite(`the unit files${reason === undefined ? '' : ` (${reason})`}`, () => {
       isSameProcess: true,
     });
   }, 60_000);
+
+  test('a restart of the scheduler of queues leaves its jobs running, and a wrong configuration is not tried again', async () => {
+    const config = join(directory, 'bullmq.json');
+    const go = join(directory, 'go-on');
+    const dropIn = [
+      '[Unit]',
+      'ConditionPathExists=',
+      `ConditionPathExists=${config}`,
+      '[Service]',
+      // The test's files and its Redis are there.
+      'PrivateTmp=no',
+      `Environment=KAON_REDIS=${redis.url}`,
+      'ExecStart=',
+      `ExecStart=${execLine([process.execPath, KAON, 'bullmq', '--config', config])}`,
+      '',
+    ].join('\n');
+    writeFileSync(config, JSON.stringify({ queues: [{ name: 'mail', cpus: 0.1, mem: '32M' }] }));
+    await node.install(BULLMQ, dropIn);
+    await node.systemctl('start', BULLMQ);
+    const connection = client.duplicate({ maxRetriesPerRequest: null });
+    const queue = new Queue('mail', { connection });
+    try {
+      const script = 'echo $$; until [ -e "$0" ]; do sleep 0.1; done; echo $$';
+      const { id = '' } = await queue.add('letter', { command: ['sh', '-c', script, go] });
+      const job = async (): Promise<Awaited<ReturnType<typeof queue.getJob>>> => queue.getJob(id);
+      const before = await mainPid(BULLMQ);
+      await until(async () =>
+        (await queue.getJobLogs(id)).logs.some((row) => row.includes('stdout')),
+      );
+      await node.systemctl('restart', BULLMQ);
+      expect(await mainPid(BULLMQ)).not.toBe(before);
+      writeFileSync(go, '');
+      await until(async () => (await job())?.finishedOn !== undefined);
+      const { returnvalue, attemptsStarted } = (await job()) ?? {};
+      const [first, second] = (returnvalue as { stdout: string }).stdout.trim().split('\n');
+      expect({ isSameProcess: first === second, attemptsStarted }).toEqual({
+        isSameProcess: true,
+        attemptsStarted: 1,
+      });
+
+      writeFileSync(config, JSON.stringify({ queues: [{ name: 'mail', cpu: 1 }] }));
+      await node.systemctl('restart', BULLMQ);
+      const show = (property: string): Promise<string> =>
+        node.systemctl('show', `--property=${property}`, '--value', BULLMQ);
+      await until(async () => (await show('ActiveState')).trim() === 'failed');
+      expect(await show('ExecMainStatus')).toBe('78\n');
+    } finally {
+      await queue.close();
+      connection.disconnect();
+    }
+  }, 120_000);
 
   test('an agent that is killed and stays away leaves its tasks to systemd: one is stopped in time, one goes on', async () => {
     const stopAfterMs = 15_000;

@@ -236,6 +236,11 @@ export function occupy(room: Room, candidate: Pick['candidate']): void {
   if (candidate.executor) room.executorIds.add(candidate.executor.executorId);
 }
 
+/** Gives back what `occupy` has taken for a job that does not come. Its executor stays counted until the next offers. */
+export function vacate(room: Room, { resources }: Candidate): void {
+  room.free = addResources(room.free, resources);
+}
+
 /** @returns the first room that a job fits into */
 export function roomFor(rooms: readonly Room[], candidate: Candidate): Room | undefined {
   return rooms.find((room) => hasRoom(room, candidate));
@@ -272,50 +277,62 @@ export function demandOf(
     readonly jobsMax: number;
   },
 ): Demand[] {
-  const everything: Room = {
-    agentId: '',
-    attributes: {},
-    executorIds: new Set(),
-    free: { cpuMillis: Infinity, memMib: Infinity },
-  };
-  const { rules, jobsMax } = options;
-  const attributesOf = new Map<Candidate, Candidate['attributes']>();
-  const anywhere = queues.map((queue) => {
-    const blocker = blockerOf(queue.candidates, rules);
-    const candidates = blocker ? [blocker] : queue.candidates.filter(rules.isPlaceable);
-    return {
-      ...queue,
-      room: Math.min(queue.room, jobsMax),
-      candidates: candidates.slice(0, jobsMax).map((candidate) => {
-        // They say on which agents, and here every agent is meant.
-        const plain = { ...candidate, attributes: {} };
-        attributesOf.set(plain, candidate.attributes);
-        return plain;
-      }),
-      // Nobody's turn is over by being asked for.
-      turns: { count: queue.turns.count, of: new Map(queue.turns.of) },
-    };
-  });
-  const picked = select(anywhere, [everything], rules).map(({ candidate }) => ({
-    ...candidate,
-    attributes: attributesOf.get(candidate) ?? {},
-  }));
-  const wanted = [...first, ...picked].slice(0, jobsMax);
-  return summed(wanted, options.hasExecutor);
+  const { rules, jobsMax, hasExecutor } = options;
+  const picked = queues.map((queue) => wantedOf(queue, rules, jobsMax)).flat();
+  return summed([...first, ...picked].slice(0, jobsMax), hasExecutor);
+}
+
+/** Room for everything, on an agent that has whatever is wanted. */
+function anywhere(): Room {
+  const free = { cpuMillis: Infinity, memMib: Infinity };
+  return { agentId: '', attributes: {}, executorIds: new Set(), free };
+}
+
+/** Jobs of a queue that would be taken now, if there were room for all. */
+function wantedOf(queue: QueueState, rules: SelectionRules, jobsMax: number): Candidate[] {
+  const blocker = blockerOf(queue.candidates, rules);
+  const room = Math.min(queue.room, jobsMax);
+  const placeable = blocker ? [blocker] : queue.candidates.filter(rules.isPlaceable);
+  const candidates = placeable.slice(0, jobsMax);
+  // Without limits the first are as good as any.
+  if (queue.quota === undefined && queue.groupLimit === undefined) return candidates.slice(0, room);
+  // Attributes say on which agents, and here every agent is meant. Nobody's turn is over by being asked for.
+  const plain = new Map(
+    candidates.map((candidate) => [{ ...candidate, attributes: {} }, candidate]),
+  );
+  const turns = { count: queue.turns.count, of: new Map(queue.turns.of) };
+  const state = { ...queue, room, turns, candidates: [...plain.keys()] };
+  return select([state], [anywhere()], rules).flatMap(
+    ({ candidate }) => plain.get(candidate) ?? [],
+  );
 }
 
 function summed(
   wanted: readonly Candidate[],
   hasExecutor: (executorId: string) => boolean,
 ): Demand[] {
-  const demands = new Map<string, { -readonly [K in keyof Demand]: Demand[K] }>();
-  for (const { resources, attributes, executor } of wanted) {
-    const own = executor && !hasExecutor(executor.executorId) ? executor.resources : NO_RESOURCES;
-    const need = addResources(resources, own);
-    const key = JSON.stringify([need, Object.entries(attributes).sort()]);
-    const demand = demands.get(key);
-    if (demand) demand.count += 1;
-    else demands.set(key, { resources: need, attributes, count: 1 });
+  const counts = new Map<string, { readonly candidate: Candidate; count: number }>();
+  for (const candidate of wanted) {
+    const shape = shapeOf(candidate);
+    const known = counts.get(shape);
+    if (known) known.count += 1;
+    else counts.set(shape, { candidate, count: 1 });
   }
-  return [...demands.values()];
+  return [...counts.values()].map(({ candidate, count }) => {
+    const { resources, attributes, executor } = candidate;
+    const own = executor && !hasExecutor(executor.executorId) ? executor.resources : NO_RESOURCES;
+    return { resources: addResources(resources, own), attributes, count };
+  });
+}
+
+const shapes = new WeakMap<Candidate, string>();
+
+/** The same for jobs that need the same. Made once for each, because there are many and they are asked for often. */
+function shapeOf(candidate: Candidate): string {
+  const known = shapes.get(candidate);
+  if (known !== undefined) return known;
+  const { resources, attributes, executor } = candidate;
+  const shape = JSON.stringify([resources, Object.entries(attributes).sort(), executor]);
+  shapes.set(candidate, shape);
+  return shape;
 }

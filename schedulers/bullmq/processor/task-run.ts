@@ -42,6 +42,11 @@ export interface RunSurroundings {
   readonly ended: (run: TaskRun) => void;
 }
 
+/**
+ * A job that is done sooner is reported as finished and never as running, milliseconds: on its way to the framework each report
+ * costs as much as a small job does.
+ */
+const RUNNING_AFTER_MS = 10;
 /** Who asks for the processor: those of a child count from 1. */
 const PROGRAM_ASK_ID = 0;
 
@@ -59,6 +64,7 @@ export class TaskRun implements ProgramWaiter {
   #killAtMs = Infinity;
   #alarm: NodeJS.Timeout | undefined;
   #resend: NodeJS.Timeout | undefined;
+  #running: NodeJS.Timeout | undefined;
   /** What is known of the end while it is not told yet. */
   #end:
     { readonly ending: Ending; outcome: string | undefined; readonly output: string } | undefined;
@@ -148,8 +154,9 @@ export class TaskRun implements ProgramWaiter {
       started: () => {
         this.#isStarted = true;
         this.#startedAtMs = Date.now();
-        // Nothing goes back from KILLING.
-        if (!this.#cause) this.#report({ state: 'TASK_RUNNING', startedAtMs: this.#startedAtMs });
+        this.#running = setTimeout(() => {
+          this.#reportRunning();
+        }, RUNNING_AFTER_MS);
       },
       call: (call, askId) => {
         addCall(this.#calls, call, askId);
@@ -169,6 +176,12 @@ export class TaskRun implements ProgramWaiter {
         this.#exited(child, exit);
       },
     };
+  }
+
+  #reportRunning(): void {
+    // Nothing goes back from KILLING.
+    if (this.#cause || this.#isEnded || this.#startedAtMs === undefined) return;
+    this.#report({ state: 'TASK_RUNNING', startedAtMs: this.#startedAtMs });
   }
 
   #importFailed(error: ProcessorError): void {
@@ -219,6 +232,7 @@ export class TaskRun implements ProgramWaiter {
     this.#isEnded = true;
     this.#clearAlarm();
     clearTimeout(this.#resend);
+    clearTimeout(this.#running);
     const { task } = this.launched;
     const exit = ending.type === 'exited' ? ending.exit : {};
     this.#report({

@@ -5,6 +5,7 @@ import { isTerminal } from '../../../protocol/task-state.ts';
 import { journaled, lines, statuses } from '../../support/agent-bench.ts';
 import { executorTask, launchIdOf } from '../../support/builders.ts';
 import {
+  ALONE,
   benchWithTasks,
   createExecutorBench,
   type ExecutorBench,
@@ -61,6 +62,15 @@ describe('a task with a cgroup of its own', () => {
     expect(lines(bench.host('t1'))).toEqual(['start e1']);
     bench.started();
     expect(lines(bench.register())).toEqual(['tell e1 ExecutorRegistered', 'prepare t1']);
+    expect(lines(bench.prepared('t1'))).toEqual(['give e1 t1']);
+  });
+
+  test('gets it when its container is large enough, because the kernel takes no more CPU for it than that has', () => {
+    const bench = createExecutorBench({ isolation: 'task' });
+    bench.host('t1');
+    bench.started(ALONE);
+    expect(lines(bench.register())).not.toContain('prepare t1');
+    expect(lines(bench.resized())).toEqual(['prepare t1']);
     expect(lines(bench.prepared('t1'))).toEqual(['give e1 t1']);
   });
 

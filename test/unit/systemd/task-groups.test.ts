@@ -66,11 +66,12 @@ describe('task groups on cgroup v2', () => {
     expect(kernel.writes.filter((write) => /procs|subtree/.test(write))).toEqual([]);
   });
 
-  test('the user of the executor may move processes between its groups, and nothing else', async () => {
+  test('the user of the executor may move processes into its groups and out of them again, and nothing else', async () => {
     await groups.open(NAME, LIMITS);
     expect([...kernel.owners]).toEqual([
       [`${SERVICE}/cgroup.procs`, '1000:1001'],
       [`${TASK}/cgroup.procs`, '1000:1001'],
+      [`${SERVICE}/executor/cgroup.procs`, '1000:1001'],
     ]);
   });
 
