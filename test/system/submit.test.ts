@@ -12,8 +12,11 @@ import { NODE_REDIS, type NodesBed, startNodesBed } from '../beds/nodes.ts';
 const reason = bedReason('systemd') ?? bedReason('redis');
 const suite = reason === undefined ? describe : describe.skip;
 
-/** Longer than the pause between two heartbeats, and shorter than anybody wants to wait. */
-const TIMEOUTS = ['--agent-timeout', '8s', '--framework-timeout', '8s'];
+/**
+ * Longer than the pause between two heartbeats (6 s), and shorter than anybody wants to wait. Agents have twice that, because
+ * after a loss of data all of them have to be back in that time, however busy the machine is.
+ */
+const TIMEOUTS = ['--agent-timeout', '12s', '--framework-timeout', '8s'];
 const SMALL = ['-c', '0.5', '-m', '128M', '--attribute', 'host=yes'];
 /** Longer than the framework timeout and what a standby adds to it, and than 15 s. */
 const AWAY_MS = 24_000;
