@@ -32,6 +32,18 @@ const BULLMQ_WHY: Definition = {
   },
 };
 
+const BULLMQ_SCHEMA: Definition = {
+  usage: 'schema',
+  summary: 'what a job may say, as JSON Schema',
+  options: [],
+  action: async () => {
+    const { jobSchemas } = await import('../schedulers/bullmq/job-spec.ts');
+    const { printJson } = await import('./print.ts');
+    printJson(jobSchemas());
+    return 0;
+  },
+};
+
 const BULLMQ_CANCEL: Definition = {
   usage: 'cancel <queue> <jobid>',
   summary: 'end a job, whatever it is doing',
@@ -78,7 +90,7 @@ export const BULLMQ: Definition = {
     flag('--drain', 'on a stop, wait for the jobs that run'),
     logLevel(),
   ],
-  commands: [BULLMQ_STATUS, BULLMQ_WHY, BULLMQ_CANCEL],
+  commands: [BULLMQ_STATUS, BULLMQ_WHY, BULLMQ_CANCEL, BULLMQ_SCHEMA],
   action: async (raw, connection) => {
     const { parseBullmqOptions } = await import('./bullmq-options.ts');
     const options = parseBullmqOptions(raw, connection);

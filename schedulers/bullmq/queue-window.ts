@@ -86,16 +86,6 @@ export class QueueWindow {
     return this.#options.clock.monotonicMs() - this.#lookedAtMs;
   }
 
-  /** Jobs of this queue that this scheduler has taken. */
-  get active(): number {
-    return this.#active;
-  }
-
-  /** Jobs that wait, seen or not. */
-  get waiting(): number {
-    return this.#look?.waiting ?? 0;
-  }
-
   /** Looks again. In a busy queue something has changed again by then, and that is for the next look. */
   async refresh(): Promise<void> {
     try {
