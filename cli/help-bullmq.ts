@@ -33,9 +33,9 @@ configuration or Redis is not fit for it; 1 it could not go on.
 `,
   },
   'bullmq status': {
-    description: `The queues that kaon bullmq works on or has worked on, how many of their jobs are
-where, and why the first of them waits: the queue is paused, a limit is reached,
-or the cluster has no room for it, and where it is short of what.`,
+    description: `The queues that kaon bullmq works on or has worked on, how many of their jobs
+are where, and why the first of them waits: the queue is paused, a limit is
+reached, or the cluster has no room for it, and where it is short of what.`,
     syntax: '[options]',
     after: '',
   },
@@ -55,9 +55,9 @@ in the data of one for a processor.`,
   },
   'bullmq cancel': {
     description: `Ends a job of a queue, whatever it is doing: one that waits fails at once, one
-that runs gets SIGTERM, and SIGKILL after its grace period. It has failed with the
-reason "cancelled" then, and is not tried again. Waits for that, 15 s at most; the
-wish is kept while no kaon bullmq runs.`,
+that runs gets SIGTERM, and SIGKILL after its grace period. It has failed with
+the reason "cancelled" then, and is not tried again. Waits for that, 15 s at
+most; the wish is kept while no kaon bullmq runs.`,
     syntax: '[options] QUEUE JOBID',
     after: `
 Producers can do the same: cancelJob() of kaon/bullmq, or in any language
