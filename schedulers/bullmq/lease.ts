@@ -54,13 +54,22 @@ export class SchedulerLease {
     return false;
   }
 
-  /** Renews it until it is somebody else's, or `signal` is aborted. @returns false if it was lost */
+  /**
+   * Renews it until it is somebody else's, or `signal` is aborted. A Redis that refuses, for want of memory say, has not
+   * given it to anybody else.
+   *
+   * @returns false if it was lost
+   */
   async keep(signal: AbortSignal): Promise<boolean> {
-    const { clock } = this.#options;
+    const { clock, log } = this.#options;
     while (!signal.aborted) {
       await clock.sleep(RENEW_MS, signal);
       if (signal.aborted) return true;
-      if (!(await this.#tryHold())) return false;
+      try {
+        if (!(await this.#tryHold())) return false;
+      } catch (error) {
+        if (!signal.aborted) log.warn('lease.not-renewed', { error: messageOf(error) });
+      }
     }
     return true;
   }

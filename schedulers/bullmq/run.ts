@@ -19,6 +19,7 @@ import { watchQueues } from './queue-watch.ts';
 import { QueueWindow } from './queue-window.ts';
 import { BullmqScheduler } from './scheduler.ts';
 import type { SchedulerSettings } from './settings.ts';
+import { SETTINGS_DEFAULT } from './settings.ts';
 
 /** Locks are extended, and looked after, so often, milliseconds. */
 const LOCKS_MS = 15_000;
@@ -48,9 +49,11 @@ export interface RunBullmqOptions {
 
 /** @returns id of the framework of the scheduler of that name */
 export function frameworkIdOf({ name, role }: SchedulerSettings): FrameworkId {
-  const parts = role === '*' ? ['bullmq', name] : ['bullmq', name, role];
-  const text = name === 'bullmq' ? ['bullmq', ...parts.slice(2)] : parts;
-  return text.map((part) => part.replaceAll(/[^\w-]/g, '_')).join('.') as FrameworkId;
+  const plain = (part: string): string => part.replaceAll(/[^\w-]/g, '_');
+  const own = name === SETTINGS_DEFAULT.name ? '' : `.${plain(name)}`;
+  // Another sign than before a name: of the two the one must not be taken for the other.
+  const ofRole = role === SETTINGS_DEFAULT.role ? '' : `:${plain(role)}`;
+  return `bullmq${own}${ofRole}` as FrameworkId;
 }
 
 /**
