@@ -241,6 +241,14 @@ describe('a job', () => {
     });
   });
 
+  test('leaves its last lines in the update, also of more than a pipe takes at once', async () => {
+    await start(`export default () => {
+      for (let i = 1; i <= 100000; i += 1) console.log('line ' + i);
+    };`);
+    const { job } = await run(jobTask('t1'));
+    expect(job.output).toMatch(/\nline 100000\n$/);
+  });
+
   test('leaves its last lines in the update', async () => {
     await start(`export default () => {
       for (let i = 1; i <= 1000; i += 1) console.log('line ' + i);

@@ -5,10 +5,26 @@ import type { FromChild, ToChild } from './child-messages.ts';
 import { ChildRunner, type Processor } from './child-runner.ts';
 import { toProcessorError } from './json.ts';
 
-function send(message: FromChild): Promise<void> {
-  return new Promise((resolvePromise) => {
+/** Its job is over with these, or the process: what it wrote must be with the executor before them. */
+const LAST_TYPES: readonly FromChild['type'][] = ['done', 'import-failed'];
+
+async function send(message: FromChild): Promise<void> {
+  if (LAST_TYPES.includes(message.type)) {
+    await Promise.all([written(process.stdout), written(process.stderr)]);
+  }
+  await new Promise<void>((resolvePromise) => {
     // Of an executor that is gone nobody waits for the rest; `disconnect` follows.
     process.send?.(message, undefined, undefined, () => {
+      resolvePromise();
+    });
+  });
+}
+
+/** Resolves when the pipe has taken everything: one that was full when it was written to keeps the rest in this process. */
+async function written(stream: NodeJS.WriteStream): Promise<void> {
+  if (!stream.writable || stream.writableLength === 0) return;
+  await new Promise<void>((resolvePromise) => {
+    stream.write('', () => {
       resolvePromise();
     });
   });
