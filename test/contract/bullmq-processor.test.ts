@@ -249,15 +249,22 @@ describe('a job', () => {
     expect(job.output).toMatch(/\nline 100000\n$/);
   });
 
+  test('leaves what it has written to standard error in the update', async () => {
+    await start(`export default () => {
+      process.stderr.write('last words');
+    };`);
+    expect((await run(jobTask('t1'))).job.output).toBe('last words');
+    await until(() => executor.said().includes('last words'));
+  });
+
   test('leaves its last lines in the update', async () => {
     await start(`export default () => {
       for (let i = 1; i <= 1000; i += 1) console.log('line ' + i);
-      process.stderr.write('last words');
+      process.stdout.write('last words');
     };`);
     const { job } = await run(jobTask('t1'));
     expect(job.output).toMatch(/^line \d+\nline [^]*\nline 1000\nlast words$/);
     expect(job.output.length).toBeLessThanOrEqual(4000);
-    expect(executor.said()).toContain('last words');
   });
 });
 
