@@ -1,5 +1,5 @@
 /** systemd reads its units again, `daemon-reload` and `daemon-reexec`, while commands wait to be executed: what they get all the same. */
-import { mkdirSync, rmSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import type { TaskStatus } from '../../protocol/task.ts';
@@ -96,7 +96,7 @@ suite(`commands and reloads${reason === undefined ? '' : ` (${reason})`}`, () =>
   test('what is told to systemd as it is is read back by it as it was', async () => {
     const safe = TEXTS.filter(isSafeArgument);
     const environment = Object.fromEntries(TEXTS.map((text, at) => [`V${String(at)}`, text]));
-    const place = '/tmp/a.b-c_d+e=f,g:h@i~j';
+    const place = join(bed.directory, 'a.b-c_d+e=f,g:h@i~j');
     const spec = unitSpec('reread', ['/bin/sleep', '1000', ...safe], {
       environment,
       workingDirectory: place,
@@ -105,7 +105,7 @@ suite(`commands and reloads${reason === undefined ? '' : ` (${reason})`}`, () =>
     });
     expect([isSafeDirectory(place), safe.length > 200]).toEqual([true, true]);
     // It has begun and ended long ago: only what is written in its file matters.
-    mkdirSync(join(bed.inside.root, place), { recursive: true });
+    mkdirSync(place);
     const told = { ...spec, argv: ['/bin/sh', ...safe] };
     const show = (): string =>
       bed.run(
@@ -129,7 +129,5 @@ suite(`commands and reloads${reason === undefined ? '' : ` (${reason})`}`, () =>
     expect(before).toContain('User=\n');
     expect(before).toContain('Description=a User=nobody\n');
     await bed.systemd.releaseUnit(told.name);
-    // The inside has the /tmp of the outside.
-    rmSync(join(bed.inside.root, place), { recursive: true });
   }, 20_000);
 });
