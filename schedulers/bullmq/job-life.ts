@@ -71,6 +71,11 @@ export class JobLife {
     if (!task.spec.command) this.#trackCalls(task);
   }
 
+  /** Whether the processor of the task has put its job elsewhere, and so has the task no job any more. */
+  hasMoved(task: JobTask): boolean {
+    return this.#calls.hasMoved(task.taskId);
+  }
+
   /** What an executor of a processor says. */
   hear(data: string): void {
     this.#calls.receive(data);
@@ -93,6 +98,8 @@ export class JobLife {
     if (task.isSettling) return;
     task.isSettling = true;
     if (task.isOrphan) {
+      // Its job is another one's, but the last that its processor had to say is of that job all the same.
+      if (this.hasMoved(task)) await this.#calls.finish(task.taskId, status.data);
       this.#forget(task);
       driver.acknowledgeStatusUpdate(status);
       return;

@@ -37,7 +37,7 @@ export interface JobTask {
   isSettling: boolean;
   /** The master has refused its task: one of an earlier start of this job lives, or may live. */
   isElsewhere: boolean;
-  /** There is no such job any more: nobody is told how it ends. */
+  /** There is no such job any more, or another start of it: nobody is told how this one ends. */
   isOrphan: boolean;
   /** Ends the reading of its output. */
   readonly gone: AbortController;
@@ -89,7 +89,7 @@ export class JobTasks {
     return task;
   }
 
-  /** There is no such job any more, and there may be another one of its id. */
+  /** The job is not this task's any more; there may be another one of its id, or another start of it. */
   orphan(task: JobTask): void {
     task.isOrphan = true;
     const key = keyOf(refOf(task));

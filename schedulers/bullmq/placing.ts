@@ -37,6 +37,8 @@ export interface PlacingOptions {
   readonly reject: (task: JobTask, error: Error) => void;
   /** The job has been removed: there is another one of its id. */
   readonly removed: (task: JobTask) => void;
+  /** Whether the processor of the task has put its job back by itself. */
+  readonly hasMoved: (task: JobTask) => boolean;
   readonly onLaunched: (task: JobTask) => void;
 }
 
@@ -171,14 +173,16 @@ export class Placing {
 
   /** @returns undefined for a job that has to fail without having run */
   #accept(window: QueueWindow, job: Job): JobTask | undefined {
-    const { tasks, reject, removed, log } = this.#options;
+    const { tasks, reject, removed, hasMoved, log } = this.#options;
     const known = tasks.ofJob({ queue: window.queue.qualifiedName, jobId: job.id ?? '' });
-    if (known && known.job.timestamp === job.timestamp) {
+    if (known && hasMoved(known)) {
+      // Its processor is about to end, and this is the next start. The two are exclusive, so it waits for that.
+      tasks.orphan(known);
+    } else if (known && known.job.timestamp === job.timestamp) {
       // Redis has forgotten that this job was taken: its task lives, and goes on with the job that is active again.
       log.warn('job.taken-again', namesOf(known));
       return undefined;
-    }
-    if (known) removed(known);
+    } else if (known) removed(known);
     const result = window.specOf(job);
     const problem = deferredFailureOf(job) ?? (result.ok ? undefined : result.message);
     const spec = result.ok ? result.spec : NO_SPEC;

@@ -54,6 +54,7 @@ interface Tracked {
   /** Resolves when all calls that were taken are done. */
   done: Promise<void>;
   outcome: ProcessorOutcome | undefined;
+  /** The job has been put elsewhere, or just now is: whether it has been is known later than that others can take it. */
   isMoved: boolean;
 }
 
@@ -111,6 +112,11 @@ export class ProcessorCalls {
     }
     await tracked.done;
     return finishedJob(end, tracked);
+  }
+
+  /** Whether the processor has put its job elsewhere, where it may be taken before the task has ended. */
+  hasMoved(taskId: string): boolean {
+    return this.#tasks.get(taskId)?.isMoved === true;
   }
 
   /** Calls of this task are ignored. */
@@ -218,21 +224,28 @@ async function perform(tracked: Tracked, call: ProcessorCall): Promise<unknown> 
 type Move = Extract<ProcessorCall, { call: `moveTo${string}` }>;
 
 async function move(tracked: Tracked, call: Move): Promise<unknown> {
-  const { job, token } = tracked;
+  tracked.isMoved = true;
+  try {
+    const answer = await moved(tracked, call);
+    tracked.isMoved = answer !== false;
+    return answer;
+  } catch (error) {
+    tracked.isMoved = false;
+    throw error;
+  }
+}
+
+/** @returns false if the job has no child to wait for, and stays */
+async function moved({ job, token }: Tracked, call: Move): Promise<boolean | undefined> {
   switch (call.call) {
     case 'moveToDelayed':
       await job.moveToDelayed(call.timestamp, token);
-      tracked.isMoved = true;
       return undefined;
     case 'moveToWait':
       await job.moveToWait(token);
-      tracked.isMoved = true;
       return undefined;
-    case 'moveToWaitingChildren': {
-      const isMoved = await job.moveToWaitingChildren(token, optionsOf(call.options));
-      if (isMoved) tracked.isMoved = true;
-      return isMoved;
-    }
+    case 'moveToWaitingChildren':
+      return job.moveToWaitingChildren(token, optionsOf(call.options));
     default:
       return call satisfies never;
   }

@@ -99,6 +99,7 @@ export class BullmqScheduler implements Scheduler {
         this.tasks.orphan(task);
         this.#life.abandon(task);
       },
+      hasMoved: (task) => this.#life.hasMoved(task),
       onLaunched: (task) => {
         this.#life.launched(task);
       },

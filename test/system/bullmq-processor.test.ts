@@ -3,6 +3,7 @@
  * `Worker` had called them, and they are held to limits and ended as no `Worker` could.
  */
 import { existsSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { Job, JobsOptions, Queue } from 'bullmq';
@@ -88,7 +89,13 @@ const works: Record<string, Work> = {
       await children.add('child', { value: 42 }, { parent });
       await children.close();
       await job.updateData({ ...job.data, hasChildren: true });
-      if (await job.moveToWaitingChildren(token)) throw new WaitingChildrenError();
+      if (await job.moveToWaitingChildren(token)) {
+        if (job.data.gate) {
+          await until(job.data.gate);
+          await job.log('has waited');
+        }
+        throw new WaitingChildrenError();
+      }
     }
     return Object.values(await job.getChildrenValues());
   },
@@ -284,6 +291,20 @@ suite(`processors${reason === undefined ? '' : ` (skipped: ${reason})`}`, () => 
       async () => {
         const job = await run('grows', { redis: bed.socketPath });
         expect(job.returnvalue).toEqual([42]);
+      },
+      TEST_TIMEOUT_MS,
+    );
+
+    test(
+      'is still there when its child has ended and its job is taken again',
+      async () => {
+        const gate = path('lingers');
+        const { id = '' } = await add('grows', { redis: bed.socketPath, gate });
+        const job = (): Promise<Job> => queue.getJob(id) as Promise<Job>;
+        await until(async () => (await job()).attemptsStarted === 2, 'its second start');
+        await writeFile(gate, '');
+        expect((await ended(queue, await job())).returnvalue).toEqual([42]);
+        expect((await queue.getJobLogs(id)).logs).toEqual(['has waited']);
       },
       TEST_TIMEOUT_MS,
     );
