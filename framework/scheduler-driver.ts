@@ -263,7 +263,8 @@ export class SchedulerDriver {
   }
 
   /**
-   * Asks for a task to be killed. A task that the master does not know comes back as TASK_LOST.
+   * Asks for a task to be killed. A task that the master does not know is answered with TASK_UNKNOWN, which is
+   * no end: its agent may be away.
    *
    * @param gracePeriodMs from SIGTERM to SIGKILL; default: the task's own
    * @throws KaonError `invalid-argument`

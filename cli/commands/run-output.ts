@@ -13,6 +13,8 @@ type Kind = 'stdout' | 'stderr';
 
 interface Follower {
   readonly stop: AbortController;
+  /** Aborted when the agent is known to have the task, or to have had it: from then on it can say what is there. */
+  readonly placed: AbortController;
   readonly received: Record<Kind, number>;
   readonly expected: Record<Kind, number | undefined>;
   readonly rest: Record<Kind, string>;
@@ -41,8 +43,10 @@ export class OutputOfTasks {
 
   /** Begins to show a task that is on its way to an agent. */
   follow(taskId: TaskId, agentId: AgentId): void {
+    this.#followers.get(taskId)?.stop.abort(); // Its launch did not arrive.
     const follower: Follower = {
       stop: new AbortController(),
+      placed: new AbortController(),
       received: { stdout: 0, stderr: 0 },
       expected: { stdout: undefined, stderr: undefined },
       rest: { stdout: '', stderr: '' },
@@ -55,6 +59,11 @@ export class OutputOfTasks {
     });
   }
 
+  /** The task has arrived at its agent. */
+  placed(taskId: TaskId): void {
+    this.#followers.get(taskId)?.placed.abort();
+  }
+
   /** The end of a task says how much output there is. */
   ended({ taskId, certificate }: TaskStatus): void {
     const follower = this.#followers.get(taskId);
@@ -63,6 +72,7 @@ export class OutputOfTasks {
     follower.expected.stdout = certificate?.stdoutBytes ?? 0;
     follower.expected.stderr = certificate?.stderrBytes ?? 0;
     follower.lastAtMs = performance.now();
+    follower.placed.abort();
     this.#stopIfComplete(follower);
   }
 
@@ -87,27 +97,45 @@ export class OutputOfTasks {
     const several = this.#options.taskIds.length > 1;
     const store = several ? await this.#options.openStore() : this.#options.store;
     try {
-      const { error } = await readTaskOutput({
-        store,
-        agentId,
-        frameworkId: this.#options.frameworkId,
-        taskId,
-        follow: true,
-        stdout: true,
-        stderr: true,
-        signal: follower.stop.signal,
-        onChunk: async (kind, bytes) => {
-          follower.received[kind] += bytes.length;
-          follower.lastAtMs = performance.now();
-          await this.#show(taskId, follower, kind, bytes);
-          this.#stopIfComplete(follower);
-        },
-      });
-      // A task that never ran has no output; its status says why.
-      if (error !== '' && follower.expected.stdout !== 0) this.#options.say(error);
+      for (;;) {
+        const wasPlaced = follower.placed.signal.aborted;
+        const error = await this.#readFromAgent(store, taskId, agentId, follower);
+        if (error === '' || follower.stop.signal.aborted) return;
+        if (wasPlaced) {
+          this.#options.say(error);
+          return;
+        }
+        // The launch was slower than an agent waits for the task of a request: what it has then is asked for again.
+        await Promise.race([aborted(follower.placed.signal), aborted(follower.stop.signal)]);
+      }
     } finally {
       if (several) await store.close();
     }
+  }
+
+  async #readFromAgent(
+    store: RedisStore,
+    taskId: TaskId,
+    agentId: AgentId,
+    follower: Follower,
+  ): Promise<string> {
+    const { error } = await readTaskOutput({
+      store,
+      agentId,
+      frameworkId: this.#options.frameworkId,
+      taskId,
+      follow: true,
+      stdout: true,
+      stderr: true,
+      signal: follower.stop.signal,
+      onChunk: async (kind, bytes) => {
+        follower.received[kind] += bytes.length;
+        follower.lastAtMs = performance.now();
+        await this.#show(taskId, follower, kind, bytes);
+        this.#stopIfComplete(follower);
+      },
+    });
+    return error;
   }
 
   #stopIfComplete({ received, expected, stop }: Follower): void {

@@ -59,6 +59,9 @@ class Run {
         onLaunched: (taskId, { agentId }) => {
           if (!options.detach) this.#output.follow(taskId, agentId);
         },
+        onRunning: (taskId) => {
+          this.#output.placed(taskId);
+        },
         onStatus: (status) => {
           this.#output.ended(status);
           if (options.detach && !isSuccess(status)) this.#say(describeFailure(status));

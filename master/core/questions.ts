@@ -2,7 +2,7 @@
  * What frameworks ask of their tasks: answered from the records, or, of a task that is not known while the cluster is
  * recovering, put off until it has recovered.
  */
-import type { TaskId } from '../../protocol/ids.ts';
+import type { FrameworkId, TaskId } from '../../protocol/ids.ts';
 import { frameworkName } from '../../protocol/keys.ts';
 import type { MessageOf } from '../../protocol/messages.ts';
 import type { DeferredQuestion } from '../../protocol/records.ts';
@@ -89,6 +89,24 @@ export function answerDeferred(cx: StepContext, framework: Framework): void {
   for (const question of deferred) answer(cx, framework, question);
 }
 
+/** The answer to a kill of a task that is not known. That is no end of it: what it is when `tellStatus` says so. */
+export function tellNothingToKill(cx: StepContext, frameworkId: FrameworkId, taskId: TaskId): void {
+  const session = cx.state.frameworks.get(frameworkId)?.record.session;
+  const message = `kill of task ${taskId}: the master knows no such task of this framework`;
+  const reason = 'REASON_TASK_UNKNOWN';
+  send(cx, frameworkName(frameworkId), session, {
+    type: 'StatusUpdate',
+    status: {
+      frameworkId,
+      taskId,
+      state: 'TASK_UNKNOWN',
+      source: 'SOURCE_MASTER',
+      reason,
+      message,
+    },
+  });
+}
+
 function answer(cx: StepContext, framework: Framework, question: DeferredQuestion): void {
   const { info, session } = framework.record;
   const { frameworkId } = info;
@@ -97,16 +115,17 @@ function answer(cx: StepContext, framework: Framework, question: DeferredQuestio
     tellStatus(cx, framework, taskId);
     return;
   }
+  if (about === 'kill') {
+    tellNothingToKill(cx, frameworkId, taskId);
+    return;
+  }
   const status: TaskStatus = {
     frameworkId,
     taskId,
     state: 'TASK_LOST',
     source: 'SOURCE_MASTER',
-    reason: about === 'kill' ? 'REASON_TASK_UNKNOWN' : 'REASON_INVALID_OFFERS',
-    message:
-      about === 'kill'
-        ? `kill of task ${taskId}: the master knows no such task of this framework`
-        : 'not launched: Redis had lost the offers that it named',
+    reason: 'REASON_INVALID_OFFERS',
+    message: 'not launched: Redis had lost the offers that it named',
   };
   send(cx, frameworkName(frameworkId), session, { type: 'StatusUpdate', status });
 }

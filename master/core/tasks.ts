@@ -9,7 +9,7 @@ import { isTerminal, mayBecome } from '../../protocol/task-state.ts';
 import type { TaskStatus } from '../../protocol/task.ts';
 import type { StepContext } from './effects.ts';
 import { lastTaskEnded } from './executor-lost.ts';
-import { defer, forgetQuestions } from './questions.ts';
+import { defer, forgetQuestions, tellNothingToKill } from './questions.ts';
 import { endResize } from './resize.ts';
 import { appendEvent, changeSession, send } from './effects.ts';
 import type { Framework } from './state.ts';
@@ -253,7 +253,10 @@ function withShortTails(status: TaskStatus): TaskStatus {
   };
 }
 
-/** Asks the agent to kill; a framework's task that nobody knows is answered with TASK_LOST, as in Mesos. */
+/**
+ * Asks the agent to kill. That nobody knows a task is no end of it: its agent may be cut off, and be the only one that has
+ * not lost what Redis lost. So the answer is TASK_UNKNOWN, as to a framework of Mesos that knows of partitions.
+ */
 export function killTask(cx: StepContext, message: MessageOf<'KillTask'>): void {
   const { frameworkId, taskId } = message;
   const by = message.by === 'operator' ? 'operator' : 'framework';
@@ -262,18 +265,7 @@ export function killTask(cx: StepContext, message: MessageOf<'KillTask'>): void 
   if (!task) {
     const framework = cx.state.frameworks.get(frameworkId);
     if (framework && defer(cx, framework, { taskId, about: 'kill' })) return;
-    const session = framework?.record.session;
-    send(cx, frameworkName(frameworkId), session, {
-      type: 'StatusUpdate',
-      status: {
-        frameworkId,
-        taskId,
-        state: 'TASK_LOST',
-        source: 'SOURCE_MASTER',
-        reason: 'REASON_TASK_UNKNOWN',
-        message: `kill of task ${taskId}: the master knows no such task of this framework`,
-      },
-    });
+    tellNothingToKill(cx, frameworkId, taskId);
     return;
   }
   if (isTerminal(task.state)) return;

@@ -239,10 +239,10 @@ describe('a kill of a task that may still turn up', () => {
     ]);
   });
 
-  test('is answered with TASK_LOST when the recovery is over', () => {
+  test('is answered with TASK_UNKNOWN when the recovery is over', () => {
     const bench = emptied();
     bench.kill('framework:f1', 'f1', 't1');
-    expect(told(bench.wait(RECOVERY_MS), 'f1')).toEqual(['t1 TASK_LOST REASON_TASK_UNKNOWN']);
+    expect(told(bench.wait(RECOVERY_MS), 'f1')).toEqual(['t1 TASK_UNKNOWN REASON_TASK_UNKNOWN']);
   });
 });
 

@@ -243,10 +243,10 @@ describe('a kill', () => {
     expect(sends(bench.kill('framework:f1', 'f1', 't1'))).toEqual(['agent:a1 KillTask']);
   });
 
-  test('of a task that the master does not know is answered with TASK_LOST', () => {
+  test('of a task that the master does not know is answered with TASK_UNKNOWN', () => {
     const bench = benchWithTasks();
     expect(told(bench.kill('framework:f1', 'f1', 't9'), 'f1')).toEqual([
-      't9 TASK_LOST REASON_TASK_UNKNOWN',
+      't9 TASK_UNKNOWN REASON_TASK_UNKNOWN',
     ]);
   });
 
