@@ -185,12 +185,13 @@ suite(`jobs that nobody wants${reason === undefined ? '' : ` (skipped: ${reason}
       const job = await commands.add('bad', { command: 'true' }, { delay: 3_600_000 });
       await redis.hset(commands.toKey(job.id ?? ''), 'data', '{"command":');
       await redis.zadd(commands.toKey('delayed'), 0, job.id ?? '');
-      await commands.add('wakes', { command: 'true' });
+      const wakes = await commands.add('wakes', { command: 'true' });
       const key = commands.toKey(job.id ?? '');
       let failedReason: string | null = null;
       while (failedReason === null) failedReason = await redis.hget(key, 'failedReason');
       expect(failedReason).toBe('the job is not valid: its data is not JSON');
       await redis.hset(key, 'data', '{}');
+      await ended(commands, wakes);
     },
     TEST_TIMEOUT_MS,
   );
