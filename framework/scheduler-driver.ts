@@ -263,8 +263,7 @@ export class SchedulerDriver {
   }
 
   /**
-   * Asks for a task to be killed. A task that the master does not know is answered with TASK_UNKNOWN, which is
-   * no end: its agent may be away.
+   * Asks for a task to be killed. One that the master does not know is TASK_UNKNOWN: no end, its agent may be away.
    *
    * @param gracePeriodMs from SIGTERM to SIGKILL; default: the task's own
    * @throws KaonError `invalid-argument`

@@ -89,43 +89,38 @@ export function answerDeferred(cx: StepContext, framework: Framework): void {
   for (const question of deferred) answer(cx, framework, question);
 }
 
-/** The answer to a kill of a task that is not known. That is no end of it: what it is when `tellStatus` says so. */
+/** The answer to a kill of a task that is not known. That is no end of it, as when `tellStatus` says so. */
 export function tellNothingToKill(cx: StepContext, frameworkId: FrameworkId, taskId: TaskId): void {
-  const session = cx.state.frameworks.get(frameworkId)?.record.session;
-  const message = `kill of task ${taskId}: the master knows no such task of this framework`;
-  const reason = 'REASON_TASK_UNKNOWN';
-  send(cx, frameworkName(frameworkId), session, {
-    type: 'StatusUpdate',
-    status: {
-      frameworkId,
-      taskId,
-      state: 'TASK_UNKNOWN',
-      source: 'SOURCE_MASTER',
-      reason,
-      message,
-    },
+  tell(cx, frameworkId, taskId, {
+    state: 'TASK_UNKNOWN',
+    reason: 'REASON_TASK_UNKNOWN',
+    message: `kill of task ${taskId}: the master knows no such task of this framework`,
   });
 }
 
 function answer(cx: StepContext, framework: Framework, question: DeferredQuestion): void {
-  const { info, session } = framework.record;
-  const { frameworkId } = info;
+  const { frameworkId } = framework.record.info;
   const { taskId, about } = question;
   if (about === 'status' || findTask(cx.state, frameworkId, taskId)) {
     tellStatus(cx, framework, taskId);
-    return;
-  }
-  if (about === 'kill') {
+  } else if (about === 'kill') {
     tellNothingToKill(cx, frameworkId, taskId);
-    return;
+  } else {
+    tell(cx, frameworkId, taskId, {
+      state: 'TASK_LOST',
+      reason: 'REASON_INVALID_OFFERS',
+      message: 'not launched: Redis had lost the offers that it named',
+    });
   }
-  const status: TaskStatus = {
-    frameworkId,
-    taskId,
-    state: 'TASK_LOST',
-    source: 'SOURCE_MASTER',
-    reason: 'REASON_INVALID_OFFERS',
-    message: 'not launched: Redis had lost the offers that it named',
-  };
+}
+
+function tell(
+  cx: StepContext,
+  frameworkId: FrameworkId,
+  taskId: TaskId,
+  what: Pick<TaskStatus, 'state' | 'reason' | 'message'>,
+): void {
+  const session = cx.state.frameworks.get(frameworkId)?.record.session;
+  const status: TaskStatus = { frameworkId, taskId, source: 'SOURCE_MASTER', ...what };
   send(cx, frameworkName(frameworkId), session, { type: 'StatusUpdate', status });
 }

@@ -224,14 +224,15 @@ async function perform(tracked: Tracked, call: ProcessorCall): Promise<unknown> 
 type Move = Extract<ProcessorCall, { call: `moveTo${string}` }>;
 
 async function move(tracked: Tracked, call: Move): Promise<unknown> {
+  // A second call that fails takes nothing back of the first.
+  const wasMoved = tracked.isMoved;
+  let hasMoved: boolean | undefined = false;
   tracked.isMoved = true;
   try {
-    const answer = await moved(tracked, call);
-    tracked.isMoved = answer !== false;
-    return answer;
-  } catch (error) {
-    tracked.isMoved = false;
-    throw error;
+    hasMoved = await moved(tracked, call);
+    return hasMoved;
+  } finally {
+    tracked.isMoved = wasMoved || hasMoved !== false;
   }
 }
 

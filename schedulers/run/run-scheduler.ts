@@ -29,7 +29,7 @@ export interface RunListener {
     taskId: TaskId,
     agent: { readonly agentId: AgentId; readonly hostname: string },
   ): void;
-  /** The agent has the task, which goes on. */
+  /** The task runs, so its agent has it. Staged or unreachable it may never have arrived there. */
   onRunning?(taskId: TaskId): void;
   /** The task has ended, or nobody knows of it. */
   onStatus?(status: TaskStatus): void;
@@ -95,7 +95,7 @@ export class RunScheduler implements Scheduler {
   statusUpdate(driver: SchedulerDriver, status: TaskStatus): void {
     // Of an unknown task nobody can say whether it has run: launching it again might run it twice.
     const isOver = isTerminal(status.state) || status.state === 'TASK_UNKNOWN';
-    if (!isOver) this.#listener.onRunning?.(status.taskId);
+    if (status.state === 'TASK_RUNNING') this.#listener.onRunning?.(status.taskId);
     if (!isOver || this.#ended.has(status.taskId)) return;
     if (status.reason === 'REASON_INVALID_OFFERS' && !this.#cancelled) {
       // The offer had gone before the launch arrived: nothing has run, so it waits again.

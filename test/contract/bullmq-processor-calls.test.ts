@@ -192,6 +192,14 @@ suite(reason === undefined ? 'calls' : `calls (skipped: ${reason})`, () => {
     expect((await calls.finish('t1', undefined)).moved).toBe(true);
   });
 
+  test('a job that has been put back stays so when it cannot be moved once more', async () => {
+    const job = await startJob();
+    await ask(1, { call: 'moveToWait' });
+    expect(await ask(2, { call: 'moveToDelayed', timestamp: 1 })).toMatchObject({ ok: false });
+    expect(await job.getState()).toBe('waiting');
+    expect((await calls.finish('t1', undefined)).moved).toBe(true);
+  });
+
   test('a job waits for a child that it has added', async () => {
     const job = await startJob();
     const parent = { id: job.id ?? '', queue: job.queueQualifiedName };

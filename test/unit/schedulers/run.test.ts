@@ -34,8 +34,13 @@ function status(taskId: string, state: TaskStatus['state'], more: object = {}): 
   return { taskId, state, source: 'SOURCE_AGENT', ...more } as TaskStatus;
 }
 
-function runOf(...ids: string[]): { scheduler: RunScheduler; done: () => boolean } {
+function runOf(...ids: string[]): {
+  scheduler: RunScheduler;
+  done: () => boolean;
+  running: string[];
+} {
   let isDone = false;
+  const running: string[] = [];
   const scheduler = new RunScheduler(
     {
       taskIds: ids as TaskId[],
@@ -44,12 +49,13 @@ function runOf(...ids: string[]): { scheduler: RunScheduler; done: () => boolean
     },
     {
       onError: () => undefined,
+      onRunning: (taskId) => running.push(taskId),
       onDone: () => {
         isDone = true;
       },
     },
   );
-  return { scheduler, done: () => isDone };
+  return { scheduler, done: () => isDone, running };
 }
 
 describe('the scheduler of kaon run', () => {
@@ -92,6 +98,17 @@ describe('the scheduler of kaon run', () => {
     scheduler.resourceOffers(driver, [offer('o1', 500)]);
     scheduler.reregistered(driver);
     expect(calls.slice(-2)).toEqual(['request 1', 'reconcile t1']);
+  });
+
+  test('says of a task that it runs when it does, and not when the master has only launched it', () => {
+    const { scheduler, running } = runOf('t1');
+    const { driver } = fakeDriver();
+    scheduler.resourceOffers(driver, [offer('o1', 500)]);
+    scheduler.statusUpdate(driver, status('t1', 'TASK_STAGING'));
+    scheduler.statusUpdate(driver, status('t1', 'TASK_UNREACHABLE'));
+    expect(running).toEqual([]);
+    scheduler.statusUpdate(driver, status('t1', 'TASK_RUNNING'));
+    expect(running).toEqual(['t1']);
   });
 
   test('does not launch a task again that the master does not know: it may have run', () => {
