@@ -108,7 +108,7 @@ export default defineConfig(
     },
   },
   {
-    files: ['**/core/**/*.ts', 'systemd/{properties,names,reread}.ts'],
+    files: ['**/core/**/*.ts', 'systemd/{properties,names,reread,sandboxing}.ts'],
     rules: { ...pureCode, ...pureImports },
   },
   {

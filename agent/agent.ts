@@ -14,25 +14,29 @@ import { agentName } from '../protocol/keys.ts';
 import type { Message } from '../protocol/messages.ts';
 import { isTerminal } from '../protocol/task-state.ts';
 import type { AgentInfo, LeaderInfo } from '../protocol/task.ts';
-import type { Resources } from '../protocol/resources.ts';
 import type { Systemd } from '../systemd/port.ts';
 import type { Fetcher } from './artifacts/index.ts';
 import { Adopter } from './adopt.ts';
+import type { AgentHooks, AgentView } from './agent-service.ts';
 import type { Checkpoints } from './checkpoint.ts';
 import type { AgentState, UnitEntry } from './core/state.ts';
-import { createAgentState, isExecutor, isOver, registrationOf } from './core/state.ts';
+import { createAgentState, isOver, registrationOf } from './core/state.ts';
 import type { AgentEffect, AgentEvent } from './core/events.ts';
 import { step } from './core/step.ts';
-import { agentSlicePatterns, frameworkSlice, keeperUnit, ROOT_SLICE } from './core/unit-names.ts';
+import { agentSlicePatterns, keeperUnit, ROOT_SLICE } from './core/unit-names.ts';
 import { ExecutorHost } from './executor-host.ts';
 import type { ExecutorIntroduction } from './executor-introduction.ts';
 import type { ExecutorJournals } from './executor-journal.ts';
 import { Fences } from './fences.ts';
 import { agentTagOf, type Identity, nodeOf } from './identity.ts';
 import { recover } from './recovery.ts';
+import { resize } from './resizing.ts';
 import { collectSandboxes, findSandbox, sandboxPath } from './sandbox.ts';
+import type { SandboxPolicy } from './sandboxing.ts';
 import { serveOutput } from './output.ts';
+import { createTaskLog } from './task-log.ts';
 import { TaskRunner } from './task-runner.ts';
+import type { OwnUser } from './user-mode.ts';
 import { UnitWatch } from './unit-watch.ts';
 
 const TICK_MS = 200;
@@ -52,6 +56,8 @@ export interface AgentDependencies {
   readonly journals: ExecutorJournals;
   readonly fetcher: Fetcher;
   readonly introduction: ExecutorIntroduction;
+  /** What tasks of this node may do. */
+  readonly policy: SandboxPolicy;
   /** Variables by which a task finds Kaon on this node: `KAON_NODE` and `KAON_PROGRAM`. */
   readonly programs: Readonly<Record<string, string>>;
   /** Absolute path of the socket that executors connect to. */
@@ -63,6 +69,10 @@ export interface AgentDependencies {
   readonly info: AgentInfo;
   /** Of the running kernel, `/proc/sys/kernel/random/boot_id`. */
   readonly bootId: string;
+  /** It is an agent of this user, and starts tasks as nobody else. */
+  readonly ofUser?: OwnUser;
+  /** What the service wants to know, and may change. */
+  readonly hooks?: AgentHooks;
 }
 
 /**
@@ -88,6 +98,8 @@ class Agent {
   readonly #stop = new AbortController();
   readonly #watch: UnitWatch;
   readonly #host: ExecutorHost;
+  readonly #logTask: ReturnType<typeof createTaskLog>;
+  #info: AgentInfo;
   #end: 'stopped' | 'moved' = 'stopped';
   #refusal: KaonError | undefined;
 
@@ -95,6 +107,8 @@ class Agent {
     this.#dependencies = dependencies;
     const { clock, log, info, identity, cluster, systemd } = dependencies;
     const { agentId, hostname } = info;
+    this.#info = info;
+    this.#logTask = createTaskLog(log);
     const agentTag = agentTagOf(cluster, agentId);
     this.#state = createAgentState({ agentId, agentTag, hostname });
     if (identity.leaderSeen) this.#state.leaderSeen = identity.leaderSeen;
@@ -120,15 +134,19 @@ class Agent {
   }
 
   #openMailbox(): Mailbox {
-    const { store, clock, log, info, directory } = this.#dependencies;
+    const { store, clock, log, info, directory, hooks } = this.#dependencies;
     const node = nodeOf(directory);
+    hooks?.watchInfo((changed) => {
+      this.#info = changed;
+      this.#mailbox.registerAgain();
+    });
     return new Mailbox({
       store,
       clock,
       log,
       client: agentName(info.agentId),
       register: (session) => [
-        { type: 'RegisterAgent', agent: info, session, node, ...registrationOf(this.#state) },
+        { type: 'RegisterAgent', agent: this.#info, session, node, ...registrationOf(this.#state) },
       ],
       onMessages: (messages) => {
         this.#receive(messages);
@@ -192,7 +210,7 @@ class Agent {
   }
 
   async #everySoOften(): Promise<void> {
-    const { clock } = this.#dependencies;
+    const { clock, hooks } = this.#dependencies;
     let oomLookAtMs = 0;
     let relistAtMs = clock.monotonicMs() + RELIST_MS;
     let collectAtMs = clock.monotonicMs() + COLLECT_MS;
@@ -200,6 +218,7 @@ class Agent {
       await clock.sleep(TICK_MS, this.#stop.signal);
       const nowMs = clock.monotonicMs();
       this.#step({ type: 'tick' });
+      hooks?.onTick(() => this.#view());
       if (nowMs >= oomLookAtMs) {
         oomLookAtMs = nowMs + OOM_LOOK_MS;
         this.#watch.lookForOom();
@@ -213,6 +232,11 @@ class Agent {
         this.#collect();
       }
     }
+  }
+
+  #view(): AgentView {
+    const tasks = [...this.#state.tasks.values()].filter(({ state }) => !isTerminal(state)).length;
+    return { tasks, isRegistered: this.#mailbox.isRegistered };
   }
 
   #receive(messages: readonly Message[]): void {
@@ -240,6 +264,7 @@ class Agent {
         void this.#resize(effect);
         return;
       case 'message.send':
+        if (effect.message.type === 'StatusUpdate') this.#logTask(effect.message.status);
         this.#mailbox.send(effect.message);
         return;
       case 'checkpoint.update':
@@ -275,34 +300,10 @@ class Agent {
     }
   }
 
-  /** Of a task's own unit, or of its own cgroup in its executor's. */
   async #resize(effect: Extract<AgentEffect, { type: 'unit.resize' }>): Promise<void> {
-    const { entry, limits, resizeId } = effect;
-    const { key, launchId, unit } = entry;
-    const tell = (inForce: Resources, error?: string): void => {
-      const result = { limits: inForce, ...(error !== undefined && { error }) };
-      this.#step({ type: 'unit.resized', key, launchId, resizeId, ...result });
-    };
-    try {
-      const inForce =
-        !isExecutor(entry) && entry.hosted
-          ? await this.#host.resizeTask(entry, limits)
-          : await this.#resizeUnit(entry, limits);
-      this.#dependencies.log.info('unit.resized', { unit, ...inForce });
-      const isLess = inForce.memMib > limits.memMib;
-      tell(inForce, isLess ? 'its memory is in use: the limit is not lower yet' : undefined);
-    } catch (error) {
-      tell(entry.task.resources, messageOf(error));
-    }
-  }
-
-  async #resizeUnit({ framework, unit }: UnitEntry, limits: Resources): Promise<Resources> {
-    const slice = frameworkSlice(this.#state.agentTag, framework.frameworkId);
-    const { cpuMillis, memMib: memoryMib } = limits;
-    const { systemd } = this.#dependencies;
-    const result = await systemd.resizeUnit(slice, unit, { cpuMillis, memoryMib });
-    if (!result.ok) throw new KaonError('resize-failed', result.message);
-    return { cpuMillis, memMib: result.memoryMib };
+    const { systemd, log } = this.#dependencies;
+    const { agentTag } = this.#state;
+    this.#step(await resize({ systemd, log, host: this.#host, agentTag }, effect));
   }
 
   #rememberLeader(leader: LeaderInfo): void {

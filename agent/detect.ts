@@ -26,16 +26,19 @@ export interface NodeFacts {
   readonly hostname: string;
 }
 
-/** @param systemd what the service manager says of itself */
-export async function detectNode(systemd: {
-  readonly version: string;
-  readonly cgroupVersion: string;
-}): Promise<NodeFacts> {
+/**
+ * @param systemd what the service manager says of itself
+ * @param managerCgroup on cgroup v2, of a user's manager: what limits it limits its tasks, wherever this process is
+ */
+export async function detectNode(
+  systemd: { readonly version: string; readonly cgroupVersion: string },
+  managerCgroup?: string,
+): Promise<NodeFacts> {
   const [cpu, memory, os, limits] = await Promise.all([
     si.cpu(),
     si.mem(),
     si.osInfo(),
-    readCgroupLimits(),
+    readCgroupLimits(managerCgroup),
   ]);
   const name = hostname();
   return {
@@ -89,9 +92,10 @@ interface CgroupLimits {
   readonly memBytes: number;
 }
 
-/** The tightest limits from this process's cgroup up to the root; Infinity where there is none. */
-async function readCgroupLimits(): Promise<CgroupLimits> {
+/** The tightest limits from this process's cgroup, and the manager's, up to the root; Infinity where there is none. */
+async function readCgroupLimits(managerCgroup: string | undefined): Promise<CgroupLimits> {
   const lines = (await readText('/proc/self/cgroup'))?.trim().split('\n') ?? [];
+  if (managerCgroup !== undefined) lines.push(`0::${managerCgroup}`);
   let cpuMillis = Infinity;
   let memBytes = Infinity;
   for (const line of lines) {

@@ -13,6 +13,7 @@ import type { LaunchId } from '../protocol/ids.ts';
 import { executorKey } from '../protocol/ids.ts';
 import type { Resources } from '../protocol/resources.ts';
 import type { Systemd } from '../systemd/port.ts';
+import type { SandboxPolicy } from './sandboxing.ts';
 import type { Fetcher } from './artifacts/index.ts';
 import type { AgentEffect, AgentEvent, ExecutorMemory, ExecutorRef } from './core/events.ts';
 import type { AgentState, AgentTaskEntry, ExecutorEntry } from './core/state.ts';
@@ -52,6 +53,7 @@ export interface ExecutorHostOptions {
   readonly store: Store;
   readonly journals: ExecutorJournals;
   readonly introduction: ExecutorIntroduction;
+  readonly policy: SandboxPolicy;
   readonly fetcher: Fetcher;
   readonly clock: Clock;
   readonly log: Log;

@@ -3,8 +3,8 @@
  * file that only its user can read. (The environment of a unit can be read by everybody on the node.)
  */
 import { randomBytes, timingSafeEqual } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import type { CommandInfo } from '../protocol/command.ts';
 import { codeOf } from '../protocol/errors.ts';
 import type { ExecutorInfo } from '../protocol/executor.ts';
@@ -14,15 +14,34 @@ import type { AgentId } from '../protocol/ids.ts';
 export const TOKEN_FILE = 'token';
 const TOKEN_BYTES = 32;
 
+/**
+ * Makes the directory of the socket, which is what an executor sees of the agent's own; and a link to the socket where earlier
+ * agents had it, because their executors look for it there.
+ *
+ * @param directory the agent's own
+ * @returns the path of the socket
+ */
+export function prepareSocket(directory: string): string {
+  const place = join(directory, 'socket');
+  mkdirSync(place, { recursive: true, mode: 0o711 });
+  const before = join(directory, 'executors.sock');
+  rmSync(before, { force: true });
+  symlinkSync(join('socket', 'executors.sock'), before);
+  return join(place, 'executors.sock');
+}
+
+/** What an executor has been given. */
+export interface Introduced {
+  readonly environment: Readonly<Record<string, string>>;
+  readonly needs: readonly string[];
+}
+
 /** How executors of one agent are started, and known again. */
 export interface ExecutorIntroduction {
   /** What an executor runs: its own command, or Kaon's default executor. */
   commandOf(info: ExecutorInfo): CommandInfo;
-  /** Gives an executor its token. @returns the environment that it finds the agent by */
-  introduce(
-    sandbox: string,
-    write: (path: string, text: string) => void,
-  ): Readonly<Record<string, string>>;
+  /** Gives an executor its token. @returns the environment that it finds the agent by, and the paths that it has to see */
+  introduce(sandbox: string, write: (path: string, text: string) => void): Introduced;
   /** Whether that is the token of the executor with that sandbox. @throws the operating system's error */
   isToken(sandbox: string, token: string): boolean;
 }
@@ -38,19 +57,24 @@ export function createIntroduction(options: {
 }): ExecutorIntroduction {
   const { socketPath, agentId, defaultExecutor } = options;
   return {
-    commandOf: ({ command, user }) =>
+    commandOf: ({ command, user, sandboxing }) =>
       command ?? {
         argv: [...defaultExecutor],
         environment: {},
         ...(user !== undefined && { user }),
+        ...(sandboxing && { sandboxing }),
       },
     introduce: (sandbox, write) => {
       const path = join(sandbox, TOKEN_FILE);
       write(path, randomBytes(TOKEN_BYTES).toString('hex'));
       return {
-        KAON_AGENT_ID: agentId,
-        KAON_EXECUTOR_SOCKET: socketPath,
-        KAON_EXECUTOR_TOKEN_FILE: path,
+        environment: {
+          KAON_AGENT_ID: agentId,
+          KAON_EXECUTOR_SOCKET: socketPath,
+          KAON_EXECUTOR_TOKEN_FILE: path,
+        },
+        // The directory, because each agent makes the socket anew.
+        needs: [path, dirname(socketPath)],
       };
     },
     isToken: (sandbox, token) => {

@@ -2,13 +2,13 @@
  * What tasks of executors are given before they are handed over, and what is left of them afterwards: files, cgroups, and
  * the node's part of their certificates.
  */
-import { chownSync, closeSync, openSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { Log } from '../io/log.ts';
 import { codeOf, messageOf } from '../protocol/errors.ts';
 import type { ExecutorUpdate, LaunchedTask } from '../protocol/executor-messages.ts';
 import type { Resources } from '../protocol/resources.ts';
 import { isTerminal } from '../protocol/task-state.ts';
+import type { TaskReason } from '../protocol/task-state.ts';
 import type { DeathCertificate, TaskInfo } from '../protocol/task.ts';
 import type { CgroupUse, Systemd } from '../systemd/port.ts';
 import type { Fetcher } from './artifacts/index.ts';
@@ -16,8 +16,18 @@ import type { AgentEvent } from './core/events.ts';
 import type { AgentState, AgentTaskEntry, ExecutorEntry } from './core/state.ts';
 import { frameworkSlice } from './core/unit-names.ts';
 import type { ExecutorIntroduction } from './executor-introduction.ts';
-import type { OutputEnd, Sandbox } from './sandbox.ts';
-import { lookUpUser, prepareSandbox, readOutputEnd, sandboxPath } from './sandbox.ts';
+import type { OutputEnd } from './sandbox.ts';
+import {
+  directoryOf,
+  linkSandbox,
+  makeHosted,
+  makeOutputFiles,
+  prepareSandbox,
+  readOutputEnd,
+  sandboxPath,
+} from './sandbox.ts';
+import type { Grant, SandboxPolicy } from './sandboxing.ts';
+import { fetchingAs, grantExecutor } from './sandboxing.ts';
 import { TASKS_MAX } from './task-unit.ts';
 
 const MIB = 1024 * 1024;
@@ -27,6 +37,7 @@ export interface HostedTasksOptions {
   readonly state: AgentState;
   readonly systemd: Systemd;
   readonly introduction: ExecutorIntroduction;
+  readonly policy: SandboxPolicy;
   readonly fetcher: Fetcher;
   readonly log: Log;
   readonly directory: string;
@@ -58,21 +69,18 @@ export class HostedTasks {
     const stop = new AbortController();
     this.#preparing.set(entry, stop);
     try {
-      const user = hosted && this.#userOf(hosted.executor);
-      const sandbox = hasSandbox(task)
-        ? await this.#prepareFiles(entry, user, AbortSignal.any([this.#stop.signal, stop.signal]))
-        : undefined;
-      const group = await this.#openGroup(entry, sandbox);
+      const granted = hosted && (await this.#grant(hosted.executor));
+      if (granted && hasSandbox(task)) {
+        const signal = AbortSignal.any([this.#stop.signal, stop.signal]);
+        await this.#prepareFiles(entry, hosted.executor, granted, signal);
+      }
+      const group = granted ? await this.#openGroup(entry, granted) : {};
       // It may have been killed meanwhile: then nothing waits for it, and nothing else closes its cgroup.
       if (isTerminal(entry.state)) await this.close(entry);
       else tell({ type: 'hosted.prepared', key, launchId, ...group });
     } catch (error) {
       if (this.#stop.signal.aborted) return; // The next agent prepares it anew.
-      // As of a task with a unit of its own; and its executor, which may be refused for the same, has that reason.
-      const reason =
-        codeOf(error) === 'artifact-failed'
-          ? 'REASON_ARTIFACT_FAILED'
-          : 'REASON_CONTAINER_LAUNCH_FAILED';
+      const reason = REASONS[codeOf(error) ?? ''] ?? 'REASON_CONTAINER_LAUNCH_FAILED';
       tell({ type: 'hosted.failed', key, launchId, reason, message: messageOf(error) });
     } finally {
       this.#preparing.delete(entry);
@@ -81,28 +89,28 @@ export class HostedTasks {
 
   async #prepareFiles(
     entry: AgentTaskEntry,
-    user: string | undefined,
+    executor: ExecutorEntry,
+    granted: Grant,
     signal: AbortSignal,
-  ): Promise<Sandbox> {
+  ): Promise<void> {
+    const { directory, fetcher } = this.#options;
     const path = this.#sandboxOf(entry);
-    const sandbox = await prepareSandbox(path, user);
-    for (const name of ['stdout', 'stderr']) makeFile(join(path, name), sandbox.ids);
+    const own = join(makeHosted(directory, executor.launchId), basename(path));
+    const { work } = prepareSandbox(own, granted);
+    makeOutputFiles(own, granted);
+    linkSandbox(path, own);
     if (entry.task.uris.length > 0) {
-      const { work, ids } = sandbox;
-      await this.#options.fetcher.fetch(entry.task.uris, { work, ...(ids && { ids }) }, signal);
+      await fetcher.fetch(entry.task.uris, { work, ...(await fetchingAs(granted)) }, signal);
     }
-    return sandbox;
   }
 
   async #openGroup(
     entry: AgentTaskEntry,
-    sandbox: Sandbox | undefined,
+    { ids }: Grant,
   ): Promise<{ cgroupProcs?: readonly string[] }> {
     if (entry.hosted?.executor.info.isolation !== 'task') return {};
     const { systemd } = this.#options;
     const { cpuMillis, memMib: memoryMib } = entry.task.resources;
-    const user = this.#userOf(entry.hosted.executor);
-    const ids = sandbox?.ids ?? (user === undefined ? undefined : await lookUpUser(user));
     const { procs } = await systemd.openTaskGroup(...this.#groupOf(entry), {
       ...{ cpuMillis, memoryMib, tasksMax: TASKS_MAX },
       ...(ids && { uid: ids.uid, gid: ids.gid }),
@@ -136,7 +144,7 @@ export class HostedTasks {
   /** As its executor gets it. */
   launched(entry: AgentTaskEntry): LaunchedTask {
     const { launchId, task, hosted } = entry;
-    const sandbox = this.#sandboxOf(entry);
+    const sandbox = directoryOf(this.#sandboxOf(entry));
     return {
       launchId,
       task,
@@ -197,8 +205,10 @@ export class HostedTasks {
     return [frameworkSlice(this.#options.state.agentTag, framework.frameworkId), unit, launchId];
   }
 
-  #userOf({ info }: ExecutorEntry): string | undefined {
-    return this.#options.introduction.commandOf(info).user;
+  /** As for the executor's own unit: they share it. */
+  #grant({ info }: ExecutorEntry): Promise<Grant> {
+    const { introduction, policy } = this.#options;
+    return grantExecutor(policy, info, introduction.commandOf(info));
   }
 
   #sandboxOf({ framework, task, launchId }: AgentTaskEntry | ExecutorEntry): string {
@@ -212,7 +222,8 @@ function hasSandbox({ command, uris }: TaskInfo): boolean {
   return command !== undefined || uris.length > 0;
 }
 
-function makeFile(path: string, ids: Sandbox['ids']): void {
-  closeSync(openSync(path, 'a', 0o644));
-  if (ids) chownSync(path, ids.uid, ids.gid);
-}
+/** As of a task with a unit of its own; and its executor, which may be refused for the same, has that reason. */
+const REASONS: Readonly<Record<string, TaskReason>> = {
+  'artifact-failed': 'REASON_ARTIFACT_FAILED',
+  'not-granted': 'REASON_TASK_INVALID',
+};

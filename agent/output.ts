@@ -14,6 +14,7 @@ import { decodeEntry } from '../protocol/codec.ts';
 import { codeOf, KaonError, messageOf } from '../protocol/errors.ts';
 import type { AgentId, FrameworkId, SessionId, TaskId } from '../protocol/ids.ts';
 import type { MessageOf } from '../protocol/messages.ts';
+import { OUTPUT_FLAGS } from './sandbox.ts';
 
 const CHUNK_BYTES = 64 * 1024;
 /** Chunks that wait in Redis for a reader before the agent stops to write: 4 MiB. */
@@ -94,7 +95,9 @@ function takeRequests(
 ): void {
   for (const decoded of decodeEntry(messages)) {
     if (decoded.ok && decoded.value.type === 'FrameworkToExecutor') {
-      options.onMessage(decoded.value);
+      // Anybody may have written it; in a secured cluster the master brings what its framework has signed.
+      if (options.store.isSecured === true) options.log.warn('request.refused', { entry: id });
+      else options.onMessage(decoded.value);
       removeRequest(options, id);
       continue;
     }
@@ -227,7 +230,13 @@ async function openWhenThere(
   for (;;) {
     const done = isDone();
     try {
-      return await open(path, 'r');
+      const file = await open(path, OUTPUT_FLAGS);
+      if ((await file.stat()).isFile()) return file;
+      await file.close();
+      throw new KaonError(
+        'output-replaced',
+        `${path} is no file: the task has put something else there`,
+      );
     } catch (error) {
       if (codeOf(error) !== 'ENOENT') throw error;
     }

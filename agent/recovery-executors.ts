@@ -103,6 +103,7 @@ async function lookFor(
   }
   const absent = judgeAbsentUnit(executor, {
     sameBoot: checkpoint.bootId === bootId,
+    isOfUser: options.ofUser !== undefined,
     isFenced: checkpoint.task.whenUnreachable !== 'keep',
     wasExecuted: checkpoint.rebuilt || existsSync(join(checkpoint.sandbox, 'stdout')),
   });

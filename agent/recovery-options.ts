@@ -7,6 +7,7 @@ import type { Checkpoints } from './checkpoint.ts';
 import type { AgentState } from './core/state.ts';
 import type { ExecutorJournals } from './executor-journal.ts';
 import type { TaskRunner } from './task-runner.ts';
+import type { OwnUser } from './user-mode.ts';
 
 /** The empty state to fill, and what is known of before. */
 export interface RecoveryOptions {
@@ -19,4 +20,6 @@ export interface RecoveryOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly bootId: string;
+  /** Absent: of the agent of the node. */
+  readonly ofUser?: OwnUser;
 }

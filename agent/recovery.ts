@@ -82,8 +82,9 @@ async function recoverTask(
   }
   const absent = judgeAbsentUnit(launch, {
     sameBoot: checkpoint.bootId === options.bootId,
-    // systemd makes the file when it executes the command.
+    isOfUser: options.ofUser !== undefined,
     isFenced: checkpoint.task.whenUnreachable !== 'keep',
+    // The file is made when all is ready and before systemd is asked: from then on it may have run.
     wasExecuted: checkpoint.rebuilt || existsSync(join(checkpoint.sandbox, 'stdout')),
   });
   if (absent) {

@@ -8,6 +8,8 @@ import type { Log } from '../io/log.ts';
 import { codeOf, KaonError, messageOf } from '../protocol/errors.ts';
 import type { AgentId, LaunchId } from '../protocol/ids.ts';
 import type { Resources } from '../protocol/resources.ts';
+import { NO_RESOURCES } from '../protocol/resources.ts';
+import type { TaskReason } from '../protocol/task-state.ts';
 import type { DeathCertificate } from '../protocol/task.ts';
 import type { StartResult, Systemd, UnitStatus } from '../systemd/port.ts';
 import type { UnitSpec } from '../systemd/properties.ts';
@@ -20,11 +22,27 @@ import { SIGKILL } from './core/unit-kill.ts';
 import type { Fetcher } from './artifacts/index.ts';
 import type { ExecutorIntroduction } from './executor-introduction.ts';
 import type { Fences } from './fences.ts';
-import { prepareSandbox, readOutputEnd, sandboxPath } from './sandbox.ts';
+import {
+  makeHosted,
+  makeOutputFiles,
+  prepareSandbox,
+  readOutputEnd,
+  sandboxPath,
+} from './sandbox.ts';
+import type { SandboxPolicy } from './sandboxing.ts';
+import { fetchingAs, grant, grantExecutor } from './sandboxing.ts';
 import { taskUnit } from './task-unit.ts';
 import { encodeUnitRecord } from './unit-record.ts';
+import type { OwnUser } from './user-mode.ts';
+import { refuseOtherUser } from './user-mode.ts';
 
 const MIB = 1024 * 1024;
+/** Why a launch that could not be prepared failed, by the code of the error; others follow from the exit status. */
+const FAILURE_REASONS: Readonly<Partial<Record<string, TaskReason>>> = {
+  'artifact-failed': 'REASON_ARTIFACT_FAILED',
+  'not-granted': 'REASON_TASK_INVALID',
+  'user-refused': 'REASON_TASK_INVALID',
+};
 /** Pause before a start is looked for again, milliseconds. */
 const START_RETRY_MS = 1000;
 
@@ -35,6 +53,8 @@ export interface TaskRunnerOptions {
   readonly fences: Fences;
   readonly fetcher: Fetcher;
   readonly executors: ExecutorIntroduction;
+  /** What tasks of this node may do. */
+  readonly policy: SandboxPolicy;
   /** Variables by which a task finds Kaon on this node. */
   readonly programs: Readonly<Record<string, string>>;
   readonly clock: Clock;
@@ -45,6 +65,8 @@ export interface TaskRunnerOptions {
   /** The agent's own directory; sandboxes are below it. */
   readonly directory: string;
   readonly bootId: string;
+  /** The one user that tasks run as; absent: any. */
+  readonly ofUser?: OwnUser;
   readonly onEvent: (event: AgentEvent) => void;
   /** Aborted when the agent stops: what is not known by then is for the next one to find out. */
   readonly signal: AbortSignal;
@@ -161,10 +183,10 @@ export class TaskRunner {
       return await this.#prepare(entry, AbortSignal.any([signal, stop.signal]));
     } catch (error) {
       if (signal.aborted) return undefined; // The next agent prepares it anew.
-      const isArtifact = codeOf(error) === 'artifact-failed';
+      const reason = FAILURE_REASONS[codeOf(error) ?? ''];
       this.#fail(entry, {
         message: messageOf(error),
-        ...(isArtifact && { reason: 'REASON_ARTIFACT_FAILED' as const }),
+        ...(reason && { reason }),
         ...(stop.signal.aborted && { isStopped: true }),
       });
       return undefined;
@@ -175,16 +197,20 @@ export class TaskRunner {
 
   async #prepare(entry: UnitEntry, signal: AbortSignal): Promise<UnitSpec> {
     const { cluster, agentId, agentTag, bootId, fences, fetcher, executors } = this.#options;
-    const { programs } = this.#options;
+    const { programs, policy, directory } = this.#options;
     const { framework, detached, task, launchId } = entry;
     const sandbox = this.#sandboxOf(entry);
     const command = isExecutor(entry) ? executors.commandOf(entry.info) : task.command;
     if (!command) throw new KaonError('no-command', 'the task has no command');
-    const { work, write, ids } = await explained('its sandbox could not be made', () =>
-      prepareSandbox(sandbox, command.user),
+    refuseOtherUser(command.user, this.#options.ofUser);
+    const granted = await (isExecutor(entry)
+      ? grantExecutor(policy, entry.info, command)
+      : grant(policy, command));
+    const { work, write } = await explained('its sandbox could not be made', async () =>
+      prepareSandbox(sandbox, granted),
     );
     if (task.uris.length > 0) {
-      await fetcher.fetch(task.uris, { work, ...(ids && { ids }) }, signal);
+      await fetcher.fetch(task.uris, { work, ...(await fetchingAs(granted)) }, signal);
     }
     const { whenUnreachable } = task;
     if (whenUnreachable !== 'keep') {
@@ -192,24 +218,24 @@ export class TaskRunner {
         fences.ensure(whenUnreachable.stopAfterMs),
       );
     }
-    const environment = isExecutor(entry)
-      ? executors.introduce(sandbox, (path, text) => {
-          write(path, text);
-        })
-      : {};
+    const introduction = isExecutor(entry) ? executors.introduce(sandbox, write) : undefined;
     const record = encodeUnitRecord({
       ...{ cluster, agentId, framework, detached, task, launchId, bootId, sandbox },
     });
     // Of an executor as much as is needed by now: tasks may have come while it was prepared.
     const limits = isExecutor(entry) ? entry.needed : task.resources;
     const { spec, script } = taskUnit(entry, {
-      ...{ agentTag, sandbox, work, record, command, programs, environment, limits },
+      ...{ agentTag, sandbox, work, record, command, programs, limits, grant: granted },
+      cgroupVersion: policy.cgroupVersion,
+      environment: introduction?.environment ?? {},
+      ...(introduction && {
+        hosting: { directory: makeHosted(directory, launchId), needs: introduction.needs },
+      }),
     });
-    if (script) {
-      await explained('its command could not be written down', async () => {
-        write(script.path, script.text);
-      });
-    }
+    await explained('its command or its output could not be put there', async () => {
+      if (script) write(script.path, script.text);
+      makeOutputFiles(sandbox, granted);
+    });
     return spec;
   }
 
@@ -258,7 +284,9 @@ export class TaskRunner {
     if (!hasEnded(status)) return;
     const { result } = status;
     const fenced = isFenced && (await fences.hasStopped(task.whenUnreachable, status));
-    const first = certificateOf(status, isExecutor(entry) ? entry.granted : task.resources);
+    const holdsLimits = this.#options.ofUser?.holdsLimits ?? true;
+    const limits = isExecutor(entry) ? entry.granted : task.resources;
+    const first = certificateOf(status, holdsLimits ? limits : NO_RESOURCES);
     const end = { result, certificate: first, fenced };
     // Stored before the unit goes: from then on systemd does not know how the command ended.
     if (this.#write({ ...this.#checkpointOf(entry), ended: end })) await systemd.releaseUnit(unit);

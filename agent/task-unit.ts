@@ -4,10 +4,14 @@ import type { CommandInfo } from '../protocol/command.ts';
 import { formatResources } from '../protocol/resources.ts';
 import type { Resources } from '../protocol/resources.ts';
 import type { UnitSpec } from '../systemd/properties.ts';
+import type { CgroupVersion } from '../systemd/cgroup-use.ts';
 import { planCommand } from './command-script.ts';
 import type { UnitEntry } from './core/state.ts';
 import { isExecutor } from './core/state.ts';
 import { fenceName, frameworkSlice } from './core/unit-names.ts';
+import { sliceCgroup, taskSliceName } from '../systemd/names.ts';
+import type { UnitSandbox } from '../systemd/sandboxing.ts';
+import type { Grant } from './sandboxing.ts';
 import { UNIT_RECORD_FIELD } from './unit-record.ts';
 
 /** Processes and threads of one task; far above what a program needs, far below what a fork bomb makes. */
@@ -27,6 +31,11 @@ export interface TaskPlace {
   readonly programs: Readonly<Record<string, string>>;
   /** Of an executor how it finds its agent: above what the command says. */
   readonly environment: Readonly<Record<string, string>>;
+  /** Who it is to be, and its sandbox without the paths of this launch. */
+  readonly grant: Grant;
+  readonly cgroupVersion: CgroupVersion;
+  /** Of an executor: the directory of its tasks, to be written, and what it needs of its agent, to be read. */
+  readonly hosting?: { readonly directory: string; readonly needs: readonly string[] };
   readonly limits: Resources;
 }
 
@@ -69,7 +78,7 @@ export function taskUnit(entry: UnitEntry, place: TaskPlace): TaskUnit {
     description: `kaon ${kind} ${task.name} of ${framework.name} (${formatResources(limits)})`,
     stdoutPath: join(sandbox, 'stdout'),
     stderrPath: join(sandbox, 'stderr'),
-    ...(command.user !== undefined && { user: command.user }),
+    ...identity(entry, place, script === undefined ? [] : [path]),
     cpuMillis: limits.cpuMillis,
     memoryMib: limits.memMib,
     tasksMax: TASKS_MAX,
@@ -80,6 +89,46 @@ export function taskUnit(entry: UnitEntry, place: TaskPlace): TaskUnit {
     journalFields: { ...what, [UNIT_RECORD_FIELD]: record },
   };
   return { spec, script: script === undefined ? undefined : { path, text: script } };
+}
+
+const MIB = 1024 * 1024;
+/** Where cgroups are on v1 that groups of tasks are made in; on v2 all of them are at the root. */
+const HIERARCHIES_V1 = ['cpu', 'memory', 'pids', 'cpuacct'];
+
+/** Who it is, and what it sees. */
+function identity(
+  entry: UnitEntry,
+  place: TaskPlace,
+  scripts: readonly string[],
+): Pick<UnitSpec, 'user' | 'sandbox'> {
+  const { user, sandbox } = place.grant;
+  return {
+    ...(user !== undefined && { user }),
+    ...(sandbox && { sandbox: placeSandbox(entry, place, sandbox, scripts) }),
+  };
+}
+
+/** Of the agent's directory a task sees what it needs, and no more. */
+function placeSandbox(
+  entry: UnitEntry,
+  { work, limits, hosting, agentTag, cgroupVersion }: TaskPlace,
+  sandbox: UnitSandbox,
+  scripts: readonly string[],
+): UnitSandbox {
+  const slice = frameworkSlice(agentTag, entry.framework.frameworkId);
+  const group = sliceCgroup(taskSliceName(slice, entry.unit));
+  const hierarchies = cgroupVersion === 'v1' ? HIERARCHIES_V1 : ['.'];
+  const hasGroups = isExecutor(entry) && entry.info.isolation === 'task';
+  return {
+    ...sandbox,
+    writable: [...sandbox.writable, work, ...(hosting ? [hosting.directory] : [])],
+    readable: [...sandbox.readable, ...scripts, ...(hosting?.needs ?? [])],
+    // The memory of an executor grows with its tasks, which share its /tmp: their limits are limit enough.
+    ...(!isExecutor(entry) && { temporaryBytes: (limits.memMib * MIB) / 2 }),
+    writableCgroups: hasGroups
+      ? hierarchies.map((hierarchy) => join('/sys/fs/cgroup', hierarchy, group))
+      : [],
+  };
 }
 
 /** systemd takes a bare name or an absolute path; `./run.sh` is meant from the working directory. */

@@ -48,9 +48,9 @@ export class LeanHub {
     return new LeanHub(path, cluster, commands, [await load(APPEND), await load(HEARTBEAT)]);
   }
 
-  async openSession(): Promise<SessionId> {
-    const key = this.keys.sessionNumber;
-    return numberedSession(Number(await this.#commands.call('EVAL', OPEN_SESSION, 1, key)));
+  async openSession(client: ClientName): Promise<SessionId> {
+    const keys = [this.keys.sessionFloor, this.keys.sessionNumber(client)];
+    return numberedSession(Number(await this.#commands.call('EVAL', OPEN_SESSION, 2, ...keys)));
   }
 
   async append(
@@ -59,7 +59,7 @@ export class LeanHub {
     next: { readonly sequence: number; readonly messages: string },
   ): Promise<AppendResult> {
     const { sequence, messages } = next;
-    const keys = [this.keys.sequence(session), this.keys.inbox];
+    const keys = [this.keys.sequence(client, session), this.keys.inbox];
     const args = [sequence, INBOX_MAX_ENTRIES, client, session, messages];
     return (await this.#commands.call(
       'EVALSHA',
@@ -75,12 +75,11 @@ export class LeanHub {
     session: SessionId,
     cursor: string,
   ): Promise<HeartbeatResult> {
-    const { liveness, sessions } = this.keys;
     const keys = [
-      liveness,
-      sessions,
+      this.keys.sessions,
+      this.keys.alive(client),
       this.keys.client(client, session),
-      this.keys.sequence(session),
+      this.keys.sequence(client, session),
     ];
     const args = [...keys, client, session, cursor];
     return (await this.#commands.call('EVALSHA', this.#heartbeat, 4, ...args)) as HeartbeatResult;
@@ -107,7 +106,7 @@ export class LeanClient {
 
   /** Registers and begins to read. Failures end the process: a benchmark has no use for a client that is half there. */
   async start(register: (session: SessionId) => Message): Promise<void> {
-    const id = await this.#hub.openSession();
+    const id = await this.#hub.openSession(this.#client);
     openSession(this.#session, { id, registration: [register(id)] }, performance.now());
     void this.#flush();
     const reader = await this.#hub.reader();

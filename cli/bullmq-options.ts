@@ -5,6 +5,7 @@ import { KaonError, messageOf } from '../protocol/errors.ts';
 import type { BullmqConfig } from '../schedulers/bullmq/config.ts';
 import { parseConfig } from '../schedulers/bullmq/config.ts';
 import { SETTINGS_DEFAULT } from '../schedulers/bullmq/settings.ts';
+import type { Given } from './daemon.ts';
 import { usageError } from './failure.ts';
 import { pairsOf } from './flags.ts';
 import type { ConnectionOptions, ListOptions } from './options.ts';
@@ -38,11 +39,17 @@ const QUEUE_FIELDS = [
   ...['cpus', 'mem', 'timeout', 'killGrace', 'user', 'executor', 'processor', 'processorOnNodes'],
   ...['warm', 'concurrency', 'groupLimit', 'rate'],
 ];
+/** Fields of a queue whose flags have other names. */
+const FIELD_NAMES: Readonly<Record<string, string>> = {
+  attribute: 'attributes',
+  'allow-user': 'allowedUsers',
+};
 const CONFIG_FIELDS = ['name', 'prefix', 'queueRedis', 'drain'];
 
 /** @throws KaonError `usage`, `config-invalid` */
-export function parseBullmqOptions(raw: RawOptions, connection: ConnectionOptions): BullmqOptions {
-  const file = typeof raw['config'] === 'string' ? readConfigFile(raw['config']) : {};
+export function parseBullmqOptions({ raw, connection, structured }: Given): BullmqOptions {
+  const { config: path } = raw;
+  const file = typeof path === 'string' ? readConfigFile(path) : fieldsOf(structured);
   const queues = [...listOf(file['queues']), ...queuesOf(raw)];
   if (queues.length === 0) {
     throw usageError('which queues? --queue NAME[,NAME...], or --config FILE');
@@ -59,6 +66,21 @@ export function parseBullmqOptions(raw: RawOptions, connection: ConnectionOption
     queueRedis: config.queueRedis ?? connection.redis,
     logLevel: (raw['logLevel'] ?? 'info') as LogLevel,
   };
+}
+
+/** Keys of the TOML file are named as flags are; here they get the names that the JSON file has. */
+function fieldsOf(structured: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const { queues, ...rest } = structured;
+  return { ...renamed(rest), ...(queues !== undefined && { queues: listOf(queues).map(renamed) }) };
+}
+
+function renamed(value: unknown): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(recordOf(value)).map(([key, field]) => [
+      FIELD_NAMES[key] ?? key.replaceAll(/-([a-z])/g, (_, letter: string) => letter.toUpperCase()),
+      field,
+    ]),
+  );
 }
 
 function queuesOf(raw: RawOptions): string[] {

@@ -3,9 +3,12 @@
  * answer; one that follows something says so and waits until it is back.
  */
 import type { Log } from '../io/log.ts';
-import { hidePassword } from '../io/redis-connection.ts';
+import { hidePassword, parseRedisUrl } from '../io/redis-connection.ts';
 import { RedisStore } from '../io/redis-store.ts';
+import { findTlsProblem } from '../io/tls-probe.ts';
+import { findToken } from '../io/secrets.ts';
 import { KaonError } from '../protocol/errors.ts';
+import { refusalOf } from './operator.ts';
 import type { ConnectionOptions } from './options.ts';
 
 /** A server that takes connections and answers nothing (stopped, or something else than Redis), milliseconds. */
@@ -24,7 +27,8 @@ export interface StoreUse {
 /**
  * Opens the store, does something with it, and closes it.
  *
- * @throws KaonError `redis-unreachable`, `redis-url`, and what `action` throws
+ * @throws KaonError `redis-unreachable`, `redis-url`, `token-malformed`, what `action` throws, and the master's own codes if it
+ *   refuses what `action` has told it
  */
 export async function withStore<T>(
   { redis: url, cluster }: ConnectionOptions,
@@ -32,13 +36,14 @@ export async function withStore<T>(
   action: (store: RedisStore) => Promise<T>,
 ): Promise<T> {
   const notices = connectionNotices();
-  const store = new RedisStore({ url, cluster, name, log: notices.log });
+  const store = new RedisStore({ url, cluster, name, log: notices.log, token: findToken() });
   const watch = watchConnection(store, url);
   try {
     await Promise.race([store.connect(), watch.unanswered]);
     watch.connected();
     notices.begin();
-    return await (isPatient ? action(store) : Promise.race([action(store), watch.lost]));
+    const done = Promise.race([action(store), refusalOf(store)]);
+    return await (isPatient ? done : Promise.race([done, watch.lost]));
   } finally {
     notices.end();
     watch.end();
@@ -89,7 +94,7 @@ function watchConnection(
   };
   const unanswered = new Promise<never>((_resolve, reject) => {
     timer = setTimeout(() => {
-      reject(unreachable(`Redis at ${hidePassword(url)} takes connections but does not answer`));
+      void whyUnanswered(url).then(reject);
     }, CONNECT_TIMEOUT_MS);
   });
   let onClose: () => void = () => undefined;
@@ -115,6 +120,18 @@ function watchConnection(
       stopTimer();
     },
   };
+}
+
+/** A server that waits for TLS, or does not know it, says nothing either. */
+async function whyUnanswered(url: string): Promise<KaonError> {
+  const shown = hidePassword(url);
+  const problem = await findTlsProblem(parseRedisUrl(url));
+  if (!problem) return unreachable(`Redis at ${shown} takes connections but does not answer`);
+  const { message, hint } = problem;
+  return new KaonError('redis-unreachable', `cannot use Redis at ${shown}: ${message}`, {
+    cause: problem,
+    ...(hint !== undefined && { hint }),
+  });
 }
 
 function unreachable(message: string): KaonError {

@@ -1,5 +1,6 @@
 /** What a command is, and the flags that several have. Nothing here may import what turns flags into numbers. */
 import { Option } from 'commander';
+import type { Daemon } from './daemon.ts';
 import type { ConnectionOptions } from './options.ts';
 import type { RawOptions } from './parse-options.ts';
 
@@ -24,6 +25,10 @@ export interface Definition {
   readonly commands?: readonly Definition[];
   /** Not in the list of commands: Kaon starts it, and nobody types it. */
   readonly isHidden?: boolean;
+  /** Needs no cluster, and has no flags that say where it is. */
+  readonly isLocal?: boolean;
+  /** Its settings may stand in a file, and this runs it instead of `action`: see `daemon.ts`. */
+  readonly daemon?: Daemon;
 }
 
 /** One flag of a command; `value` is its default. */
@@ -46,3 +51,6 @@ export const json = (): Option => flag('--json', 'as JSON, with raw numbers, for
 /** `--log-level`. */
 export const logLevel = (): Option =>
   flag('--log-level <level>', 'debug, info, warn or error', 'info');
+/** `--config`, of a daemon. */
+export const configFile = (): Option =>
+  flag('--config <file>', 'settings, as TOML, by the names of these flags');

@@ -1,5 +1,6 @@
 /** The commands about BullMQ queues; see `definitions.ts`. */
 import type { Option } from 'commander';
+import { daemon } from './daemon.ts';
 import type { Definition } from './definition.ts';
 import { flag, json, logLevel, repeated } from './definition.ts';
 
@@ -57,7 +58,7 @@ const BULLMQ_CANCEL: Definition = {
 };
 
 /** `kaon bullmq`, and what is under it. */
-export const BULLMQ: Definition = {
+export const BULLMQ: Definition = daemon({
   usage: 'bullmq',
   summary: 'a scheduler for BullMQ queues; bullmq status, why and cancel are about their jobs',
   options: [
@@ -86,15 +87,18 @@ export const BULLMQ: Definition = {
       'of this scheduler; of two with one name one stands by (default: bullmq)',
     ),
     ...queueRedisOptions(),
-    flag('--config <file>', 'all of this, and more for each queue, as JSON'),
+    flag('--config <file>', 'all of this, and more for each queue, as TOML or JSON'),
     flag('--drain', 'on a stop, wait for the jobs that run'),
     logLevel(),
   ],
   commands: [BULLMQ_STATUS, BULLMQ_WHY, BULLMQ_CANCEL, BULLMQ_SCHEMA],
-  action: async (raw, connection) => {
+  structured: ['queues', 'lock-duration', 'placement-timeout', 'patience', 'lost-max'],
+  loadParser: async () => {
     const { parseBullmqOptions } = await import('./bullmq-options.ts');
-    const options = parseBullmqOptions(raw, connection);
-    const { bullmq } = await import('./commands/bullmq.ts');
-    return bullmq(options);
+    return parseBullmqOptions;
   },
-};
+  start: async (settings) => {
+    const { bullmq } = await import('./commands/bullmq.ts');
+    return bullmq(settings);
+  },
+});

@@ -3,9 +3,17 @@
  * run, and so is what turns flags into numbers; nothing here may import either of them.
  */
 import type { Option } from 'commander';
+import { daemon, userFile } from './daemon.ts';
 import type { Definition } from './definition.ts';
-import { flag, json, logLevel, repeated } from './definition.ts';
+import { configFile, flag, json, logLevel, repeated } from './definition.ts';
+import { listenOptions } from './definitions-api.ts';
 import { BULLMQ } from './definitions-bullmq.ts';
+import { CONFIG } from './definitions-config.ts';
+import { CERTS } from './definitions-certs.ts';
+import { ACL, JOIN_TOKEN } from './definitions-join.ts';
+import { CHECK_REDIS, COMPLETION } from './definitions-install.ts';
+import { TOKEN, WHOAMI } from './definitions-token.ts';
+import { agentSandboxOptions, runSandboxOptions } from './definitions-sandbox.ts';
 
 const RUN: Definition = {
   usage: 'run <command...>',
@@ -16,7 +24,8 @@ const RUN: Definition = {
     flag('--mem <size>', 'memory limit and reservation: 128M, 1.5G', '128M'),
     flag('--name <name>', 'name of the task (default: that of the command)'),
     repeated('--env <key=value>', 'environment variable; may be repeated'),
-    flag('--user <user>', 'user that it runs as on the node (default: that of the agent)'),
+    flag('--user <user>', 'user that it runs as on the node (default: that of the node)'),
+    ...runSandboxOptions(),
     flag(
       '--workdir <directory>',
       'working directory on the node (default: an empty one of its own)',
@@ -55,7 +64,7 @@ const SUBMIT: Definition = {
     repeated('--uri <uri>', 'file or archive to put into the sandbox; may be repeated'),
     repeated('--env <key=value>', 'environment variable; may be repeated'),
     repeated('--attribute <key=value>', 'only on nodes that have this attribute; may be repeated'),
-    flag('--user <user>', 'user that it runs as on the node (default: that of the agent)'),
+    flag('--user <user>', 'user that it runs as on the node (default: that of the node)'),
     flag('--kill-grace <duration>', 'time between SIGTERM and SIGKILL (default: 5s)'),
     flag('--when-unreachable <what>', 'if its node is cut off: keep it, or stop:DURATION', 'keep'),
     flag('--node-redis <url>', 'address of Redis as the nodes see it (default: --redis)'),
@@ -100,6 +109,7 @@ const LOGS: Definition = {
     flag('-f, --follow', 'go on until the task has ended'),
     flag('--stdout', 'standard output only'),
     flag('--stderr', 'standard error only'),
+    flag('--raw', 'to a terminal, too, every byte as it is: also what it would obey'),
     flag('--tail <size>', 'begin so much before the end: 64K, 1M (default: the beginning)'),
   ],
   action: async (raw, connection, [id = '']) => {
@@ -278,6 +288,7 @@ const DEV: Definition = {
   options: [
     flag('--state-dir <directory>', 'where it keeps its data (default: /var/lib/kaon/dev)'),
     ...agentResourceOptions(),
+    ...agentSandboxOptions('root'),
   ],
   action: async (raw, connection) => {
     const { parseDevOptions } = await import('./parse-options.ts');
@@ -286,7 +297,7 @@ const DEV: Definition = {
   },
 };
 
-const MASTER: Definition = {
+const MASTER = daemon({
   usage: 'master',
   summary: 'a master: leads, or stands by',
   options: [
@@ -302,40 +313,65 @@ const MASTER: Definition = {
       'a framework that is silent for so long is disconnected',
       '30s',
     ),
+    ...listenOptions(),
     logLevel(),
+    configFile(),
   ],
-  action: async (raw, connection) => {
+  loadParser: async () => {
     const { parseMasterOptions } = await import('./parse-options.ts');
-    const options = parseMasterOptions(raw, connection);
-    const { master } = await import('./commands/master.ts');
-    return master(options);
+    const { parseListenOptions } = await import('./listen-options.ts');
+    return ({ raw, connection }) => ({
+      ...parseMasterOptions(raw, connection),
+      ...parseListenOptions(raw),
+    });
   },
-};
+  start: async (settings) => {
+    const { master } = await import('./commands/master.ts');
+    return master(settings);
+  },
+});
 
-const AGENT: Definition = {
+const AGENT = daemon({
   usage: 'agent',
   summary: 'the agent of this node: runs its tasks',
   options: [
-    flag('--state-dir <directory>', 'checkpoints and sandboxes', '/var/lib/kaon'),
+    flag('--user', 'under the systemd of the user that starts it, without root'),
+    flag('--unlimited', 'with --user: also where limits of tasks cannot be held'),
+    flag(
+      '--state-dir <directory>',
+      'checkpoints and sandboxes (default: /var/lib/kaon, with --user ~/.local/state/kaon)',
+    ),
     ...agentResourceOptions(),
+    ...agentSandboxOptions(),
     flag('--agent-id <id>', 'its id (default: that of last time, or a new one)'),
-    flag('--bus <address>', 'D-Bus address of systemd (default: the system bus)'),
+    flag('--bus <address>', 'D-Bus address of systemd (default: the system bus, or the user bus)'),
     logLevel(),
+    configFile(),
   ],
-  action: async (raw, connection) => {
+  // Of somebody who is not root; the file of the node's own agent is none of theirs.
+  ownFile: ({ typed, environment }) =>
+    typed['user'] === true ? userFile(environment, 'agent.toml') : undefined,
+  loadParser: async () => {
     const { parseAgentOptions } = await import('./parse-options.ts');
-    const options = parseAgentOptions(raw, connection);
-    const { agent } = await import('./commands/agent.ts');
-    return agent(options);
+    return ({ raw, connection }) => parseAgentOptions(raw, connection);
   },
-};
+  start: async (settings) => {
+    const { agent } = await import('./commands/agent.ts');
+    return agent(settings);
+  },
+});
 
 const STEP_DOWN: Definition = {
   usage: 'step-down [masterid]',
   summary: 'give up the lease of a master: another leads at once',
-  options: [flag('--current', 'of whichever master leads')],
-  action: async (raw, connection, [masterId]) => {
+  options: [
+    flag('--current', 'of whichever master leads'),
+    flag('--config <file>', 'the settings of a master: where the cluster is'),
+  ],
+  action: async (raw, given, [masterId]) => {
     const { parseStepDownOptions } = await import('./parse-options.ts');
+    const { connectionWith } = await import('./daemon-settings.ts');
+    const connection = connectionWith(raw, given, process.env);
     const options = parseStepDownOptions(raw, connection, masterId, process.env);
     const { stepDown } = await import('./commands/step-down.ts');
     return stepDown(options);
@@ -347,5 +383,7 @@ export const GROUPS: readonly (readonly [string, readonly Definition[]])[] = [
   ['Tasks:', [RUN, SUBMIT, TASKS, TASK, LOGS, KILL]],
   ['The cluster:', [STATUS, AGENTS, FRAMEWORKS, EXECUTORS, OFFERS, EVENTS, REPLAY, GONE]],
   ['Queues:', [BULLMQ]],
-  ['Daemons:', [DEV, MASTER, AGENT, STEP_DOWN, SUBMIT_RUNNER]],
+  ['Joining:', [JOIN_TOKEN, ACL, TOKEN, WHOAMI]],
+  ['Certificates:', [CERTS]],
+  ['Daemons:', [DEV, MASTER, AGENT, CONFIG, STEP_DOWN, SUBMIT_RUNNER, CHECK_REDIS, COMPLETION]],
 ];

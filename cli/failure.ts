@@ -11,6 +11,8 @@ export const EXIT_FAILED = 1;
 export const EXIT_USAGE = 2;
 export const EXIT_NOT_FOUND = 3;
 export const EXIT_UNREACHABLE = 4;
+/** EX_NOPERM of sysexits.h: the token is missing, not good, or not good for this. */
+export const EXIT_FORBIDDEN = 77;
 /** EX_CONFIG of sysexits.h: starting again cannot help, as the daemons' units say with `RestartPreventExitStatus=`. */
 export const EXIT_CONFIG = 78;
 export const EXIT_INTERRUPTED = 130;
@@ -25,10 +27,27 @@ const EXIT_CODES: Readonly<Record<string, number>> = {
   'agent-moved': EXIT_CONFIG,
   'agent-id-taken': EXIT_CONFIG,
   'agent-state': EXIT_CONFIG,
+  'user-mode': EXIT_CONFIG,
+  'limits-not-held': EXIT_CONFIG,
   'registry-too-new': EXIT_CONFIG,
   'redis-evicts': EXIT_CONFIG,
   'redis-too-old': EXIT_CONFIG,
+  'redis-tls-file': EXIT_CONFIG,
+  'api-listen': EXIT_CONFIG,
+  'api-refused': EXIT_CONFIG,
+  'api-tls': EXIT_CONFIG,
   'config-invalid': EXIT_CONFIG,
+  credential: EXIT_CONFIG,
+  'cluster-key': EXIT_CONFIG,
+  'token-malformed': EXIT_CONFIG,
+  'token-missing': EXIT_CONFIG,
+  unauthenticated: EXIT_FORBIDDEN,
+  forbidden: EXIT_FORBIDDEN,
+  'token-forged': EXIT_FORBIDDEN,
+  'token-unknown': EXIT_FORBIDDEN,
+  'token-revoked': EXIT_FORBIDDEN,
+  'token-rotated': EXIT_FORBIDDEN,
+  'token-expired': EXIT_FORBIDDEN,
 };
 
 /** A command line that asks for something that does not exist or makes no sense. */

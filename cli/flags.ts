@@ -15,8 +15,8 @@ import {
 } from '../protocol/quantities.ts';
 import { CPU_MILLIS_MAX, MEM_MIB_MAX } from '../protocol/resources.ts';
 import type { Resources } from '../protocol/resources.ts';
-import { parsePosition } from './event-position.ts';
-import type { EventPosition } from './event-position.ts';
+import { parsePosition } from '../protocol/event-position.ts';
+import type { EventPosition } from '../protocol/event-position.ts';
 import { usageError } from './failure.ts';
 import type { Moment } from './options.ts';
 

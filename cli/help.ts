@@ -2,6 +2,11 @@
 
 import type { CommandHelp } from './command-help.ts';
 import { BULLMQ_HELP } from './help-bullmq.ts';
+import { CERTS_HELP } from './help-certs.ts';
+import { JOIN_HELP } from './help-join.ts';
+import { TOKEN_HELP } from './help-token.ts';
+import { CONFIG_HELP } from './help-config.ts';
+import { INSTALL_HELP } from './help-install.ts';
 
 /** The end of `kaon --help`. */
 export const PROGRAM_HELP = `
@@ -20,12 +25,14 @@ Examples:
 
 Environment:
   KAON_REDIS    redis://[USER:PASSWORD@]HOST:PORT, rediss://... or unix:///PATH
+  KAON_REDIS_CA, KAON_REDIS_CERT, KAON_REDIS_KEY   certificates for rediss://
   KAON_CLUSTER  name of the cluster
   NO_COLOR      no colours, also on a terminal
 
 Exit codes:
   0  done    1  failed    2  wrong usage    3  no such task
   4  Redis or the agent cannot be reached
+  77 the token is missing, not good, or not good for this
   78 starting again cannot help: a setting or another process is in the way
   kaon run has the exit code of what it ran: see kaon run --help
 `;
@@ -68,6 +75,11 @@ Exit code:
 `,
   },
   ...BULLMQ_HELP,
+  ...CERTS_HELP,
+  ...JOIN_HELP,
+  ...TOKEN_HELP,
+  ...CONFIG_HELP,
+  ...INSTALL_HELP,
   submit: {
     description: `Hosts a framework: its scheduler runs on a node from now on, and on another one
 when that node is lost. PROGRAM is a .ts, .mts, .js or .mjs file, which is sent
@@ -297,6 +309,12 @@ state is in Redis: a master can be killed at any time. Logs to standard error.`,
 Examples:
   kaon master --redis redis://10.0.0.5:6379
   kaon master --lease 5s --agent-timeout 3m
+  kaon master --listen 7420                    and an HTTP API on this machine
+  kaon master --listen 10.0.0.5:7420 --tls-cert api.crt --tls-key api.key
+
+The API is for scripts and monitoring: GET /healthz, /v1/status, /v1/tasks, ...
+docs/api.md has all of it. It leaves the loopback only with TLS, and only where
+a token or a client certificate is asked for.
 `,
   },
   'step-down': {

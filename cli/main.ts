@@ -21,7 +21,10 @@ function endQuietlyWithoutReader(): void {
     else process.exit(EXIT_OK);
   };
   process.stdout.on('error', onError);
-  process.stderr.on('error', onError);
+  process.stderr.on('error', (error: NodeJS.ErrnoException) => {
+    // A service whose journal is away has nobody to tell, and works on: nobody has had enough of it.
+    if (error.code !== 'EPIPE' || process.env['JOURNAL_STREAM'] === undefined) onError(error);
+  });
 }
 
 /** What nobody caught ends the process as any other failure does: told in words, and with an exit code. */

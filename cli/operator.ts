@@ -3,9 +3,9 @@ import { hostname, userInfo } from 'node:os';
 import { randomName, systemClock } from '../io/clock.ts';
 import type { RedisStore } from '../io/redis-store.ts';
 import type { Append } from '../io/store.ts';
-import { encodeEntries } from '../protocol/codec.ts';
+import { START } from '../io/store.ts';
+import { decodeEntry, encodeEntries } from '../protocol/codec.ts';
 import { KaonError } from '../protocol/errors.ts';
-import type { SessionId } from '../protocol/ids.ts';
 import type { ClientName } from '../protocol/keys.ts';
 import type { Message } from '../protocol/messages.ts';
 
@@ -21,21 +21,83 @@ const APPEND_RETRY_MS = 250;
  */
 export async function tellMaster(store: RedisStore, message: Message, what: string): Promise<void> {
   const [messages = '[]'] = encodeEntries([message]);
-  const append: Append = {
-    client: operatorName(),
-    session: `s${randomName(9)}` as SessionId,
-    sequence: 1,
-    messages,
-  };
+  const client = operatorName();
+  const session = await store.openSession(client);
+  const append: Append = { client, session, sequence: 1, messages };
   for (let tries = 1; ; tries += 1) {
     const result = await store.append(append);
-    if (result === 'appended' || result === 'duplicate') return;
+    if (result === 'appended' || result === 'duplicate') {
+      void listen(store, append, what);
+      return;
+    }
     if (tries >= APPEND_TRIES) {
       throw new KaonError('inbox-full', `cannot ${what}: the inbox of the master is ${result}`, {
         hint: 'is a master leading? (kaon status)',
       });
     }
     await systemClock.sleep(APPEND_RETRY_MS);
+  }
+}
+
+/** A read of the answer waits so long, milliseconds; then it is begun again. */
+const LISTEN_BLOCK_MS = 2000;
+
+const refusals = new WeakMap<
+  RedisStore,
+  { fail: (error: KaonError) => void; never: Promise<never> }
+>();
+
+/**
+ * To be raced with whatever waits for the effect of something that the master was told by this store.
+ *
+ * @returns a promise that never resolves, and rejects when the master refuses one of these requests
+ */
+export function refusalOf(store: RedisStore): Promise<never> {
+  return refusalsOf(store).never;
+}
+
+function refusalsOf(store: RedisStore): {
+  fail: (error: KaonError) => void;
+  never: Promise<never>;
+} {
+  const known = refusals.get(store);
+  if (known) return known;
+  let fail: (error: KaonError) => void = () => undefined;
+  const never = new Promise<never>((_resolve, reject) => {
+    fail = reject;
+  });
+  // Perhaps nobody waits any more: that must not end the process.
+  never.catch(() => undefined);
+  const made = { fail, never };
+  refusals.set(store, made);
+  return made;
+}
+
+/** Until the store is closed: in a secured cluster the master says why it refuses, and else nothing. */
+async function listen(store: RedisStore, { client, session }: Append, what: string): Promise<void> {
+  let cursor = START;
+  try {
+    for (;;) {
+      for (const { id, messages } of await store.readClient(
+        client,
+        session,
+        cursor,
+        LISTEN_BLOCK_MS,
+      )) {
+        cursor = id;
+        for (const decoded of decodeEntry(messages)) {
+          if (!decoded.ok || decoded.value.type !== 'RequestRefused') continue;
+          const { code, message } = decoded.value;
+          const [words = message, hint] = message.split('; hint: ');
+          refusalsOf(store).fail(
+            new KaonError(code, `cannot ${what}: ${words}`, hint === undefined ? {} : { hint }),
+          );
+          return;
+        }
+      }
+    }
+  } catch {
+    // The command is done and has closed its store, or Redis is gone, which the command itself finds out.
   }
 }
 

@@ -1,9 +1,11 @@
 /** What each command is asked to do, checked and with units: what the commands' modules get. Types only. */
+import type { SandboxSettings } from '../agent/sandboxing.ts';
 import type { LogLevel } from '../io/log.ts';
 import type { AgentId, MasterId } from '../protocol/ids.ts';
 import type { Resources } from '../protocol/resources.ts';
 import type { WhenUnreachable } from '../protocol/command.ts';
-import type { EventPosition } from './event-position.ts';
+import type { RunSandboxing } from './sandbox-options.ts';
+import type { EventPosition } from '../protocol/event-position.ts';
 
 /** Where the cluster is. */
 export interface ConnectionOptions {
@@ -21,6 +23,8 @@ export interface RunOptions extends ConnectionOptions {
   readonly environment: Readonly<Record<string, string>>;
   readonly user?: string;
   readonly workingDirectory?: string;
+  /** Absent: the whole sandbox, and the whole network. */
+  readonly sandboxing?: RunSandboxing;
   /** Wall-clock limit; absent: none. */
   readonly timeoutMs?: number;
   /** Between SIGTERM and SIGKILL; absent: the default of a task. */
@@ -51,7 +55,14 @@ export interface AgentResourceOptions {
 
 /** `kaon agent`. */
 export interface AgentCommandOptions extends ConnectionOptions, AgentResourceOptions {
-  readonly stateDirectory: string;
+  readonly sandboxing: SandboxSettings;
+  /** Absent: `/var/lib/kaon`, or that of the user. */
+  readonly stateDirectory?: string;
+  /** Under the systemd of the user that starts it. */
+  readonly ofUser?: {
+    /** Also where limits of tasks cannot be held. */
+    readonly isUnlimited: boolean;
+  };
   /** Absent: the one in the state directory, or a new one. */
   readonly agentId?: AgentId;
   /** D-Bus address of systemd; absent: the system bus. */
@@ -61,6 +72,8 @@ export interface AgentCommandOptions extends ConnectionOptions, AgentResourceOpt
 
 /** `kaon dev`. */
 export interface DevCommandOptions extends AgentResourceOptions {
+  /** Of its agent. */
+  readonly sandboxing: SandboxSettings;
   readonly cluster: string;
   /** Only if the flag was given: an address in the environment may be that of an earlier `kaon dev`. */
   readonly redis?: string;
@@ -99,6 +112,8 @@ export interface LogsOptions extends ConnectionOptions {
   readonly follow: boolean;
   readonly stdout: boolean;
   readonly stderr: boolean;
+  /** Also to a terminal byte for byte. */
+  readonly raw: boolean;
   /** Start so many bytes before the end; absent: from the beginning. */
   readonly lastBytes?: number;
 }

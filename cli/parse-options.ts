@@ -1,7 +1,8 @@
 /** From what was typed to the options of a command; everything is checked here, once. */
 import { hostname } from 'node:os';
+import { readCredential, withPassword } from '../io/credentials.ts';
 import type { LogLevel } from '../io/log.ts';
-import { REDIS_URL_DEFAULT } from '../io/redis-connection.ts';
+import { redisAddressOf } from '../io/redis-address.ts';
 import { AgentId, MasterId, masterIdOfInvocation } from '../protocol/ids.ts';
 import {
   ENVIRONMENT_MAX_ITEMS,
@@ -16,7 +17,7 @@ import {
 import { NO_RESOURCES } from '../protocol/resources.ts';
 import type { WhenUnreachable } from '../protocol/command.ts';
 import { usageError } from './failure.ts';
-import { parsePosition } from './event-position.ts';
+import { parsePosition } from '../protocol/event-position.ts';
 import { choiceOf, countFlagOf, cpusOf, DURATION_MAX_MS, durationOf } from './flags.ts';
 import { flagError, memOf, momentOf, pairsOf, placeOf, resourcesOf, sizeOf } from './flags.ts';
 import type { DurationRange, PairRule } from './flags.ts';
@@ -38,6 +39,7 @@ import type {
   StepDownOptions,
   TasksOptions,
 } from './options.ts';
+import { parseRunSandboxing, parseSandboxSettings } from './sandbox-options.ts';
 
 /** What was typed, by commander's names of the flags. */
 export type RawOptions = Readonly<Record<string, string | boolean | readonly string[] | undefined>>;
@@ -69,8 +71,8 @@ export const ATTRIBUTES: PairRule = {
 };
 
 /**
- * @param environment for `KAON_REDIS` and `KAON_CLUSTER`, which a flag overrides
- * @throws KaonError `usage` for a name that cannot be a cluster's
+ * @param environment for `KAON_REDIS` and `KAON_CLUSTER`, and certificates for TLS; flags override them
+ * @throws KaonError `usage` for a name that cannot be a cluster's, `redis-url`
  */
 export function parseConnection(
   raw: RawOptions,
@@ -84,10 +86,16 @@ export function parseConnection(
       'not a name of a cluster; it has 1 to 64 letters, digits, "_", "." and "-"',
     );
   }
-  return {
-    redis: text(raw, 'redis') ?? nonEmpty(environment['KAON_REDIS']) ?? REDIS_URL_DEFAULT,
-    cluster,
-  };
+  const redis = redisAddressOf(
+    {
+      redis: text(raw, 'redis'),
+      ca: text(raw, 'redisCa'),
+      cert: text(raw, 'redisCert'),
+      key: text(raw, 'redisKey'),
+    },
+    environment,
+  );
+  return { redis: withPassword(redis, readCredential('redis-password', environment)), cluster };
 }
 
 /** @throws KaonError `usage` naming the flag, its value and what would be right */
@@ -109,6 +117,7 @@ export function parseRunOptions(raw: RawOptions, connection: ConnectionOptions):
     detach: raw['detach'] === true,
     whenUnreachable: whenUnreachableOf(text(raw, 'whenUnreachable') ?? 'keep'),
     exclusive,
+    ...optionalSandboxing(parseRunSandboxing(raw)),
     ...optional('name', text(raw, 'name'), checkName),
     ...optional('user', text(raw, 'user'), checkUser),
     ...optional('workingDirectory', text(raw, 'workdir'), checkDirectory),
@@ -119,6 +128,10 @@ export function parseRunOptions(raw: RawOptions, connection: ConnectionOptions):
       durationOf({ flag: '--kill-grace', value }, GRACE),
     ),
   };
+}
+
+function optionalSandboxing(sandboxing: RunOptions['sandboxing']): Pick<RunOptions, 'sandboxing'> {
+  return sandboxing ? { sandboxing } : {};
 }
 
 /** `keep`, or `stop:DURATION`. @throws KaonError `usage` */
@@ -156,11 +169,21 @@ export function parseAgentOptions(
   return {
     ...connection,
     ...parseAgentResources(raw),
-    stateDirectory: checkStateDirectory(text(raw, 'stateDir') ?? ''),
+    ...parseUserMode(raw),
+    sandboxing: parseSandboxSettings(raw),
+    ...optional('stateDirectory', text(raw, 'stateDir'), checkStateDirectory),
     logLevel: choiceOf({ flag: '--log-level', value: text(raw, 'logLevel') ?? 'info' }, LOG_LEVELS),
     ...optional('agentId', text(raw, 'agentId'), checkAgentId),
     ...optional('bus', text(raw, 'bus'), (value) => value),
   };
+}
+
+function parseUserMode(raw: RawOptions): Pick<AgentCommandOptions, 'ofUser'> {
+  const isUnlimited = raw['unlimited'] === true;
+  if (raw['user'] === true) return { ofUser: { isUnlimited } };
+  if (isUnlimited)
+    throw usageError('--unlimited goes with --user: the agent of a node holds limits');
+  return {};
 }
 
 /** @throws KaonError `usage` */
@@ -168,7 +191,8 @@ export function parseDevOptions(raw: RawOptions, connection: ConnectionOptions):
   return {
     cluster: connection.cluster,
     ...parseAgentResources(raw),
-    ...optional('redis', text(raw, 'redis'), (value) => value),
+    sandboxing: parseSandboxSettings(raw),
+    ...optional('redis', text(raw, 'redis'), () => connection.redis),
     ...optional('stateDirectory', text(raw, 'stateDir'), checkStateDirectory),
   };
 }
@@ -241,6 +265,7 @@ export function parseLogsOptions(raw: RawOptions, connection: ConnectionOptions)
     follow: raw['follow'] === true,
     stdout: !isOneChosen || raw['stdout'] === true,
     stderr: !isOneChosen || raw['stderr'] === true,
+    raw: raw['raw'] === true,
     ...optional('lastBytes', text(raw, 'tail'), (value) => sizeOf({ flag: '--tail', value })),
   };
 }

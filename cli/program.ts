@@ -66,6 +66,7 @@ function inOurWords(text: string): string {
 /** @param above the program, and the command that this one is under if there is one */
 function define(above: readonly Command[], definition: Definition, options: ProgramOptions): void {
   const { usage, summary, action, passesThrough = false, isHidden = false } = definition;
+  const { isLocal = false } = definition;
   const parent = above.at(-1) ?? new Command();
   const command = parent.command(usage, { hidden: isHidden }).summary(summary);
   const path = [...above, command];
@@ -82,12 +83,20 @@ function define(above: readonly Command[], definition: Definition, options: Prog
     .passThroughOptions(passesThrough)
     .addHelpText('after', after);
   for (const option of definition.options) command.addOption(option);
-  for (const option of connectionOptions()) command.addOption(option.helpGroup('Cluster:'));
+  const ofCluster = isLocal ? [] : connectionOptions();
+  for (const option of ofCluster) command.addOption(option.helpGroup('Cluster:'));
   command.action(async () => {
     // Given before the command or after it; after it is nearer.
     const raw: RawOptions = Object.assign({}, ...path.map((one) => one.opts())) as RawOptions;
+    if (definition.daemon) {
+      const flags = [...connectionOptions(), ...definition.options];
+      const sourceOf = (key: string): string | undefined => sourceIn(path, key);
+      const { environment } = options;
+      options.finish(await definition.daemon.run({ flags, typed: raw, sourceOf, environment }));
+      return;
+    }
     const { parseConnection } = await import('./parse-options.ts');
-    const connection = parseConnection(raw, options.environment);
+    const connection = parseConnection(raw, isLocal ? {} : options.environment);
     options.finish(await action(raw, connection, command.args));
   });
   if (!definition.commands) return;
@@ -96,12 +105,23 @@ function define(above: readonly Command[], definition: Definition, options: Prog
   for (const one of definition.commands) define(path, one, options);
 }
 
-function connectionOptions(): Option[] {
+/** Where the value of a flag comes from that may stand before the command or after it. */
+function sourceIn(path: readonly Command[], key: string): string | undefined {
+  return path
+    .map((one) => one.getOptionValueSource(key))
+    .findLast((source) => source !== undefined);
+}
+
+/** The flags that say where the cluster is, of every command. */
+export function connectionOptions(): Option[] {
   return [
     new Option(
       '--redis <url>',
       'address of Redis (default: KAON_REDIS, or redis://127.0.0.1:6379)',
     ),
     new Option('--cluster <name>', 'name of the cluster (default: KAON_CLUSTER, or "default")'),
+    new Option('--redis-ca <path>', 'for rediss://, the authority to trust (KAON_REDIS_CA)'),
+    new Option('--redis-cert <path>', 'and a client certificate (KAON_REDIS_CERT)'),
+    new Option('--redis-key <path>', 'with its key (KAON_REDIS_KEY)'),
   ];
 }

@@ -6,6 +6,7 @@ import type { WhenUnreachable } from '../protocol/command.ts';
 import type { DeathCertificate } from '../protocol/task.ts';
 import { describeAgentState } from './agent-view.ts';
 import type { LoggedEvent } from './event-log.ts';
+import { sandboxLines } from './sandbox-view.ts';
 import { paintState } from './style.ts';
 import type { Paint } from './style.ts';
 import type { TaskView } from './task-view.ts';
@@ -38,7 +39,7 @@ export function describeTask(facts: TaskFacts, paint: Paint): string {
   const lines = [
     ...identity(facts),
     ...state(facts, paint),
-    ...command(facts.view),
+    ...command(facts),
     ...promises(facts.view),
     ...times(facts),
     ...certificateLines(facts.view.status?.certificate),
@@ -123,14 +124,15 @@ function fateOf(
   return `${since}\n${until}\nif the node will not come back: kaon gone ${agentId}`;
 }
 
-function command({ argv, info, resources, status, endedAtMs }: TaskView): Line[] {
-  const { environment = {}, workingDirectory, user } = info?.command ?? {};
+function command(facts: TaskFacts): Line[] {
+  const { argv, info, resources, status, endedAtMs } = facts.view;
+  const { environment = {}, workingDirectory } = info?.command ?? {};
   const variables = Object.keys(environment);
   const look = endedAtMs === undefined ? 'systemctl status' : 'journalctl -u';
   return [
     ['command', shown(argv, (words) => escapeControls(quoteArgv(words)))],
     ['directory', workingDirectory],
-    ['user', user],
+    ...sandboxLines(facts),
     // Values of variables may be secrets; their names say enough here.
     ['variables', variables.length > 0 ? variables.join(' ') : undefined],
     ['limits', formatResources(resources)],

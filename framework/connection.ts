@@ -4,8 +4,11 @@
 import type { Clock } from '../io/clock.ts';
 import type { Log } from '../io/log.ts';
 import { Mailbox } from '../io/mailbox.ts';
+import { explainRedisError } from '../io/redis-errors.ts';
 import { openRedisStore } from '../io/redis-store.ts';
 import type { Store } from '../io/store.ts';
+import type { Token } from '../io/tokens.ts';
+import { messageOf } from '../protocol/errors.ts';
 import { frameworkName } from '../protocol/keys.ts';
 import type { Message } from '../protocol/messages.ts';
 import type { FrameworkInfo } from '../protocol/task.ts';
@@ -19,11 +22,13 @@ export interface ConnectionOptions {
   readonly address: ClusterAddress;
   readonly clock: Clock;
   readonly log: Log;
+  /** Of a secured cluster; @throws KaonError `token-malformed`, `credential` */
+  readonly findToken: () => Token | undefined;
   /** Used instead of opening one, and not closed. */
   readonly store: Store | undefined;
   readonly onMessages: (messages: readonly Message[]) => Promise<void>;
-  /** Another process has registered with this framework id. */
-  readonly onMoved: () => void;
+  /** It is over: another process has registered with this framework id, or the user of Redis may not do this. */
+  readonly onEnd: (message: string) => void;
   /** A master leads. */
   readonly onMaster: (master: MasterInfo) => void;
   /** None has led for a while. */
@@ -53,16 +58,20 @@ export class Connection {
   /**
    * Connects and looks for a master; the first one that is found makes the framework register (steps F4 and F5).
    *
-   * @throws KaonError `redis-unreachable`, `redis-url`
+   * @throws KaonError `redis-unreachable`, `redis-url`, `token-malformed`
    */
   async open(): Promise<void> {
-    const { info, clock, log, address, onMessages, onMoved, onNoMaster } = this.#options;
+    const { info, clock, log, address, onMessages, onEnd, onNoMaster } = this.#options;
     const name = `framework-${info.name}`;
-    this.#store = await (this.#options.store ?? openRedisStore({ ...address, log, name }));
+    const token = this.#options.store ? undefined : this.#options.findToken();
+    this.#store = await (this.#options.store ?? openRedisStore({ ...address, log, name, token }));
     if (this.#isClosed) {
       await this.#closeStore();
       return;
     }
+    const onForbidden = (error: unknown): void => {
+      onEnd(forbiddenMessage(info.frameworkId, error));
+    };
     this.#mailbox = new Mailbox({
       store: this.#store,
       clock,
@@ -70,7 +79,10 @@ export class Connection {
       client: frameworkName(info.frameworkId),
       register: (session) => [{ type: 'RegisterFramework', framework: info, session }],
       onMessages,
-      onMoved,
+      onMoved: () => {
+        onEnd('framework failed over: another scheduler has registered with this framework id');
+      },
+      onForbidden,
     });
     this.#mailbox.send(...this.#early);
     this.#early = [];
@@ -82,6 +94,7 @@ export class Connection {
         this.#newMasterDetected(master);
       },
       noMasterDetected: onNoMaster,
+      onForbidden,
     });
   }
 
@@ -117,4 +130,11 @@ export class Connection {
   async #closeStore(): Promise<void> {
     if (!this.#options.store) await this.#store?.close();
   }
+}
+
+function forbiddenMessage(frameworkId: string, error: unknown): string {
+  const { text } = explainRedisError(error);
+  const hint =
+    'it takes one for frameworks of this name, or for operators: kaon join-token create --role framework';
+  return `cannot be framework ${frameworkId}: ${text} (${messageOf(error)}); ${hint}`;
 }

@@ -1,5 +1,5 @@
 /** What the environment of the process says to a driver, as far as its author has said nothing else. */
-import { REDIS_URL_DEFAULT } from '../io/redis-connection.ts';
+import { redisAddressOf } from '../io/redis-address.ts';
 import { randomName } from '../io/clock.ts';
 import { FrameworkInfo } from '../protocol/task.ts';
 import type { FrameworkDescription } from './descriptions.ts';
@@ -18,8 +18,9 @@ export interface ClusterAddress {
 
 /**
  * @param given what the author has said
- * @returns that, else `KAON_REDIS` and `KAON_CLUSTER`, else `redis://127.0.0.1:6379` and `default`
- * @throws KaonError `cluster-name`
+ * @returns that, else `KAON_REDIS` and `KAON_CLUSTER`, else `redis://127.0.0.1:6379` and `default`; with TLS, certificates
+ *   from `KAON_REDIS_CA`, `KAON_REDIS_CERT` and `KAON_REDIS_KEY`
+ * @throws KaonError `cluster-name`, `redis-url`
  */
 export function clusterAddress(
   given: { readonly redis?: string | undefined; readonly cluster?: string | undefined },
@@ -33,7 +34,7 @@ export function clusterAddress(
     );
   }
   return {
-    url: nonEmpty(given.redis) ?? nonEmpty(environment['KAON_REDIS']) ?? REDIS_URL_DEFAULT,
+    url: redisAddressOf({ redis: nonEmpty(given.redis) }, environment),
     cluster,
   };
 }

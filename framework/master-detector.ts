@@ -2,6 +2,7 @@
 import type { Clock } from '../io/clock.ts';
 import type { Log } from '../io/log.ts';
 import type { Store } from '../io/store.ts';
+import { isForbidden } from '../io/redis-errors.ts';
 import { messageOf } from '../protocol/errors.ts';
 import type { MasterInfo } from './scheduler.ts';
 
@@ -17,6 +18,8 @@ export interface MasterDetectorOptions {
   readonly log: Log;
   readonly newMasterDetected: (master: MasterInfo) => void;
   readonly noMasterDetected: () => void;
+  /** The user of Redis may not look, and never could: the detector has stopped. Absent: it looks again. */
+  readonly onForbidden?: (error: unknown) => void;
 }
 
 /** Watches the leader key until `stop`. It asks each second, so a new leader is seen within that time. */
@@ -40,7 +43,7 @@ export class MasterDetector {
   }
 
   async #run(): Promise<void> {
-    const { store, clock, log, newMasterDetected, noMasterDetected } = this.#options;
+    const { store, clock, newMasterDetected, noMasterDetected } = this.#options;
     let epoch = 0;
     let seenAtMs = clock.monotonicMs();
     let absent = false;
@@ -58,10 +61,18 @@ export class MasterDetector {
           noMasterDetected();
         }
       } catch (error) {
-        if (!this.#stop.signal.aborted)
-          log.warn('master-detector.failed', { error: messageOf(error) });
+        this.#failed(error, epoch === 0);
       }
       await clock.sleep(LOOK_MS, this.#stop.signal);
     }
+  }
+
+  #failed(error: unknown, isFirst: boolean): void {
+    const { log, onForbidden } = this.#options;
+    if (this.#stop.signal.aborted) return;
+    if (onForbidden && isFirst && isForbidden(error)) {
+      this.stop();
+      onForbidden(error);
+    } else log.warn('master-detector.failed', { error: messageOf(error) });
   }
 }

@@ -6,6 +6,7 @@ import type { Clock } from '../io/clock.ts';
 import { randomName, systemClock } from '../io/clock.ts';
 import type { Log } from '../io/log.ts';
 import { silentLog } from '../io/log.ts';
+import { findToken } from '../io/secrets.ts';
 import type { Store } from '../io/store.ts';
 import type { FrameworkId, SessionId, TaskGroupId } from '../protocol/ids.ts';
 import type { Message } from '../protocol/messages.ts';
@@ -51,6 +52,12 @@ export interface DriverOptions {
   readonly redis?: string | undefined;
   /** Default: `KAON_CLUSTER`, else `default`. */
   readonly cluster?: string | undefined;
+  /**
+   * As whom it speaks in a secured cluster, as `kaon token create` prints it. Default: the file that `KAON_TOKEN_FILE` names,
+   * or the credential `token` of its unit, else `KAON_TOKEN`. Without one it gets `error` there. Not with `store`, which has
+   * its own.
+   */
+  readonly token?: string | undefined;
   /**
    * A status is acknowledged when `statusUpdate` has returned. Default true; false: the scheduler does it itself, with
    * `acknowledgeStatusUpdate`, when it has stored what it needs to.
@@ -109,6 +116,7 @@ export class SchedulerDriver {
       address: clusterAddress(options, environment),
       clock,
       log,
+      findToken: () => findToken(options.token, environment),
       store: options.store,
       onMessages: (messages) => {
         for (const message of messages) {
@@ -117,10 +125,8 @@ export class SchedulerDriver {
         }
         return this.#dispatch.receive(messages);
       },
-      onMoved: () => {
-        this.#fail(
-          'framework failed over: another scheduler has registered with this framework id',
-        );
+      onEnd: (message) => {
+        this.#fail(message);
       },
       onMaster: (master) => {
         this.#dispatch.newMaster(master);
@@ -142,7 +148,7 @@ export class SchedulerDriver {
    * Connects and begins to register (six steps: docs/protocol.md, Framework registration). A driver that cannot is aborted;
    * another one may be made.
    *
-   * @throws KaonError `redis-unreachable`, `redis-url`
+   * @throws KaonError `redis-unreachable`, `redis-url`, `token-malformed`, `credential`
    */
   async start(): Promise<DriverStatus> {
     if (this.#status !== 'DRIVER_NOT_STARTED') return this.#status;
@@ -302,7 +308,7 @@ export class SchedulerDriver {
   /**
    * Says something to an executor, best effort: it may be lost, it may come twice if the connection breaks, and nobody tells
    * the scheduler. Straight to the agent once that is known (an offer of it was seen, or something of this framework runs
-   * there), else by way of the master. Never fails for reasons of the network.
+   * there), else, and always in a secured cluster, by way of the master. Never fails for reasons of the network.
    *
    * @param data text; bytes are best sent as base64
    * @throws KaonError `data-too-large`, `invalid-argument`
@@ -313,7 +319,9 @@ export class SchedulerDriver {
     const message = executorMessage({ type, frameworkId, agentId, executorId, data });
     const { store } = this.#connection;
     if (this.#status !== 'DRIVER_RUNNING') return;
-    if (store && this.#contacts.knows(message.agentId)) this.#contacts.send(store, message);
+    // Of what comes to it past the master, an agent of a secured cluster does not know whose it is.
+    const isDirect = store?.isSecured !== true && this.#contacts.knows(message.agentId);
+    if (store && isDirect) this.#contacts.send(store, message);
     else this.#connection.send(message);
   }
 

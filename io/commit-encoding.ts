@@ -6,7 +6,7 @@ import {
   QUARANTINE_MAX_ENTRIES,
   SNAPSHOTS_MAX_ENTRIES,
 } from '../protocol/limits.ts';
-import type { Commit } from './store.ts';
+import type { Commit, Seal } from './store.ts';
 import { FAREWELL_MS } from './store.ts';
 
 /** Lua's `unpack` takes some 8,000 values; this many fit with room to spare. */
@@ -40,14 +40,14 @@ export function encodeCommit(commit: Commit, names: Keys): EncodedCommit {
 
   encodeChanges(commit, names, chunked);
   encodeSessions(commit, names, chunked);
-  for (const { client, session, messages } of commit.sends) {
-    operation('S', names.client(client, session), [messages]);
+  for (const { client, session, messages, seal } of commit.sends) {
+    operation('S', names.client(client, session), [messages, ...fieldsOfSeal(seal)]);
     sendTo.set(keys.length, client);
   }
-  for (const { client, session, farewell } of commit.endedStreams) {
+  for (const { client, session, farewell, seal } of commit.endedStreams) {
     const key = names.client(client, session);
     if (farewell === undefined) operation('K', key, []);
-    else operation('F', key, [farewell, FAREWELL_MS / 1000]);
+    else operation('F', key, [FAREWELL_MS / 1000, farewell, ...fieldsOfSeal(seal)]);
   }
   // All events of a commit are one entry: they happened together, and one append costs less than many.
   if (commit.events.length > 0) {
@@ -67,6 +67,10 @@ export function encodeCommit(commit: Commit, names: Keys): EncodedCommit {
   return { keys, args, sendTo };
 }
 
+function fieldsOfSeal(seal: Seal | undefined): string[] {
+  return seal ? ['position', seal.position, 'mac', seal.mac] : [];
+}
+
 type Chunked = (code: string, key: string, values: readonly string[]) => void;
 
 function encodeChanges(commit: Commit, names: Keys, chunked: Chunked): void {
@@ -76,6 +80,10 @@ function encodeChanges(commit: Commit, names: Keys, chunked: Chunked): void {
     const hash = names.registry[registry];
     if (value === undefined) push(deletes, hash, key);
     else push(writes, hash, key, value);
+  }
+  for (const { session, value } of commit.heard ?? []) {
+    if (value === undefined) push(deletes, names.heard, session);
+    else push(writes, names.heard, session, value);
   }
   for (const [hash, values] of writes) chunked('H', hash, values);
   for (const [hash, values] of deletes) chunked('D', hash, values);

@@ -11,15 +11,17 @@ import { Backoff, spreadInterval } from './backoff.ts';
 import type { Clock, Random } from './clock.ts';
 import { systemRandom } from './clock.ts';
 import type { Log } from './log.ts';
-import { retryLevel } from './redis-errors.ts';
+import { isForbidden, retryLevel } from './redis-errors.ts';
 import type { ClientSession, Heartbeat } from './session.ts';
 import {
   appendAnswered,
   createSession,
   entriesRead,
   heartbeatAnswered,
+  isAnswered,
   nextAppend,
   openSession,
+  renewSession,
 } from './session.ts';
 import type { HeartbeatResult, Store } from './store.ts';
 
@@ -39,6 +41,11 @@ export interface MailboxOptions {
   readonly onMessages: (messages: readonly Message[]) => void | Promise<void>;
   /** Another process has registered under this client's name; the mailbox has stopped. */
   readonly onMoved: () => void;
+  /**
+   * The user of Redis may not say anything: told instead of trying for ever, as long as nothing was ever said. The mailbox
+   * has stopped. Absent: it is tried again.
+   */
+  readonly onForbidden?: (error: unknown) => void;
   /** Told of each heartbeat that was answered: whether the session is known, and how long the answer took. */
   readonly onHeartbeat?: (isOk: boolean, tookMs: number) => void;
   /** Default 5 s. */
@@ -58,6 +65,7 @@ export class Mailbox {
   readonly #appendBackoff: Backoff;
   readonly #readBackoff: Backoff;
   #started = false;
+  #hasSpoken = false;
   #leaving = false;
   #opening: Promise<void> | undefined;
   #flushing: Promise<void> | undefined;
@@ -75,11 +83,21 @@ export class Mailbox {
     return this.#session.id;
   }
 
+  /** Whether there is a session, and in it somebody has answered. */
+  get isRegistered(): boolean {
+    return isAnswered(this.#session);
+  }
+
   /** Opens a session, registers, and begins to read and to send heartbeats. */
   start(): void {
     this.#started = true;
     this.#flushing ??= this.#flush();
     this.#loops = Promise.all([this.#readLoop(), this.#heartbeatLoop()]);
+  }
+
+  /** Registers anew, in a new session: what the client says of itself has changed. Before the first one it is said anyway. */
+  registerAgain(): void {
+    if (renewSession(this.#session)) this.#flushing ??= this.#flush();
   }
 
   /** Queues messages. Everything that is queued in one turn of the event loop travels in one entry. */
@@ -130,16 +148,31 @@ export class Mailbox {
   async #open(): Promise<void> {
     const { store, client, clock, log, register } = this.#options;
     try {
-      const id = await store.openSession();
+      const id = await store.openSession(client);
       if (this.#stop.signal.aborted) return;
       openSession(this.#session, { id, registration: register(id) }, clock.monotonicMs());
       this.#appendBackoff.reset();
     } catch (error) {
-      if (this.#stop.signal.aborted) return;
+      if (this.#stop.signal.aborted || this.#givesUp(error)) return;
       const retryMs = this.#appendBackoff.next();
       log.warn('session.open-failed', { client, error: messageOf(error), retryMs });
       await clock.sleep(retryMs, this.#stop.signal);
     }
+  }
+
+  /** Of who has been heard the rights may come back; who never was has the wrong user. */
+  #givesUp(error: unknown): boolean {
+    const { onForbidden } = this.#options;
+    if (!onForbidden || this.#hasSpoken || !isForbidden(error)) return false;
+    this.stop();
+    this.#dropUnsaid();
+    onForbidden(error);
+    return true;
+  }
+
+  #dropUnsaid(): void {
+    this.#session.entries = [];
+    this.#session.outbox = [];
   }
 
   async #flush(): Promise<void> {
@@ -162,6 +195,7 @@ export class Mailbox {
       const result = await store.append({ client, session, ...next });
       const then = appendAnswered(this.#session, result);
       if (then === 'next') {
+        this.#hasSpoken = true;
         this.#appendBackoff.reset();
         return;
       }
@@ -169,10 +203,10 @@ export class Mailbox {
       if (then === 'wait') await clock.sleep(this.#appendBackoff.next(), this.#stop.signal);
     } catch (error) {
       if (this.#stop.signal.aborted) {
-        this.#session.entries = [];
-        this.#session.outbox = [];
+        this.#dropUnsaid();
         return;
       }
+      if (this.#givesUp(error)) return;
       const retryMs = this.#appendBackoff.next();
       log[retryLevel(error)]('inbox.append-failed', { client, error: messageOf(error), retryMs });
       await clock.sleep(retryMs, this.#stop.signal);

@@ -7,6 +7,7 @@ import type { Socket } from 'node:net';
 import { createConnection } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { AbstractConnector, Redis } from 'ioredis';
+import type { TlsConnectOptions } from './redis-tls.ts';
 import type { HostAndPort, RedisAddress } from './redis-url.ts';
 
 /** A node that does not answer in this time is passed over, milliseconds. */
@@ -22,6 +23,10 @@ const CLOSED = 'Connection is closed.';
 /** As ioredis takes it in its option `Connector`. */
 export type ConnectorClass = new (options: unknown) => AbstractConnector;
 
+/** An address with its nodes; certificates come beside it, as they are read again for each connection. */
+type SlotAddress = Pick<RedisAddress, 'nodes' | 'username' | 'password'>;
+type AskAddress = SlotAddress & { readonly tls: TlsConnectOptions | undefined };
+
 /** One reply of CLUSTER SLOTS: first and last slot, the master, its replicas. */
 type SlotRange = [number, number, ...[string | null, number, ...unknown[]][]];
 
@@ -29,7 +34,10 @@ type SlotRange = [number, number, ...[string | null, number, ...unknown[]][]];
  * @param address with `nodes`, of which one must answer at first
  * @param cluster name of the Kaon cluster; what has none is led to the node with the slot of the empty name
  */
-export function slotConnector(address: RedisAddress, cluster: string): ConnectorClass {
+export function slotConnector(
+  address: SlotAddress,
+  { cluster, tls }: { readonly cluster: string; readonly tls?: TlsConnectOptions | undefined },
+): ConnectorClass {
   const slot = slotOf(cluster);
   let nodes: readonly HostAndPort[] = address.nodes ?? [];
 
@@ -46,7 +54,7 @@ export function slotConnector(address: RedisAddress, cluster: string): Connector
     async connect(emit: (type: string, error: Error) => void): Promise<Socket> {
       this.connecting = true;
       for (;;) {
-        const found = await findOwner(address, nodes, slot);
+        const found = await findOwner({ ...address, tls }, nodes, slot);
         // `disconnect` may have been called while the nodes were asked.
         if (!this.connecting) throw new Error(CLOSED);
         if ('owner' in found) {
@@ -61,7 +69,6 @@ export function slotConnector(address: RedisAddress, cluster: string): Connector
     }
 
     #open(owner: HostAndPort): Socket {
-      const { tls } = address;
       const stream = tls ? connectTls({ ...owner, ...tls }) : createConnection(owner);
       stream.once('error', (error) => {
         this.firstError = error;
@@ -78,7 +85,7 @@ type Found =
 
 /** Asks one node after the other. `nodes` of what was found: all that are known now, those not asked yet first. */
 async function findOwner(
-  address: RedisAddress,
+  address: AskAddress,
   nodes: readonly HostAndPort[],
   slot: number,
 ): Promise<Found> {
@@ -98,7 +105,7 @@ async function findOwner(
   return { error };
 }
 
-async function askSlots(address: RedisAddress, node: HostAndPort): Promise<SlotRange[]> {
+async function askSlots(address: AskAddress, node: HostAndPort): Promise<SlotRange[]> {
   const { username, password, tls } = address;
   const redis = new Redis({
     ...node,
@@ -112,6 +119,7 @@ async function askSlots(address: RedisAddress, node: HostAndPort): Promise<SlotR
     connectTimeout: ASK_TIMEOUT_MS,
     commandTimeout: ASK_TIMEOUT_MS,
     connectionName: 'kaon-slots',
+    disableClientInfo: true,
   });
   let first: Error | undefined;
   // `connect` only says that the connection is closed; why is in the event.

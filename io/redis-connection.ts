@@ -7,15 +7,19 @@ import type { Command, RedisOptions } from 'ioredis';
 import { Redis } from 'ioredis';
 import { KaonError } from '../protocol/errors.ts';
 import type { Log } from './log.ts';
+import { digestOf } from './define-script.ts';
 import { slotConnector } from './redis-cluster-slot.ts';
 import { endConnection } from './end-connection.ts';
 import { explainRedisError, isElsewhere } from './redis-errors.ts';
 import { RedisFaults } from './redis-faults.ts';
+import { tlsOptionsOf } from './redis-tls.ts';
+import type { TlsConnectOptions } from './redis-tls.ts';
 import type { RedisAddress } from './redis-url.ts';
+import { findTlsProblem, mayBeTls, tlsAware } from './tls-probe.ts';
 import { hidePassword, parseRedisUrl } from './redis-url.ts';
 
 export type { RedisAddress } from './redis-url.ts';
-export { hidePassword, parseRedisUrl, REDIS_URL_DEFAULT } from './redis-url.ts';
+export { hidePassword, parseRedisUrl, REDIS_URL_DEFAULT, withTlsPaths } from './redis-url.ts';
 
 /** First and longest pause between attempts to reconnect, milliseconds. */
 const RETRY_MIN_MS = 50;
@@ -55,14 +59,20 @@ export interface ConnectOptions {
  */
 export function connectRedis(options: ConnectOptions): Redis {
   const { url, log, name, cluster = '' } = options;
-  const { nodes, ...address } = parseRedisUrl(url);
+  const parsed = parseRedisUrl(url);
+  const { nodes, tls, ...address } = parsed;
+  const tlsOptions = tls && tlsOptionsOf(tls, address.host);
   const faults = options.faults ?? new RedisFaults({ log, url: hidePassword(url) });
   const hasFailover = nodes !== undefined || address.sentinels !== undefined;
   const redis = new WatchedRedis(
     {
-      ...addressOptions(address),
-      ...(nodes && { Connector: slotConnector({ ...address, nodes }, cluster) }),
+      ...addressOptions(address, tlsOptions),
+      ...(nodes && {
+        Connector: slotConnector({ ...address, nodes }, { cluster, tls: tlsOptions }),
+      }),
       protocol: 2,
+      // No right that a client would need only to say which library it uses.
+      disableClientInfo: true,
       connectionName: `kaon-${name}`,
       maxRetriesPerRequest: null,
       maxLoadingRetryTime: LOADING_RETRY_MAX_MS,
@@ -73,13 +83,16 @@ export function connectRedis(options: ConnectOptions): Redis {
     },
     faults,
   );
+  const tell = tlsAware(parsed, redis, (error) => {
+    faults.connectionFailed(name, error);
+  });
   let sentinelError: Error | undefined;
   redis.on('sentinelError', (error: Error) => (sentinelError = error));
   redis.on('error', (error: Error) => {
     const isRoundOver = error.message.startsWith('All sentinels are unreachable');
     // ioredis says so also when it has merely come to the end of its list: then none of them has failed.
-    if (!isRoundOver) faults.connectionFailed(name, error);
-    else if (sentinelError) faults.connectionFailed(name, sentinelError);
+    if (!isRoundOver) tell(error);
+    else if (sentinelError) tell(sentinelError);
     if (isRoundOver) sentinelError = undefined;
   });
   redis.on('ready', () => {
@@ -99,8 +112,14 @@ export async function connectOrFail(redis: Redis, url: string): Promise<void> {
     await redis.ping();
   } catch (cause) {
     endConnection(redis);
-    throw cannotUse(url, cause);
+    throw cannotUse(url, await explainedByTls(url, cause as Error));
   }
+}
+
+/** The error itself, or a better one where TLS is what is wrong. */
+async function explainedByTls(url: string, error: Error): Promise<Error> {
+  const address = parseRedisUrl(url);
+  return mayBeTls(address, error) ? ((await findTlsProblem(address)) ?? error) : error;
 }
 
 function cannotUse(url: string, cause: unknown): KaonError {
@@ -131,12 +150,15 @@ async function firstConnection(redis: Redis): Promise<void> {
   }
 }
 
-function addressOptions(address: RedisAddress): RedisOptions {
-  const { tls, sentinels } = address;
-  if (!sentinels) return address;
+function addressOptions(
+  address: Omit<RedisAddress, 'tls' | 'nodes'>,
+  tls: TlsConnectOptions | undefined,
+): RedisOptions {
+  if (!address.sentinels) return { ...address, ...(tls && { tls }) };
   const sentinelTls = tls && { sentinelTLS: tls, enableTLSForSentinelMode: true };
   return {
     ...address,
+    ...(tls && { tls }),
     role: 'master',
     ...sentinelTls,
     sentinelCommandTimeout: FAILOVER_CONNECT_TIMEOUT_MS,
@@ -223,6 +245,7 @@ class WatchedRedis extends Redis {
 
 /** Calls that need the same of Redis: commands by name, scripts by their digest. */
 function callOf({ name, args }: Command): string {
+  if (name === 'eval') return `evalsha ${digestOf(String(args[0]))}`;
   return name === 'evalsha' ? `evalsha ${String(args[0])}` : name;
 }
 

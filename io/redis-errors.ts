@@ -7,6 +7,7 @@ export type RedisFaultCode =
   | 'tls'
   | 'login-refused'
   | 'no-permission'
+  | 'scripts-missing'
   | 'memory-full'
   | 'read-only'
   | 'loading'
@@ -41,7 +42,7 @@ const RULES: readonly Rule[] = [
     code: 'login-refused',
     pattern: /\bWRONGPASS\b|invalid password|without any password configured|no password is set/i,
     text: 'Redis does not know this user, or the password is wrong',
-    hint: 'correct the user and password in the address, or on the server with ACL SETUSER',
+    hint: 'correct the user and password in the address; one that was revoked is made anew: kaon join-token create',
   },
   {
     code: 'login-refused',
@@ -50,10 +51,17 @@ const RULES: readonly Rule[] = [
     hint: 'give them in the address: redis://USER:PASSWORD@HOST:PORT',
   },
   {
+    code: 'scripts-missing',
+    pattern: /\bNOPERM\b.*'eval'/,
+    text: "Redis does not have Kaon's scripts (any more), and this user may not load them",
+    hint: 'a master loads them as soon as it is connected: does one run? (kaon status)',
+  },
+  {
     code: 'no-permission',
-    pattern: /\bNOPERM\b|ACL failure in script|can't run this command/i,
+    pattern:
+      /\bNOPERM\b|ACL failure in script|executing the script can't (?:access|run)|can't run this command/i,
     text: 'the user of this address may not do that',
-    hint: 'give it the right with ACL SETUSER; ACL LOG shows what was refused',
+    hint: 'each role has its own rights: kaon join-token create --role ROLE; ACL LOG in Redis shows what was refused',
   },
   {
     code: 'memory-full',
@@ -131,6 +139,9 @@ const UNREACHABLE: Readonly<Record<string, string>> = {
   EPIPE: 'the connection was cut',
 };
 
+const TLS_HINT =
+  'check ca, cert and key in the address, and that the name in the certificate is that of the host';
+
 const LOST = /Connection is closed|Socket timeout|Command timed out|max retries per request/;
 
 /**
@@ -139,6 +150,9 @@ const LOST = /Connection is closed|Socket timeout|Command timed out|max retries 
  */
 export function explainRedisError(error: unknown): RedisErrorExplanation {
   const message = messageOf(error);
+  if (codeOf(error) === 'redis-tls') {
+    return { code: 'tls', text: message, hint: (error as { hint?: string }).hint ?? TLS_HINT };
+  }
   const rule = RULES.find(({ pattern }) => pattern.test(message));
   if (rule) return { code: rule.code, text: rule.text, hint: rule.hint };
   const code = codeOf(error) ?? '';
@@ -146,7 +160,7 @@ export function explainRedisError(error: unknown): RedisErrorExplanation {
     return {
       code: 'tls',
       text: `TLS failed: ${message}`,
-      hint: 'check ca, cert and key in the address, and that the name in the certificate is that of the host',
+      hint: TLS_HINT,
     };
   }
   const text = UNREACHABLE[code] ?? (LOST.test(message) ? 'Redis does not answer' : undefined);
@@ -161,6 +175,11 @@ export function isElsewhere(error: unknown): boolean {
   return /\b(?:READONLY|UNBLOCKED|MOVED|ASK|TRYAGAIN|CLUSTERDOWN|MASTERDOWN|LOADING)\b/.test(
     messageOf(error),
   );
+}
+
+/** True if Redis knows the user, and its rights are what is missing: to try again does not help. */
+export function isForbidden(error: unknown): boolean {
+  return explainRedisError(error).code === 'no-permission';
 }
 
 /**

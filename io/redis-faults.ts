@@ -11,6 +11,13 @@ import { explainRedisError } from './redis-errors.ts';
 const SLOW_MS = 1000;
 /** At most one such line in this time, milliseconds. */
 const SLOW_LINE_MS = 10_000;
+/** What somebody has to set right is said again after this time, milliseconds: nothing else will end it. */
+const REMINDER_MS = 600_000;
+const NEEDS_SOMEBODY: ReadonlySet<RedisFaultCode> = new Set([
+  'login-refused',
+  'no-permission',
+  'scripts-missing',
+]);
 
 /** Whose faults, and the monotonic time, milliseconds. */
 export interface RedisFaultsOptions {
@@ -23,6 +30,7 @@ export interface RedisFaultsOptions {
 interface Fault {
   readonly code: RedisFaultCode;
   readonly sinceMs: number;
+  toldAtMs: number;
   /** Connections or calls that have met it. */
   readonly victims: Set<string>;
 }
@@ -88,14 +96,20 @@ export class RedisFaults {
   ): void {
     // Each command that is forbidden is a fault of its own: another one may be allowed.
     const key = code === 'no-permission' ? `${code} ${victim}` : code;
+    const nowMs = this.#nowMs();
     const fault = this.#faults.get(key);
     if (fault) {
       fault.victims.add(victim);
-      return;
+      if (!NEEDS_SOMEBODY.has(code) || nowMs - fault.toldAtMs < REMINDER_MS) return;
+      fault.toldAtMs = nowMs;
+    } else {
+      const victims = new Set([victim]);
+      this.#faults.set(key, { code, sinceMs: nowMs, toldAtMs: nowMs, victims });
     }
-    this.#faults.set(key, { code, sinceMs: this.#nowMs(), victims: new Set([victim]) });
     const { log, url } = this.#options;
-    log.warn(`redis.${code}`, { url, text, hint, error: messageOf(error) });
+    const lastsMs = fault && Math.round(nowMs - fault.sinceMs);
+    const since = lastsMs === undefined ? {} : { lastsMs };
+    log.warn(`redis.${code}`, { url, text, hint, error: messageOf(error), ...since });
   }
 
   #end(key: string, { code, sinceMs }: Fault): void {

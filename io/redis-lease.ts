@@ -32,11 +32,11 @@ export class RedisLease {
     this.#keys = keys;
     this.#onReconnected = onReconnected;
     this.#scripts = {
-      acquire: defineScript(redis, 'kaonAcquire', ACQUIRE, 3),
-      begin: defineScript(redis, 'kaonBeginTerm', BEGIN_TERM, 4),
-      renew: defineScript(redis, 'kaonRenew', RENEW, 3),
-      raise: defineScript(redis, 'kaonRaiseEpoch', RAISE_EPOCH, 3),
-      release: defineScript(redis, 'kaonRelease', RELEASE, 2),
+      acquire: defineScript(redis, ACQUIRE, 3),
+      begin: defineScript(redis, BEGIN_TERM, 4),
+      renew: defineScript(redis, RENEW, 3),
+      raise: defineScript(redis, RAISE_EPOCH, 3),
+      release: defineScript(redis, RELEASE, 2),
     };
   }
 
@@ -50,9 +50,9 @@ export class RedisLease {
   }
 
   async begin(lease: Lease): Promise<TermBegin> {
-    const { leader, server, sessions, sessionNumber } = this.#keys;
+    const { leader, server, sessions, sessionFloor } = this.#keys;
     const args = [tokenOf(lease), CLOCK_SKEW_MAX_MS];
-    const reply = await this.#scripts.begin([leader, server, sessions, sessionNumber, ...args]);
+    const reply = await this.#scripts.begin([leader, server, sessions, sessionFloor, ...args]);
     if (reply === null) return { ok: false };
     const [time, lost, from] = reply as [string, number, string | undefined];
     return { ok: true, storeMs: Number(time), lostBefore: lost === 1 ? Number(from) : undefined };

@@ -13,13 +13,18 @@ import type { Script } from './define-script.ts';
 import { defineScript } from './define-script.ts';
 import { endConnection } from './end-connection.ts';
 import { LeaderChanges } from './leader-changes.ts';
+import { findSilent, noteHeard } from './liveness.ts';
 import type { Log } from './log.ts';
+import { replacePrincipal } from './principals.ts';
 import { connectOrFail, connectRedis, hidePassword } from './redis-connection.ts';
 import { RedisFaults } from './redis-faults.ts';
 import { readHash } from './redis-hash.ts';
 import { RedisLease, tokenOf } from './redis-lease.ts';
-import { chunkOf, entriesOf, fieldsOf, pairsOf } from './redis-replies.ts';
+import type { StreamReply } from './redis-replies.ts';
+import { readOutput, writeOutput } from './redis-output.ts';
+import { entriesOf, fieldsOfSignature, inboxEntryOf, messagesIn } from './redis-replies.ts';
 import { APPEND, COMMIT, HEARTBEAT, OPEN_SESSION, SEND_TO_FRAMEWORK } from './scripts.ts';
+import { ClientSigner } from './signing.ts';
 import type {
   Append,
   AppendResult,
@@ -31,6 +36,7 @@ import type {
   InboxEntry,
   Lease,
   OutputChunk,
+  SealedPrincipals,
   SilentClient,
   Snapshot,
   Store,
@@ -38,12 +44,13 @@ import type {
   StreamId,
   TermBegin,
 } from './store.ts';
-import { DIRECT_ENTRIES_MAX } from './store.ts';
+import type { Token } from './tokens.ts';
+import { DIRECT_ENTRIES_MAX, START } from './store.ts';
 
 /** Entries that one read brings at most. */
 const READ_COUNT = 1000;
-/** An answer that nobody reads is dropped after this time, seconds. */
-const OUTPUT_EXPIRE_S = 60;
+/** What executors said to a framework that does not read it is dropped after this time, seconds. */
+const DIRECT_EXPIRE_S = 3600;
 const REQUESTS_MAX_ENTRIES = 1000;
 
 /** Where the store is, which cluster of it, and who asks. */
@@ -53,6 +60,8 @@ export interface RedisStoreOptions {
   readonly log: Log;
   /** Shown in `CLIENT LIST`: `master`, `agent`, `cli`. */
   readonly name: string;
+  /** By which what is written into the inbox is signed, and an agent knows its master; absent: an open cluster. */
+  readonly token?: Token | undefined;
 }
 
 /**
@@ -78,6 +87,10 @@ export class RedisStore implements Store {
   readonly #lease: RedisLease;
   readonly #readers = new Map<string, Redis>();
   readonly #leaderChanges: LeaderChanges;
+  /** How far the stream of what executors say was read. */
+  #direct: { readonly key: string; readonly cursor: StreamId } = { key: '', cursor: START };
+  readonly isSecured: boolean;
+  readonly #signer: ClientSigner | undefined;
   #closed = false;
 
   constructor(options: RedisStoreOptions) {
@@ -85,6 +98,9 @@ export class RedisStore implements Store {
     const faults = new RedisFaults({ log: options.log, url: hidePassword(options.url) });
     this.#options = { ...options, faults };
     this.keys = keysOf(options.cluster);
+    const { token, log } = options;
+    this.isSecured = token !== undefined;
+    this.#signer = token && new ClientSigner(token, this.keys.prefix, log);
     this.redis = connectRedis(this.#options);
     const subscriber = { ...this.#options, name: `${options.name}-leader` };
     this.#leaderChanges = new LeaderChanges(subscriber, this.keys.leaderChannel);
@@ -92,11 +108,11 @@ export class RedisStore implements Store {
       this.#leaderChanges.note();
     });
     this.#scripts = {
-      openSession: defineScript(this.redis, 'kaonOpenSession', OPEN_SESSION, 1),
-      append: defineScript(this.redis, 'kaonAppend', APPEND, 2),
-      heartbeat: defineScript(this.redis, 'kaonHeartbeat', HEARTBEAT, 4),
-      commit: defineScript(this.redis, 'kaonCommit', COMMIT, undefined),
-      sendToFramework: defineScript(this.redis, 'kaonSendToFramework', SEND_TO_FRAMEWORK, 1),
+      openSession: defineScript(this.redis, OPEN_SESSION, 2),
+      append: defineScript(this.redis, APPEND, 2),
+      heartbeat: defineScript(this.redis, HEARTBEAT, 4),
+      commit: defineScript(this.redis, COMMIT, undefined),
+      sendToFramework: defineScript(this.redis, SEND_TO_FRAMEWORK, 1),
     };
   }
 
@@ -109,15 +125,17 @@ export class RedisStore implements Store {
     return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
   }
 
-  async openSession(): Promise<SessionId> {
-    return numberedSession(Number(await this.#scripts.openSession([this.keys.sessionNumber])));
+  async openSession(client: ClientName): Promise<SessionId> {
+    const keys = [this.keys.sessionFloor, this.keys.sessionNumber(client)];
+    return numberedSession(Number(await this.#scripts.openSession(keys)));
   }
 
   async append(append: Append): Promise<AppendResult> {
-    const { client, session, sequence, messages } = append;
-    const keys = [this.keys.sequence(session), this.keys.inbox];
+    const { client, session, sequence, messages, signature } = append;
+    const keys = [this.keys.sequence(client, session), this.keys.inbox];
     const args = [sequence, INBOX_MAX_ENTRIES, client, session, messages];
-    const reply = await this.#scripts.append([...keys, ...args]);
+    const proof = fieldsOfSignature(signature ?? this.#signer?.sign(append));
+    const reply = await this.#scripts.append([...keys, ...args, ...proof]);
     return reply as AppendResult;
   }
 
@@ -126,12 +144,11 @@ export class RedisStore implements Store {
     session: SessionId,
     cursor: StreamId,
   ): Promise<HeartbeatResult> {
-    const { liveness, sessions } = this.keys;
     const keys = [
-      liveness,
-      sessions,
+      this.keys.sessions,
+      this.keys.alive(client),
       this.keys.client(client, session),
-      this.keys.sequence(session),
+      this.keys.sequence(client, session),
     ];
     return (await this.#scripts.heartbeat([...keys, client, session, cursor])) as HeartbeatResult;
   }
@@ -142,7 +159,25 @@ export class RedisStore implements Store {
     cursor: StreamId,
     blockMs: number,
   ): Promise<StreamEntry[]> {
-    return this.#readMessages('client', this.keys.client(client, session), cursor, blockMs);
+    const key = this.keys.client(client, session);
+    if (!client.startsWith('framework:')) {
+      const entries = await this.#readMessages('client', key, cursor, blockMs);
+      if (!this.#signer || !client.startsWith('agent:')) return entries;
+      return [...this.#signer.check(client, session, entries)];
+    }
+    const direct = this.keys.direct(client, session);
+    if (this.#direct.key !== direct) this.#direct = { key: direct, cursor: START };
+    const ids = [cursor, this.#direct.cursor];
+    const reply = await this.#read('client', [key, direct], ids, blockMs);
+    const told = messagesIn(reply, key);
+    const said = messagesIn(reply, direct);
+    const last = said.at(-1);
+    if (last) {
+      this.#direct = { key: direct, cursor: last.id };
+      // Best effort: what stays is read no more, and goes with its stream.
+      this.redis.xdel(direct, ...said.map(({ id }) => id)).catch(() => undefined);
+    }
+    return [...told, ...said.map((entry) => ({ ...entry, isDirect: true }))];
   }
 
   acquireLease(masterId: MasterId, leaseMs: number, instead?: Lease): Promise<Lease | undefined> {
@@ -190,7 +225,18 @@ export class RedisStore implements Store {
       ),
     );
     const registry = Object.fromEntries(entries) as unknown as Snapshot['registry'];
-    return { commitNumber: Number(commits), cursor, registry };
+    const heard = await readHash(this.redis, this.keys.heard);
+    return { commitNumber: Number(commits), cursor, registry, heard };
+  }
+
+  async readPrincipals(known?: string): Promise<SealedPrincipals | undefined> {
+    const version = (await this.redis.get(this.keys.principalChanges)) ?? '0';
+    if (version === known) return undefined;
+    return { version, sealed: await readHash(this.redis, this.keys.principals) };
+  }
+
+  changePrincipal(name: string, before: string, sealed: string): Promise<boolean> {
+    return replacePrincipal(this.redis, this.keys, { name, before, sealed });
   }
 
   async readInbox(
@@ -205,15 +251,7 @@ export class RedisStore implements Store {
         ? reader.xread('COUNT', count, 'BLOCK', blockMs, ...stream)
         : reader.xread('COUNT', count, ...stream),
     );
-    return entriesOf(reply).map(([id, fields]) => {
-      const field = fieldsOf(fields);
-      return {
-        id,
-        from: field['from'] ?? '',
-        session: field['session'] ?? '',
-        messages: field['messages'] ?? '',
-      };
-    });
+    return entriesOf(reply).map(([id, fields]) => inboxEntryOf(id, fields));
   }
 
   async commit(commit: Commit): Promise<CommitResult> {
@@ -236,12 +274,9 @@ export class RedisStore implements Store {
   }
 
   async silentClients(beforeMs: number): Promise<SilentClient[]> {
-    const range = ['-inf', `(${String(beforeMs)}`, 'WITHSCORES'] as const;
-    const found = await this.redis.zrangebyscore(this.keys.liveness, ...range);
-    return pairsOf(found).map(([client, seenMs]) => ({
-      client: client as ClientName,
-      seenMs: Number(seenMs),
-    }));
+    const { silent, heard } = await findSilent(this.redis, this.keys, beforeMs);
+    await noteHeard(this.redis, this.keys, heard);
+    return silent;
   }
 
   async requestAgent(agentId: AgentId, messages: string): Promise<void> {
@@ -251,9 +286,9 @@ export class RedisStore implements Store {
 
   async sendToFramework(frameworkId: FrameworkId, messages: string): Promise<FrameworkSendResult> {
     const client = frameworkName(frameworkId);
-    const streams = this.keys.client(client, '' as SessionId);
+    const streams = this.keys.direct(client, '' as SessionId);
     const args = [this.keys.sessions, client, streams, DIRECT_ENTRIES_MAX, messages];
-    return (await this.#scripts.sendToFramework(args)) as FrameworkSendResult;
+    return (await this.#scripts.sendToFramework([...args, DIRECT_EXPIRE_S])) as FrameworkSendResult;
   }
 
   async readAgentRequests(
@@ -268,43 +303,17 @@ export class RedisStore implements Store {
     await this.redis.xdel(this.keys.agentRequests(agentId), id);
   }
 
-  async writeOutput(readId: SessionId, chunks: readonly OutputChunk[]): Promise<number> {
-    const key = this.keys.output(readId);
-    const pipeline = this.redis.pipeline();
-    for (const chunk of chunks) {
-      if (chunk.kind === 'end') pipeline.xadd(key, '*', 'end', chunk.error);
-      else pipeline.xadd(key, '*', chunk.kind, chunk.bytes, 'offset', chunk.offset);
-    }
-    pipeline.expire(key, OUTPUT_EXPIRE_S).xlen(key);
-    const replies = (await pipeline.exec()) ?? [];
-    for (const [error] of replies) if (error) throw error;
-    return Number(replies.at(-1)?.[1]);
+  writeOutput(readId: SessionId, chunks: readonly OutputChunk[]): Promise<number> {
+    return writeOutput(this.redis, this.keys.output(readId), chunks);
   }
 
-  async readOutput(
+  readOutput(
     readId: SessionId,
     cursor: StreamId,
     blockMs: number,
   ): Promise<{ id: StreamId; chunk: OutputChunk }[]> {
-    const key = this.keys.output(readId);
-    const reply = (await this.#reader('output').callBuffer(
-      'XREAD',
-      ...[
-        'COUNT',
-        '100',
-        ...(blockMs > 0 ? ['BLOCK', String(blockMs)] : []),
-        'STREAMS',
-        key,
-        cursor,
-      ],
-    )) as [Buffer, [Buffer, Buffer[]][]][] | null;
-    const chunks = entriesOf(reply).map(([id, fields]) => ({
-      id: id.toString(),
-      chunk: chunkOf(fields),
-    }));
-    // What was read goes at once: the agent writes on when it sees the stream shrink.
-    if (chunks.length > 0) await this.redis.xdel(key, ...chunks.map(({ id }) => id));
-    return chunks;
+    const connections = { redis: this.redis, reader: this.#reader('output') };
+    return readOutput(connections, this.keys.output(readId), cursor, blockMs);
   }
 
   async endOutput(readId: SessionId): Promise<void> {
@@ -364,14 +373,18 @@ export class RedisStore implements Store {
     cursor: StreamId,
     blockMs: number,
   ): Promise<StreamEntry[]> {
-    const reader = this.#reader(kind);
-    const reply =
-      blockMs > 0
-        ? await reader.xread('COUNT', READ_COUNT, 'BLOCK', blockMs, 'STREAMS', key, cursor)
-        : await reader.xread('COUNT', READ_COUNT, 'STREAMS', key, cursor);
-    return entriesOf(reply).map(([id, fields]) => ({
-      id,
-      messages: fieldsOf(fields)['messages'] ?? '',
-    }));
+    return messagesIn(await this.#read(kind, [key], [cursor], blockMs), key);
+  }
+
+  /** Without a wait if `blockMs` is 0, which Redis would take for an endless one. */
+  async #read(
+    kind: string,
+    keys: readonly string[],
+    ids: readonly StreamId[],
+    blockMs: number,
+  ): Promise<StreamReply> {
+    const block = blockMs > 0 ? ['BLOCK', blockMs] : [];
+    const args = ['COUNT', READ_COUNT, ...block, 'STREAMS', ...keys, ...ids];
+    return (await this.#reader(kind).call('XREAD', ...args)) as StreamReply;
   }
 }

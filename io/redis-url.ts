@@ -1,10 +1,10 @@
 /**
  * Addresses of Redis, as people write them: one server (`redis://`, `rediss://`, `unix://`), a master that Sentinels
- * know (`redis+sentinel://`), or a Redis Cluster (`redis+cluster://`); the forms with `rediss` speak TLS. Reads the
- * files that an address names. Never shows a password.
+ * know (`redis+sentinel://`), or a Redis Cluster (`redis+cluster://`); the forms with `rediss` speak TLS. Pure: the
+ * files that an address names are read by `redis-tls.ts`. Never shows a password.
  */
-import { readFileSync } from 'node:fs';
-import { codeOf, KaonError, messageOf } from '../protocol/errors.ts';
+import { KaonError, messageOf } from '../protocol/errors.ts';
+import type { TlsPaths } from './redis-tls.ts';
 
 /** Where Redis is if nobody says otherwise. */
 export const REDIS_URL_DEFAULT = 'redis://127.0.0.1:6379';
@@ -16,13 +16,6 @@ const SENTINEL_PORT = 26_379;
 export interface HostAndPort {
   readonly host: string;
   readonly port: number;
-}
-
-/** Certificates in PEM, and whose they are; empty: the system's authorities, and no client certificate. */
-export interface TlsFiles {
-  ca?: Buffer;
-  cert?: Buffer;
-  key?: Buffer;
 }
 
 /** What an address says, named as ioredis names it; exactly one of `path`, `host`, `sentinels` and `nodes` is there. */
@@ -40,7 +33,7 @@ export interface RedisAddress {
   username?: string;
   password?: string;
   db?: number;
-  tls?: TlsFiles;
+  tls?: TlsPaths;
 }
 
 /** An address taken apart, nothing decoded yet. */
@@ -57,7 +50,7 @@ const SENTINEL_SETTINGS = ['sentinelUsername', 'sentinelPassword'] as const;
 
 /**
  * @param url see above; `?ca=PATH&cert=PATH&key=PATH` with TLS, `?sentinelUsername=&sentinelPassword=` with Sentinel
- * @throws KaonError `redis-url` if it is not understood, `redis-tls-file` if a file that it names cannot be read
+ * @throws KaonError `redis-url` if it is not understood
  */
 export function parseRedisUrl(url: string): RedisAddress {
   try {
@@ -73,13 +66,24 @@ export function parseRedisUrl(url: string): RedisAddress {
     if (kind === 'cluster') return { ...common, ...clusterAddress(parts) };
     throw new Error(`${scheme}:// is not a scheme of Redis`);
   } catch (cause) {
-    if (codeOf(cause) === 'redis-tls-file') throw cause;
     throw badUrl(url, cause);
   }
 }
 
-/** The address with any password replaced by `***`, for logs and messages. */
+/** The address with any password replaced by `***`, and without paths of certificates, for logs and messages. */
 export function hidePassword(url: string): string {
+  const shown = hidePasswords(url);
+  const at = shown.indexOf('?');
+  if (at < 0) return shown;
+  const isShown = (part: string): boolean => !/^(?:ca|cert|key)=/.test(part);
+  const settings = shown
+    .slice(at + 1)
+    .split('&')
+    .filter(isShown);
+  return settings.length > 0 ? `${shown.slice(0, at)}?${settings.join('&')}` : shown.slice(0, at);
+}
+
+function hidePasswords(url: string): string {
   // Up to the last `@` of what is left: a password that should have been percent-encoded may hold one, or a slash.
   return url
     .replace(/([?&][^=&]*password=)[^&]*/gi, '$1***')
@@ -172,20 +176,23 @@ function tlsOf({ query }: Parts, isTls: boolean): RedisAddress {
     return {};
   }
   if (query.has('cert') !== query.has('key')) throw new Error('cert and key go together');
-  const files = named.map((setting) => [setting, readTlsFile(setting, query.get(setting) ?? '')]);
-  return { tls: Object.fromEntries(files) as TlsFiles };
+  if (named.some((setting) => query.get(setting) === '')) throw new Error('a path is missing');
+  return { tls: Object.fromEntries(named.map((setting) => [setting, query.get(setting)])) };
 }
 
-function readTlsFile(setting: string, path: string): Buffer {
-  try {
-    return readFileSync(path);
-  } catch (cause) {
-    const message = `cannot read ${setting} of the Redis address: ${messageOf(cause)}`;
-    throw new KaonError('redis-tls-file', message, {
-      cause,
-      hint: 'ca, cert and key are paths of PEM files that the user of this process may read',
-    });
-  }
+/**
+ * Settings of TLS from elsewhere become part of the address, so that whoever has the address has them.
+ *
+ * @returns the address with these paths instead of its own; as it is if it is not one with TLS
+ */
+export function withTlsPaths(url: string, paths: TlsPaths): string {
+  if (!url.startsWith('rediss')) return url;
+  const [, base = url, text = ''] = /^([^?]*)\??(.*)$/s.exec(url) ?? [];
+  const query = new URLSearchParams(text);
+  for (const [setting, path] of Object.entries(paths)) query.set(setting, String(path));
+  // Paths stay readable; what would end a value is what has to be encoded.
+  const shown = query.toString().replaceAll('%2F', '/');
+  return shown === '' ? base : `${base}?${shown}`;
 }
 
 function badUrl(url: string, cause: unknown): KaonError {

@@ -17,7 +17,7 @@ local function isOf(known, id) return known == id or known == id .. '?' end
 `;
 
 /**
- * KEYS sequence, inbox. ARGV sequence, inbox limit, from, session, messages.
+ * KEYS sequence, inbox. ARGV sequence, inbox limit, from, session, messages, then other fields and their values.
  * The sequence key expires after a day of silence, so that ended sessions leave nothing behind.
  */
 export const APPEND = `
@@ -26,50 +26,61 @@ local sequence = tonumber(ARGV[1])
 if sequence <= last then return 'duplicate' end
 if sequence > last + 1 then return 'gap' end
 if redis.call('XLEN', KEYS[2]) >= tonumber(ARGV[2]) then return 'full' end
-redis.call('XADD', KEYS[2], '*', 'from', ARGV[3], 'session', ARGV[4], 'sequence', ARGV[1], 'messages', ARGV[5])
+redis.call('XADD', KEYS[2], '*', 'from', ARGV[3], 'session', ARGV[4], 'sequence', ARGV[1], 'messages', unpack(ARGV, 5))
 redis.call('SET', KEYS[1], ARGV[1], 'EX', 86400)
 return 'appended'
 `;
 
 /**
- * KEYS session number. Returns the next number: one more than the last, or the time in microseconds, whichever is
- * greater, so that numbers go on growing when the key was lost.
+ * KEYS session floor, the client's session number. Returns its next number: one more than its last or the floor, or the
+ * time in microseconds, whichever is greatest, so that numbers go on growing when the keys were lost.
  */
 export const OPEN_SESSION = `
 local time = redis.call('TIME')
-local last = tonumber(redis.call('GET', KEYS[1]) or '0')
-local number = string.format('%.0f', math.max(last + 1, time[1] * 1000000 + time[2]))
-redis.call('SET', KEYS[1], number)
+local floor = tonumber(redis.call('GET', KEYS[1]) or '0')
+local last = tonumber(redis.call('GET', KEYS[2]) or '0')
+local number = string.format('%.0f', math.max(floor + 1, last + 1, time[1] * 1000000 + time[2]))
+redis.call('SET', KEYS[2], number, 'EX', 86400)
 return number
 `;
 
 /**
- * KEYS liveness, sessions, client stream, sequence. ARGV client, session, cursor. An older session that is registered (names
+ * KEYS sessions, alive, client stream, sequence. ARGV client, session, cursor. An older session that is registered (names
  * sort as they were opened) comes from a replica that lacks the newer one: nobody has taken the client's place.
  */
 export const HEARTBEAT = `${HELPERS}
-local known = redis.call('HGET', KEYS[2], ARGV[1])
+local known = redis.call('HGET', KEYS[1], ARGV[1])
 if not known then return 'unknown' end
 if known < ARGV[2] then return 'unknown' end
 if known ~= ARGV[2] then return 'moved' end
-redis.call('ZADD', KEYS[1], now(), ARGV[1])
+redis.call('SET', KEYS[2], now(), 'EX', 86400)
 redis.call('EXPIRE', KEYS[4], 86400)
 if ARGV[3] ~= '0-0' then redis.call('XTRIM', KEYS[3], 'MINID', '~', ARGV[3]) end
 return 'ok'
 `;
 
 /**
- * KEYS sessions. ARGV client, name of its streams without the session, entry limit, messages. The key of the stream is made
- * here, of a session that only this script knows in time; it has the hash tag of all the others, and so lives where they do.
+ * KEYS sessions. ARGV client, name of its direct streams without the session, entry limit, messages, seconds that they are
+ * kept. The key of the stream is made here, of a session that only this script knows in time; it has the hash tag of all
+ * the others, and so lives where they do.
  */
 export const SEND_TO_FRAMEWORK = `
 local session = redis.call('HGET', KEYS[1], ARGV[1])
 if not session then return 'unknown' end
 local stream = ARGV[2] .. session
 if redis.call('XLEN', stream) >= tonumber(ARGV[3]) then return 'full' end
-if not redis.call('XADD', stream, 'NOMKSTREAM', '*', 'messages', ARGV[4]) then return 'unknown' end
+redis.call('XADD', stream, '*', 'messages', ARGV[4])
+redis.call('EXPIRE', stream, ARGV[5])
 return 'sent'
 `;
+
+/** What clients run, and a master loads for them: their users of Redis may not. */
+export const CLIENT_SCRIPTS: readonly string[] = [
+  APPEND,
+  OPEN_SESSION,
+  HEARTBEAT,
+  SEND_TO_FRAMEWORK,
+];
 
 /**
  * KEYS leader, epoch, leader's connection. ARGV master id, lease ms, token to replace or '', connection or '', channel.
@@ -104,12 +115,12 @@ return now()
 `;
 
 /**
- * KEYS leader, server, sessions, session number. ARGV token, clock skew ms. The leader is about to load: if the data
+ * KEYS leader, server, sessions, session floor. ARGV token, clock skew ms. The leader is about to load: if the data
  * was last verified on another Redis process (or never), some of it may be missing, and no session is known any more; so
  * every client finds out with its next heartbeat, and registers again with all that it has. The question mark goes with
  * the first commit: a leader that dies before it has acted on the loss leaves that to the next one. Numbers of sessions
- * go on above what the Redis before this one can have given out. Returns the time in ms, whether data may be lost, and
- * the number so far; or false.
+ * go on above what the Redis before this one can have given out: its clock, or its floor and a million for each client.
+ * Returns the time in ms, whether data may be lost, and the floor; or false.
  */
 export const BEGIN_TERM = `${HELPERS}
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return false end
@@ -119,7 +130,7 @@ redis.call('DEL', KEYS[3])
 redis.call('SET', KEYS[2], id .. '?')
 local time = redis.call('TIME')
 local last = tonumber(redis.call('GET', KEYS[4]) or '0')
-local from = string.format('%.0f', math.max(last, time[1] * 1000000 + time[2] + ARGV[2] * 1000))
+local from = string.format('%.0f', math.max(last + 1000000, time[1] * 1000000 + time[2] + ARGV[2] * 1000))
 redis.call('SET', KEYS[4], from)
 return {now(), 1, from}
 `;
@@ -147,12 +158,22 @@ return 1
 `;
 
 /**
+ * KEYS principals, changes. ARGV name, value that was read or '', new value. Returns 1, or 0 if somebody else was faster.
+ */
+export const REPLACE_PRINCIPAL = `
+if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+redis.call('INCR', KEYS[2])
+return 1
+`;
+
+/**
  * The fenced commit. KEYS leader, cursor, inbox, server, then one for each operation. ARGV token, commit number, cursor,
  * stream limit, then the operations: a letter, a count n, and n values.
  *   H field value ...   write records       D field ...        delete records
- *   S messages          send to a client    X field value ... (approximate length limit first)  append, capped
+ *   S messages field .. send to a client    X field value ... (approximate length limit first)  append, capped
  *   L member ...        begin liveness      Z member ...       forget liveness     K   delete a stream
- *   F messages seconds  delete a stream but for a last word, which expires
+ *   F seconds messages field ..  delete a stream but for a last word, which expires
  *   E                   the newest entry of this stream of events, for the next P
  *   P state             (length limit first) append a state and the events that are in it
  * Returns 'ok' and the positions (from 1) of operations whose client stream is over the limit.
@@ -178,7 +199,7 @@ while a <= #ARGV do
   if op == 'H' then redis.call('HSET', key, unpack(ARGV, first, final))
   elseif op == 'D' then redis.call('HDEL', key, unpack(ARGV, first, final))
   elseif op == 'S' then
-    redis.call('XADD', key, '*', 'messages', ARGV[first])
+    redis.call('XADD', key, '*', 'messages', unpack(ARGV, first, final))
     if redis.call('XLEN', key) > limit then reply[#reply + 1] = k - 4 end
   elseif op == 'X' then redis.call('XADD', key, 'MAXLEN', '~', ARGV[first], '*', unpack(ARGV, first + 1, final))
   elseif op == 'L' then
@@ -189,8 +210,8 @@ while a <= #ARGV do
   elseif op == 'F' then
     -- Emptied and not deleted: ids must go on growing within this millisecond too.
     redis.call('XTRIM', key, 'MAXLEN', 0)
-    redis.call('XADD', key, '*', 'messages', ARGV[first])
-    redis.call('EXPIRE', key, ARGV[first + 1])
+    redis.call('XADD', key, '*', 'messages', unpack(ARGV, first + 1, final))
+    redis.call('EXPIRE', key, ARGV[first])
   elseif op == 'E' then
     local newest = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)
     if newest[1] then event = newest[1][1] end

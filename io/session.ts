@@ -114,7 +114,10 @@ export interface Received {
   readonly bad: readonly (BadMessage & { readonly entry: StreamId })[];
 }
 
-/** Takes entries of the stream of session `id`; those of a session that has ended are dropped. */
+/**
+ * Takes entries of the stream of session `id`; those of a session that has ended are dropped, and so is what an agent
+ * says that only the master may.
+ */
 export function entriesRead(
   session: ClientSession,
   id: SessionId,
@@ -124,10 +127,15 @@ export function entriesRead(
   const bad: (BadMessage & { entry: StreamId })[] = [];
   if (id !== session.id || !session.isOpen) return { messages, bad };
   for (const entry of entries) {
-    session.cursor = entry.id;
+    const isDirect = entry.isDirect === true;
+    if (!isDirect) session.cursor = entry.id;
     for (const decoded of decodeEntry(entry.messages)) {
-      if (decoded.ok) messages.push(decoded.value);
-      else bad.push({ code: decoded.code, message: decoded.message, entry: entry.id });
+      if (!decoded.ok) {
+        bad.push({ code: decoded.code, message: decoded.message, entry: entry.id });
+      } else if (isDirect && decoded.value.type !== 'ExecutorToFramework') {
+        const message = `${decoded.value.type} came past the master`;
+        bad.push({ code: 'invalid', message, entry: entry.id });
+      } else messages.push(decoded.value);
     }
   }
   return { messages, bad };
@@ -162,6 +170,19 @@ export function heartbeatAnswered(
   if (!session.isAppending) return endSession(session);
   session.isReopenDue = true;
   return 'ok';
+}
+
+/** @returns whether the session is open, and its first message has come */
+export function isAnswered({ isOpen, cursor }: ClientSession): boolean {
+  return isOpen && cursor !== START;
+}
+
+/** What was registered in the session is not so any more. @returns whether the next one can be opened at once, or will be */
+export function renewSession(session: ClientSession): boolean {
+  if (!session.isOpen) return false;
+  if (!session.isAppending) return endSession(session) === 'reopen';
+  session.isReopenDue = true;
+  return false;
 }
 
 /** The session is over; the next one is to be opened as soon as it has a number. */

@@ -15,19 +15,39 @@ export type StreamId = string;
 /** Before the first entry of any stream. */
 export const START: StreamId = '0-0';
 
+/** As whom an entry of the inbox was written, and the proof of it: see `signing.ts`. */
+export interface Signature {
+  readonly principal: string;
+  readonly generation: number;
+  readonly mac: string;
+}
+
+/** Proof that an entry of a client's stream is the master's, and in its place: see `signing.ts`. */
+export interface Seal {
+  readonly position: string;
+  readonly mac: string;
+}
+
 /** One entry of the inbox. */
 export interface InboxEntry {
   readonly id: StreamId;
   readonly from: string;
   readonly session: string;
+  /** Its number in the session, as its writer says. */
+  readonly sequence: number;
   /** JSON array of messages; not decoded, it may be anything. */
   readonly messages: string;
+  /** As it was written; whoever needs it verifies it. */
+  readonly signature?: Signature;
 }
 
 /** One entry of a client's stream. */
 export interface StreamEntry {
   readonly id: StreamId;
   readonly messages: string;
+  readonly seal?: Seal;
+  /** It came past the master, from an agent: `id` is no position in the client's stream, and only executors speak so. */
+  readonly isDirect?: boolean;
 }
 
 /** One entry for the inbox. Client, session and sequence make it the same entry, however often it is sent. */
@@ -38,6 +58,7 @@ export interface Append {
   readonly sequence: number;
   /** JSON array of messages. */
   readonly messages: string;
+  readonly signature?: Signature;
 }
 
 /**
@@ -82,13 +103,20 @@ export interface Commit {
     readonly session: SessionId;
     /** JSON array of messages: the only thing that is left in the stream, for a minute, for whoever still reads it. */
     readonly farewell?: string;
+    readonly seal?: Seal;
   }[];
   readonly sends: readonly {
     readonly client: ClientName;
     readonly session: SessionId;
     /** JSON array of messages. */
     readonly messages: string;
+    readonly seal?: Seal;
   }[];
+  /**
+   * What the master has heard of sessions, in a cluster where entries are signed: an entry that it has heard is not taken
+   * again, by no later leader either. Undefined: it is forgotten.
+   */
+  readonly heard?: readonly { readonly session: string; readonly value: string | undefined }[];
   /** JSON of each event, in order. */
   readonly events: readonly string[];
   /** JSON of each task that has ended. */
@@ -136,15 +164,12 @@ export interface SilentClient {
   readonly seenMs: number;
 }
 
-/**
- * From so many entries on an agent writes nothing more to a framework: a client whose stream is over its limit is
- * disconnected, and a flood of its executors' messages must not do that to it.
- */
+/** From so many entries on, which it has not read, an agent writes nothing more to a framework. */
 export const DIRECT_ENTRIES_MAX = CLIENT_STREAM_MAX_ENTRIES / 2;
 
 /**
- * `unknown`: no session of the framework is registered, or its stream is gone; `full`: it does not read as fast as is written.
- * Nothing was written then.
+ * `unknown`: no session of the framework is registered; `full`: it does not read as fast as is written. Nothing was
+ * written then.
  */
 export type FrameworkSendResult = 'sent' | 'unknown' | 'full';
 
@@ -156,21 +181,35 @@ export interface Snapshot {
   readonly commitNumber: number;
   readonly cursor: StreamId;
   readonly registry: Readonly<Record<RegistryName, ReadonlyMap<string, string>>>;
+  readonly heard: ReadonlyMap<string, string>;
+}
+
+/** The principals of a secured cluster, as they are stored; `principals.ts` opens them. */
+export interface SealedPrincipals {
+  /** Another one after each change. */
+  readonly version: string;
+  readonly sealed: ReadonlyMap<string, string>;
 }
 
 /**
  * The coordinator. Every call may fail with an operating error, after which it may or may not have been done.
  */
 export interface Store {
+  /** What this client writes is signed: it has a token. Absent: it has none. */
+  readonly isSecured?: boolean;
+
   /** Time of the store, milliseconds since 1970. */
   nowMs(): Promise<number>;
 
-  /** Numbers a new session: later than every one before it in this cluster, also if Redis has lost them all. */
-  openSession(): Promise<SessionId>;
+  /** Numbers a new session: later than every one of this client before it, also if Redis has lost them all. */
+  openSession(client: ClientName): Promise<SessionId>;
   append(append: Append): Promise<AppendResult>;
   /** Notes that the client lives, and drops what it has read of its own stream (entries up to `cursor`). */
   heartbeat(client: ClientName, session: SessionId, cursor: StreamId): Promise<HeartbeatResult>;
-  /** Entries after `cursor`; waits up to `blockMs` for the first one. Empty if none came. */
+  /**
+   * Entries after `cursor`; waits up to `blockMs` for the first one. Empty if none came. Of a framework then those that
+   * executors have sent, each once.
+   */
   readClient(
     client: ClientName,
     session: SessionId,
@@ -230,13 +269,18 @@ export interface Store {
     signal?: AbortSignal,
   ): Promise<InboxEntry[]>;
   commit(commit: Commit): Promise<CommitResult>;
+  /** @returns undefined if they are still those of version `known` */
+  readPrincipals(known?: string): Promise<SealedPrincipals | undefined>;
+  /** @param before as it was read; '' if there was none. @returns false if it is another one by now */
+  changePrincipal(name: string, before: string, sealed: string): Promise<boolean>;
   /** Clients that were last heard of before `beforeMs`. */
   silentClients(beforeMs: number): Promise<SilentClient[]>;
 
   /** Past the master: a request to an agent. It may come twice, if the answer to it is lost. */
   requestAgent(agentId: AgentId, messages: string): Promise<void>;
   /**
-   * Past the master: what an executor says, straight into the stream of the session that its framework has registered.
+   * Past the master: what an executor says, into a stream of its own beside that of the session that its framework has
+   * registered: an agent may not speak in the name of the master.
    * Unlike all other writes it may come twice, if the answer to it is lost: such messages are delivered as well as may be.
    *
    * @param messages JSON array of messages

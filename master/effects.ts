@@ -95,7 +95,7 @@ export function logEffects(
       log.debug('message.ignored', { from, messageType, reason });
     } else if (effect.type === 'event.append') {
       const { type, atMs: _atMs, ...fields } = effect.event;
-      if (/^(agent|framework)\./.test(type)) log.info(type, fields);
+      if (/^(agent|framework|principal|request)\./.test(type)) log.info(type, fields);
       else log.debug(type, fields);
     }
   }

@@ -4,6 +4,7 @@
  */
 import { randomName } from '../io/clock.ts';
 import type {
+  Commit,
   CommitResult,
   InboxEntry,
   Lease,
@@ -121,10 +122,21 @@ export class Leadership {
       commits: this.#commitNumber,
     });
     onLeading?.(true);
-    while (!this.signal.aborted) await this.#batch();
+    while (!this.signal.aborted) {
+      await this.#batch();
+      this.#tellRound();
+    }
     await this.#inFlight;
     const { epoch } = this.#lease;
     log.info('master.stepped-down', { epoch, reason: this.#end, ...this.#counters });
+  }
+
+  #tellRound(): void {
+    const { agents, frameworks, tasks } = this.#state;
+    this.#options.onRound?.({
+      ...{ state: 'leading', epoch: this.#lease.epoch },
+      ...{ agents: agents.size, frameworks: frameworks.size, tasks: tasks.size },
+    });
   }
 
   /** @returns false if the term has ended before everything was loaded */
@@ -138,6 +150,7 @@ export class Leadership {
     }
     this.setTime(term.storeMs, askedAtMs);
     const snapshot = await store.loadSnapshot();
+    await this.#options.guard?.begin(snapshot);
     const records = await this.#decode(snapshot);
     if (!records) return false;
     loadRecords(this.#state, records);
@@ -164,7 +177,8 @@ export class Leadership {
   /** Gives way now and then, so that the lease is renewed meanwhile. @returns undefined if the term ended before it was done */
   async #decode(snapshot: Snapshot): Promise<LoadedRecords | undefined> {
     const { log, clock } = this.#options;
-    const parts = decodeInParts(snapshot, log);
+    const { guard } = this.#options;
+    const parts = decodeInParts(snapshot, log, guard && guard.unseal.bind(guard));
     while (!this.signal.aborted) {
       const part = parts.next();
       if (part.done === true) return part.value;
@@ -184,9 +198,12 @@ export class Leadership {
 
   async #batch(): Promise<void> {
     const entries = await this.#nextEntries();
+    await this.#options.guard?.prepare(entries);
     if (this.signal.aborted) return;
     const nowMs = this.#now();
     const effects: MasterEffect[] = [];
+    const principals = this.#options.guard?.news();
+    if (principals) effects.push(...step(this.#state, principals, nowMs));
     for (const event of this.#events.splice(0)) effects.push(...step(this.#state, event, nowMs));
     for (const entry of entries) this.#stepEntry(entry, nowMs, effects);
     await this.#stepTimers(nowMs, effects);
@@ -216,6 +233,15 @@ export class Leadership {
       this.#keep(entry, message);
       return;
     }
+    const verified = this.#options.guard?.verify(entry, nowMs);
+    const { from, session } = entry;
+    if (verified?.ok === false) {
+      const { ok: _ok, ...why } = verified;
+      const refused = { type: 'entry.refused', from, session, ...why } as const;
+      effects.push(...step(this.#state, refused, nowMs));
+      return;
+    }
+    const by = verified && { principal: verified.principal };
     // Taken back below: if the core throws, its state is lost with this term, and the next one leaves the entry out.
     this.#options.poisoned.add(entry.id);
     let isSound = true;
@@ -226,10 +252,8 @@ export class Leadership {
         isSound = false;
         continue;
       }
-      const { from, session } = entry;
-      effects.push(
-        ...step(this.#state, { type: 'message', from, session, message: decoded.value }, nowMs),
-      );
+      const message = { type: 'message', from, session, message: decoded.value, ...by } as const;
+      effects.push(...step(this.#state, message, nowMs));
     }
     this.#options.poisoned.delete(entry.id);
   }
@@ -260,6 +284,7 @@ export class Leadership {
     if (nowMs >= this.#livenessAtMs) {
       this.#livenessAtMs = nowMs + LIVENESS_MS;
       events.push({ type: 'clients.silent', clients: await this.#silentClients(nowMs) });
+      await this.#options.guard?.look(this.#state, nowMs);
     }
     for (const event of events) effects.push(...step(this.#state, event, nowMs));
   }
@@ -297,7 +322,7 @@ export class Leadership {
     };
     this.#quarantine = [];
     this.#hasCommitted = true;
-    this.#inFlight = this.#options.store.commit(commit).then(
+    this.#inFlight = this.#options.store.commit(this.#seal(commit, effects)).then(
       (result) => this.#committed(result, effects),
       (error: unknown) => {
         this.#options.log.error('master.commit.failed', {
@@ -308,6 +333,10 @@ export class Leadership {
         return false;
       },
     );
+  }
+
+  #seal(commit: Commit, effects: readonly MasterEffect[]): Commit {
+    return this.#options.guard?.seal(commit, this.#state, effects) ?? commit;
   }
 
   #isSnapshotDue(): boolean {

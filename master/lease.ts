@@ -29,6 +29,8 @@ export interface LeaseOptions {
   readonly masterId: MasterId;
   /** Default 3000. */
   readonly leaseMs: number;
+  /** Called each time that a standby has looked, with the one that leads. */
+  readonly onStandby?: (leader?: MasterId) => void;
 }
 
 /** Why a leadership has ended. */
@@ -39,14 +41,17 @@ export async function waitForLease(
   options: LeaseOptions,
   signal: AbortSignal,
 ): Promise<Lease | undefined> {
-  const { store, clock, log, masterId, leaseMs } = options;
+  const { store, clock, log, masterId, leaseMs, onStandby } = options;
   let announced = false;
   let abandoned: Lease | undefined;
+  let seen: MasterId | undefined;
   while (!signal.aborted) {
     try {
+      onStandby?.(seen);
       const lease = await store.acquireLease(masterId, leaseMs, abandoned);
       if (lease) return lease;
       const leader = await store.leader();
+      seen = leader?.masterId;
       if (leader && !announced) {
         log.info('master.standby', { leader: leader.masterId, epoch: leader.epoch });
         announced = true;
@@ -70,7 +75,7 @@ export async function waitForLease(
  * @returns the lease to replace, if its holder has died before its end
  */
 async function watchLeader(
-  { store, clock }: LeaseOptions,
+  { store, clock, onStandby }: LeaseOptions,
   leader: Lease & { readonly remainingMs: number },
   signal: AbortSignal,
 ): Promise<Lease | undefined> {
@@ -79,6 +84,7 @@ async function watchLeader(
   for (;;) {
     const leftMs = endMs - clock.monotonicMs();
     if (leftMs <= 0 || signal.aborted) return undefined;
+    onStandby?.(leader.masterId);
     if (await store.waitForLeaderChange(Math.min(LOOK_MS, leftMs), signal)) return undefined;
     goneLooks = (await store.isLeaderGone(leader)) ? goneLooks + 1 : 0;
     if (goneLooks >= GONE_LOOKS) return { masterId: leader.masterId, epoch: leader.epoch };

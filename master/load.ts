@@ -43,11 +43,20 @@ export interface LoadedRecords extends Records {
   readonly bad: readonly BadRecord[];
 }
 
+/** Takes the seal off a record; undefined: no master of this cluster has written it. */
+export type Unseal = (registry: RegistryName, key: string, value: string) => string | undefined;
+
+const NOT_SEALED = {
+  ok: false,
+  message:
+    'it is not sealed with the cluster key: written by somebody else, or before there was one',
+} as const;
+
 /** So many records are decoded before whoever asked may do something else: some 15 ms. */
 const RECORDS_A_PART = 1000;
 
 /** @throws KaonError `registry-too-new` if a newer Kaon has written it: to go on would destroy what it means */
-export function decodeSnapshot(snapshot: Snapshot, log: Log): LoadedRecords {
+export function decodeSnapshot(snapshot: Pick<Snapshot, 'registry'>, log: Log): LoadedRecords {
   const parts = decodeInParts(snapshot, log);
   for (;;) {
     const part = parts.next();
@@ -60,8 +69,9 @@ export function decodeSnapshot(snapshot: Snapshot, log: Log): LoadedRecords {
  * a large registry in one go would keep waiting until it is lost.
  */
 export function* decodeInParts(
-  { registry }: Snapshot,
+  { registry }: Pick<Snapshot, 'registry'>,
   log: Log,
+  unseal: Unseal = (_name, _key, value) => value,
 ): Generator<undefined, LoadedRecords, undefined> {
   refuseNewer(registry.cluster.get('state'));
   const bad: BadRecord[] = [];
@@ -74,7 +84,8 @@ export function* decodeInParts(
     for (const [key, value] of registry[name]) {
       if (seen > 0 && seen % RECORDS_A_PART === 0) yield;
       seen += 1;
-      const result = decode(value);
+      const text = unseal(name, key, value);
+      const result = text === undefined ? NOT_SEALED : decode(text);
       if (result.ok) {
         decoded.push(result.value);
         continue;

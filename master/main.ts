@@ -2,14 +2,21 @@
 import { hostname } from 'node:os';
 import { randomName, systemClock } from '../io/clock.ts';
 import type { LogLevel } from '../io/log.ts';
-import { createLog } from '../io/log.ts';
+import { keepScriptsLoaded } from '../io/client-scripts.ts';
 import { hidePassword } from '../io/redis-connection.ts';
 import { requireHealthyRedis } from '../io/redis-health.ts';
 import { RedisStore } from '../io/redis-store.ts';
+import { findClusterKey } from '../io/secrets.ts';
+import type { DaemonSettings, Service } from '../io/service.ts';
+import { logSettings, openService } from '../io/service.ts';
 import { idPart, masterIdOfInvocation } from '../protocol/ids.ts';
 import type { MasterId } from '../protocol/ids.ts';
+import { startApi } from './api/api.ts';
+import type { ListenSettings } from './api/listen.ts';
+import { Guard } from './guard.ts';
 import type { MasterSettings } from './master.ts';
 import { MASTER_SETTINGS_DEFAULT, runMaster } from './master.ts';
+import { serveAsMaster } from './master-service.ts';
 
 /** After a stop was asked for, calls under way have so long to come back, milliseconds. */
 const CLOSE_AFTER_MS = 2000;
@@ -19,31 +26,57 @@ export interface MasterProcessOptions extends Partial<MasterSettings> {
   readonly redis: string;
   readonly cluster: string;
   readonly logLevel?: LogLevel;
+  /** Where the HTTP API listens; absent: there is none. */
+  readonly listen?: ListenSettings;
 }
 
 /** Resolves when the master has stopped. */
-export async function runMasterProcess(options: MasterProcessOptions): Promise<void> {
-  const { redis, cluster, logLevel = 'info', ...overrides } = options;
-  const log = createLog({ level: logLevel, journal: process.env['JOURNAL_STREAM'] !== undefined });
+export async function runMasterProcess(
+  daemon: DaemonSettings<MasterProcessOptions>,
+): Promise<void> {
+  const service = openService('kaon-master', daemon.options.logLevel ?? 'info');
+  logSettings(service.log, daemon.list);
+  try {
+    await serve(daemon, service);
+  } finally {
+    service.end();
+  }
+}
+
+async function serve(
+  daemon: DaemonSettings<MasterProcessOptions>,
+  service: Service,
+): Promise<void> {
+  const { redis, cluster, logLevel: _level, listen, ...overrides } = daemon.options;
+  const { log } = service;
   const settings: MasterSettings = { ...MASTER_SETTINGS_DEFAULT, ...overrides };
   const masterId = ownMasterId(process.env);
   log.info('master.started', { masterId, redis: hidePassword(redis), cluster, ...settings });
+  const clusterKey = findClusterKey();
   const store = new RedisStore({ url: redis, cluster, log, name: 'master' });
+  keepScriptsLoaded(store.redis, log);
   const stop = new AbortController();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.once(signal, () => {
       log.info('master.stopping', { signal });
+      service.notifier.stopping();
       stop.abort();
       // A call that waits for a Redis that is gone would hold the end up for as long as that stays away.
       setTimeout(() => void store.close(), CLOSE_AFTER_MS).unref();
     });
   }
+  log.info(clusterKey ? 'cluster.secured' : 'cluster.open', { cluster });
+  const guard = clusterKey && new Guard({ clusterKey, store, keys: store.keys, log });
+  const served = { redis, cluster, masterId, clock: systemClock, log, clusterKey };
+  const api = listen && (await startApi({ ...served, listen }));
+  const onRound = serveAsMaster({ service, daemon, redis: store.redis, settings });
   try {
     await requireHealthyRedis({ redis: store.redis, log, clock: systemClock }, stop.signal);
-    await runMaster({ store, clock: systemClock, log, masterId, settings }, stop.signal);
+    const dependencies = { store, clock: systemClock, log, masterId, settings, guard, onRound };
+    await runMaster(dependencies, stop.signal);
   } finally {
     // An open connection would keep a master alive that has been refused.
-    await store.close();
+    await Promise.all([store.close(), api?.stop()]);
   }
   log.info('master.stopped', { masterId });
 }

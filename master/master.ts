@@ -9,6 +9,7 @@ import type { MasterId } from '../protocol/ids.ts';
 import type { MasterOptions } from './core/state.ts';
 import { MASTER_OPTIONS_DEFAULT } from './core/state.ts';
 import type { LeadershipOptions } from './leadership.ts';
+import type { Guard } from './guard.ts';
 import { Leadership } from './leadership.ts';
 import { keepLease, waitForLease } from './lease.ts';
 
@@ -16,6 +17,9 @@ import { keepLease, waitForLease } from './lease.ts';
 const STAND_BACK_MS = 250;
 /** After a term that ended with an error, milliseconds. */
 const RETRY_MS = 500;
+
+/** How often a standby looks for principals that have changed, milliseconds; a leader does each second. */
+const PRINCIPALS_MS = 5000;
 
 /** Times that the master goes by, milliseconds. */
 export interface MasterSettings extends MasterOptions {
@@ -38,9 +42,25 @@ export interface MasterDependencies {
   readonly log: Log;
   readonly masterId: MasterId;
   readonly settings: MasterSettings;
+  /** Of a secured cluster; absent: the cluster is open. */
+  readonly guard?: Guard | undefined;
   /** Called each time that this master becomes or stops being the leader. */
   readonly onLeading?: (leading: boolean) => void;
+  /** Called each time that the loop has come round, of a standby or of the leader. */
+  readonly onRound?: ((view: MasterView) => void) | undefined;
 }
+
+/** What a master is doing. */
+export type MasterView =
+  /** Absent: it has just begun to stand by. */
+  | { readonly state: 'standby'; readonly leader?: MasterId }
+  | {
+      readonly state: 'leading';
+      readonly epoch: number;
+      readonly agents: number;
+      readonly frameworks: number;
+      readonly tasks: number;
+    };
 
 /**
  * Runs until `signal` is aborted; then gives the lease up, so that a standby takes over at once.
@@ -51,13 +71,41 @@ export async function runMaster(
   dependencies: MasterDependencies,
   signal: AbortSignal,
 ): Promise<void> {
-  const { store, clock, log, masterId, settings } = dependencies;
-  const leaseOptions = { store, clock, log, masterId, leaseMs: settings.leaseMs };
+  const { store, clock, log, masterId, settings, onRound } = dependencies;
+  const onStandby = (leader?: MasterId): void => {
+    onRound?.({ state: 'standby', ...(leader !== undefined && { leader }) });
+  };
+  const leaseOptions = { store, clock, log, masterId, leaseMs: settings.leaseMs, onStandby };
   const poisoned = new Set<StreamId>();
+  const over = new AbortController();
+  const isOver = AbortSignal.any([signal, over.signal]);
+  // Not waited for at the end: it may wait for a Redis that is gone.
+  if (dependencies.guard) void keepFresh(dependencies.guard, dependencies, isOver);
+  try {
+    while (!signal.aborted) {
+      const lease = await waitForLease(leaseOptions, signal);
+      if (!lease) return;
+      await lead({ ...dependencies, poisoned, lease }, signal);
+    }
+  } finally {
+    over.abort();
+  }
+}
+
+/** A standby knows the principals too, for a Redis that has lost them when it comes to lead. */
+async function keepFresh(
+  guard: Guard,
+  { clock, log }: MasterDependencies,
+  signal: AbortSignal,
+): Promise<void> {
   while (!signal.aborted) {
-    const lease = await waitForLease(leaseOptions, signal);
-    if (!lease) return;
-    await lead({ ...dependencies, poisoned, lease }, signal);
+    try {
+      await guard.refresh();
+    } catch (error) {
+      // Redis is away, or this process ends; a term that begins reads them anyway.
+      log.debug('principals.read-failed', { error: messageOf(error) });
+    }
+    await clock.sleep(PRINCIPALS_MS, signal);
   }
 }
 

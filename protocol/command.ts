@@ -10,6 +10,7 @@ import {
   UNREACHABLE_STOP_MIN_MS,
   URI_MAX_CHARS,
 } from './limits.ts';
+import { Sandboxing } from './sandboxing.ts';
 
 /** Seconds between SIGTERM and SIGKILL unless the task says otherwise. */
 export const KILL_GRACE_DEFAULT_MS = 5000;
@@ -24,13 +25,15 @@ export const CommandInfo = z.object({
       message: `at most ${String(ENVIRONMENT_MAX_ITEMS)} variables`,
     })
     .default({}),
-  /** Absent: the agent's own user. */
+  /** Absent: the one that the node has for tasks. */
   user: z
     .string()
     .regex(/^[A-Za-z_][A-Za-z0-9_.-]{0,31}$|^\d{1,10}$/, 'not a user name')
     .optional(),
   /** Absolute; absent: the sandbox. */
   workingDirectory: ProgramText.startsWith('/', 'must be an absolute path').optional(),
+  /** Absent: the whole sandbox, and the whole network. */
+  sandboxing: Sandboxing.optional(),
 });
 export type CommandInfo = z.infer<typeof CommandInfo>;
 

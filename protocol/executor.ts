@@ -31,6 +31,8 @@ export const ExecutorInfo = z.object({
   command: CommandInfo.optional(),
   /** User of the default executor and its tasks; an executor of one's own has it in `command`. */
   user: CommandInfo.shape.user,
+  /** Of the default executor and its tasks, likewise. */
+  sandboxing: CommandInfo.shape.sandboxing,
   uris: z.array(Uri).max(URIS_MAX_ITEMS).default([]),
   /**
    * `container`: its tasks share one set of limits, the sum of all. `task`: each has a cgroup of its own in the container as

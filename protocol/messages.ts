@@ -3,7 +3,7 @@
  * two-level scheduling where they have one. This file is the only source of the types, the decoder and the docs.
  *
  * Ways: framework, agent or operator -> `inbox` -> master; master -> `framework:ID:SESSION` and `agent:ID:SESSION`;
- * a reader of output -> `agent:ID:requests`, past the master.
+ * a reader of output -> `agent:ID:/requests`, past the master.
  */
 import { z } from 'zod';
 import { AgentExecutor, PositiveResources } from './executor.ts';
@@ -239,6 +239,15 @@ const FrameworkError = z.object({
   message: z.string().max(TEXT_MAX_CHARS),
 });
 
+// --- master to operator ----------------------------------------------------------------------------------------
+
+/** What an operator has asked for is not done. That it is done nobody says: the event log does. */
+const RequestRefused = z.object({
+  type: z.literal('RequestRefused'),
+  code: z.string(),
+  message: z.string().max(TEXT_MAX_CHARS),
+});
+
 // --- master to agent -------------------------------------------------------------------------------------------
 
 const AgentRegistered = z.object({
@@ -315,6 +324,7 @@ export const Message = z.discriminatedUnion('type', [
   RescindResourceOffer,
   LostAgent,
   FrameworkError,
+  RequestRefused,
   AgentRegistered,
   AgentError,
   RunTask,

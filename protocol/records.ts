@@ -37,6 +37,9 @@ export const AgentRecord = z.object({
   awaySinceMs: z.int().optional(),
   /** Launches that the master has ended on its own word while the agent was away. */
   writtenOff: z.array(LaunchId),
+  /** Of a secured cluster: as whom it has registered, and with which of the tokens of that name. */
+  principal: z.string().optional(),
+  generation: z.int().optional(),
 });
 export type AgentRecord = z.infer<typeof AgentRecord>;
 
@@ -67,6 +70,8 @@ export const FrameworkRecord = z.object({
   demand: z.array(ResourceRequest).optional(),
   filters: z.array(OfferFilter),
   deferred: z.array(DeferredQuestion),
+  /** Of a secured cluster: with which of the tokens of `info.principal` it has registered. */
+  generation: z.int().optional(),
 });
 export type FrameworkRecord = z.infer<typeof FrameworkRecord>;
 
@@ -166,6 +171,8 @@ export const ClusterRecord = z.object({
   tornDown: z.array(FrameworkId),
   /** Number of a session: what was opened before it was opened before the last loss of data. Absent: there was none. */
   sessionsFrom: z.int().optional(),
+  /** Of a secured cluster, by name: the last act of each principal that is in the event log. */
+  principalActs: z.record(z.string(), z.int()).optional(),
 });
 export type ClusterRecord = z.infer<typeof ClusterRecord>;
 
@@ -193,5 +200,7 @@ export const ClusterEvent = z.object({
   unacknowledged: z.int().min(0).optional(),
   reason: z.union([TaskReason, z.string()]).optional(),
   message: z.string().optional(),
+  /** Who has done it, or wanted to: a token's name, or `root@host` for who had the cluster's key. Absent in an open cluster. */
+  principal: z.string().optional(),
 });
 export type ClusterEvent = z.infer<typeof ClusterEvent>;

@@ -40,6 +40,8 @@ export const FrameworkInfo = z.object({
   /** How long its tasks go on without it; then it is removed and they are killed. */
   failoverTimeoutMs: DurationMs.default(FAILOVER_TIMEOUT_DEFAULT_MS),
   labels: Labels.default({}),
+  /** Name of the principal that has registered it, by the word of the master; what a framework says here does not count. */
+  principal: z.string().max(64).optional(),
 });
 export type FrameworkInfo = z.infer<typeof FrameworkInfo>;
 
@@ -111,18 +113,22 @@ function problemOfDefault(
   if (command.user !== undefined && command.user !== user) {
     return 'a task of the default executor runs as the user of its executor';
   }
+  if (command.sandboxing) {
+    return 'a task of the default executor is in the sandbox of its executor: say there what it needs';
+  }
   return undefined;
 }
 
 function problemOfCustom(
   { command, healthCheck }: TaskInfo,
-  { user }: ExecutorInfo,
+  { user, sandboxing }: ExecutorInfo,
 ): string | undefined {
   if (command) {
     return 'a task must have either an executor with a command of its own or a command, not both';
   }
-  if (user !== undefined) {
-    return 'the user of an executor with a command of its own belongs into that command';
+  if (user !== undefined || sandboxing) {
+    const what = sandboxing ? 'sandboxing' : 'user';
+    return `the ${what} of an executor with a command of its own belongs into that command`;
   }
   return healthCheck && 'health checks are done by the default executor only';
 }

@@ -7,9 +7,10 @@
 import { spawn } from 'node:child_process';
 import { chmod, mkdir, readFile, readdir, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
-import { dirname, join, relative, resolve } from 'node:path';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
+import { packagePages } from './lib/pages.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 /** Instead of dist/: for whoever must not see a later build while it runs. */
@@ -106,6 +107,17 @@ async function removeStale(kept) {
   }
 }
 
+/** Writes manual pages and completion, and removes those of commands that are gone. */
+async function writePages() {
+  const { version } = JSON.parse(await readFile(join(ROOT, 'package.json'), 'utf8'));
+  const pages = await packagePages({ root: ROOT, version });
+  for (const { path, text } of pages) await writeIfChanged(join(DIST, path), text);
+  const kept = new Set(pages.map(({ path }) => basename(path)));
+  for (const name of await readdir(join(DIST, 'man'))) {
+    if (!kept.has(name)) await rm(join(DIST, 'man', name));
+  }
+}
+
 /** Emits the .d.ts of what can be imported, and of what they refer to; resolves to whether `tsc` was content. */
 function emitTypes() {
   const tsc = join(ROOT, 'node_modules/typescript/bin/tsc');
@@ -139,7 +151,10 @@ async function main() {
   for (const file of files)
     await writeIfChanged(file.path, rewritten.get(file.path) ?? file.contents);
   for (const path of commands) await chmod(path, 0o755);
-  if (ONLY === undefined) await removeStale(new Set(files.map((file) => file.path)));
+  if (ONLY === undefined) {
+    await removeStale(new Set(files.map((file) => file.path)));
+    await writePages();
+  }
   if (!(await types)) {
     process.exitCode = 1;
     return;

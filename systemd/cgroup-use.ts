@@ -58,7 +58,12 @@ function readOomKillsV2(directory: string): number | undefined {
   const kills = readKey(join(directory, 'memory.events'), 'oom_kill');
   // Since Linux 5.2; before that no difference can be seen.
   const isOwn = readKey(join(directory, 'memory.events.local'), 'oom') !== 0;
-  return kills === undefined || isOwn ? kills : 0;
+  if (kills === undefined || kills === 0) return kills;
+  if (!isOwn) return 0;
+  // Of a whole group that is ended (`memory.oom.group`), the process that is chosen first is counted twice: alone, and as
+  // one of the group. `oom_group_kill` came with Linux 5.17.
+  const groups = readKey(join(directory, 'memory.events'), 'oom_group_kill') ?? 0;
+  return Math.max(1, kills - groups);
 }
 
 function toUsec(nsec: number | undefined): number | undefined {

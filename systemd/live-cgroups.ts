@@ -27,13 +27,16 @@ export interface LiveCgroupsOptions {
   readonly root: string;
   readonly version: CgroupVersion;
   readonly link: SystemdLink;
+  /** CPU limits can be set. Default true; false under a manager of a user that was not given the controller. */
+  readonly hasCpu?: boolean;
 }
 
 /** @param options where the cgroups are, and the connection to systemd */
-export function createLiveCgroups({ root, version, link }: LiveCgroupsOptions): LiveCgroups {
+export function createLiveCgroups(options: LiveCgroupsOptions): LiveCgroups {
+  const { root, version, link, hasCpu = true } = options;
   const fs = KERNEL_CGROUPS;
   const memory = createMemoryLimits(fs, version, () => performance.now());
-  const limits = createUnitLimits({ fs, root, version, memory, link });
+  const limits = createUnitLimits({ fs, root, version, memory, link, hasCpu });
   const groups = createTaskGroups({ fs, root, version, memory });
   const inTurn = createTurns();
   const ofGroup = (unit: string, group: string): string => `${unit}/${group}`;

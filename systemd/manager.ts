@@ -4,7 +4,7 @@
  * systemd and the bus daemon may restart at any time (`systemd-link.ts`). A start whose fate is
  * unknown is looked up by its name, which is why names must be unique per launch.
  */
-import { KaonError, messageOf } from '../protocol/errors.ts';
+import { codeOf, KaonError, messageOf } from '../protocol/errors.ts';
 import type { BusLog } from './bus.ts';
 import { detectCgroupVersion, readCgroupUse, type CgroupVersion } from './cgroup-use.ts';
 import type { JobResult } from './jobs.ts';
@@ -24,6 +24,7 @@ import type {
 import {
   isExecFailure,
   keeperUnit,
+  knownTo,
   transientUnit,
   type TransientUnit,
   type UnitSpec,
@@ -38,6 +39,8 @@ import {
 } from './systemd-calls.ts';
 import { SystemdLink } from './systemd-link.ts';
 import { ENDED_PROPERTIES, STATUS_PROPERTIES, unitStatus } from './unit-status.ts';
+import { unitOfUser, type ManagerOfUser } from './user-units.ts';
+import { liveWithoutLimits } from './without-limits.ts';
 
 const SYSTEM_BUS_ADDRESS = 'unix:path=/run/dbus/system_bus_socket';
 const CGROUP_ROOT = '/sys/fs/cgroup';
@@ -55,6 +58,8 @@ export interface SystemdOptions {
   readonly maxStartsInFlight?: number;
   /** How often slices that nothing needs are stopped. Default 10 000. */
   readonly sweepMs?: number;
+  /** It is the manager of a user and not the system's; see `readUserManager` and `delegatedControllers`. */
+  readonly ofUser?: ManagerOfUser;
   readonly log?: BusLog;
 }
 
@@ -73,6 +78,9 @@ class SystemdManager implements Systemd {
   private readonly fences: FenceKeeper;
   private readonly live: LiveCgroups;
   private readonly sweepMs: number;
+  private readonly ofUser: SystemdOptions['ofUser'];
+  /** Asked for once: what a newer systemd knows can wait for a newer agent process. */
+  private version: number | undefined;
   private sweepTimer: NodeJS.Timeout | undefined;
   private readonly unitListeners: ((name: string, ended?: UnitStatus) => void)[] = [];
   private readonly connectionListeners: ((state: SystemdConnection) => void)[] = [];
@@ -101,8 +109,8 @@ class SystemdManager implements Systemd {
     this.link = link;
     this.calls = link.calls;
     this.fences = createFenceKeeper(link);
-    const cgroups = { root: this.cgroupRoot, version: this.cgroupVersion };
-    this.live = createLiveCgroups({ ...cgroups, link });
+    this.ofUser = options.ofUser;
+    this.live = this.openLive();
     this.resizeUnit = this.live.resizeUnit;
     this.openTaskGroup = this.live.openTaskGroup;
     this.resizeTaskGroup = this.live.resizeTaskGroup;
@@ -130,7 +138,9 @@ class SystemdManager implements Systemd {
     const leave = await this.starts.enter();
     try {
       this.sliceOf.set(spec.name, taskSliceName(spec.slice, spec.name));
-      const job = await this.queueStart(transientUnit(spec, this.cgroupVersion));
+      const version = (this.version ??= Number((await this.describe()).version));
+      const unit = knownTo(version, transientUnit(spec, this.cgroupVersion));
+      const job = await this.queueStart(this.unitOf(unit));
       if (typeof job === 'object') {
         this.sliceOf.delete(spec.name);
         return { ok: false, kind: 'refused', message: job.refused };
@@ -180,7 +190,7 @@ class SystemdManager implements Systemd {
     const slice = String(properties.get('Slice') ?? '');
     this.sliceOf.set(name, slice);
     const ownGroup = String(properties.get('ControlGroup') ?? '');
-    const controlGroup = isTaskSlice(slice, name) ? sliceCgroup(slice) : ownGroup;
+    const controlGroup = isTaskSlice(slice, name) ? this.cgroupOf(slice) : ownGroup;
     const use = controlGroup === '' ? {} : this.readUse(controlGroup);
     return unitStatus({ row, properties, invocationId, leftActive, controlGroup, use });
   };
@@ -212,7 +222,7 @@ class SystemdManager implements Systemd {
     const row = await this.link.persist(() => this.calls.listByName(name));
     if (row?.activeState === 'active' || row?.activeState === 'activating') return;
     if (row !== undefined) await this.releaseUnit(name);
-    const job = await this.queueStart(keeperUnit(name, slice));
+    const job = await this.queueStart(this.unitOf(keeperUnit(name, slice)));
     if (job === 'done') return;
     const now = await this.link.persist(() => this.calls.listByName(name));
     if (now?.activeState === 'active') return;
@@ -226,7 +236,7 @@ class SystemdManager implements Systemd {
   };
 
   readonly countOomKills = (slice: string, name: string): number =>
-    this.readUse(sliceCgroup(taskSliceName(slice, name))).oomKills ?? 0;
+    this.readUse(this.cgroupOf(taskSliceName(slice, name))).oomKills ?? 0;
 
   readonly onUnitChanged = (listener: (name: string, ended?: UnitStatus) => void): void => {
     this.unitListeners.push(listener);
@@ -261,10 +271,28 @@ class SystemdManager implements Systemd {
       subState: 'exited',
       jobPath: undefined,
     };
-    const controlGroup = sliceCgroup(slice);
+    const controlGroup = this.cgroupOf(slice);
     const use = this.readUse(controlGroup);
     const unasked = { invocationId: undefined, leftActive: undefined };
     return unitStatus({ row, properties: changed, ...unasked, controlGroup, use });
+  }
+
+  /** Cgroup path of a slice, from where cgroupfs is mounted. */
+  private cgroupOf(slice: string): string {
+    return `${this.ofUser?.controlGroup ?? ''}${sliceCgroup(slice)}`;
+  }
+
+  /** As this manager can start it. */
+  private unitOf(unit: TransientUnit): TransientUnit {
+    return this.ofUser === undefined ? unit : unitOfUser(unit, this.ofUser);
+  }
+
+  private openLive(): LiveCgroups {
+    const { cgroupVersion: version, link, ofUser } = this;
+    if (ofUser?.held.length === 0) return liveWithoutLimits();
+    const root = `${this.cgroupRoot}${ofUser?.controlGroup ?? ''}`;
+    const hasCpu = ofUser?.held.includes('cpu') ?? true;
+    return createLiveCgroups({ root, version, link, hasCpu });
   }
 
   private readUse(controlGroup: string): CgroupUse {
@@ -287,7 +315,8 @@ class SystemdManager implements Systemd {
     } catch (error) {
       // The answer to an earlier try was lost, and that try had succeeded: the name is ours alone.
       if (isRepeated && isUnitExists(error)) return this.link.watchJob(unit.name);
-      if (isOutcomeUnknown(error)) throw error;
+      // Systemd was not there for long, or this side has ended: an earlier try may have succeeded all the same.
+      if (isOutcomeUnknown(error) || codeOf(error) === 'systemd-unreachable') throw error;
       return { refused: messageOf(error) };
     }
   }

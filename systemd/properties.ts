@@ -5,6 +5,7 @@
 
 import { taskSliceName } from './names.ts';
 import { safeDescription } from './reread.ts';
+import { SANDBOX_SIGNATURES, sandboxProperties, type UnitSandbox } from './sandboxing.ts';
 
 /** A transient service unit that runs one command. */
 export interface UnitSpec {
@@ -23,6 +24,8 @@ export interface UnitSpec {
   readonly stderrPath: string;
   readonly environment: Readonly<Record<string, string>>;
   readonly user?: string;
+  /** Absent: it sees and may do what its user does. */
+  readonly sandbox?: UnitSandbox;
   /** Hard CPU limit in thousandths of a core, and the weight in contention that follows from it. */
   readonly cpuMillis: number;
   readonly memoryMib: number;
@@ -61,6 +64,7 @@ export interface TransientUnit {
 
 /** Every property that Kaon sets, with its D-Bus signature; a wrong one would only show as a remote error. */
 const SIGNATURES = {
+  ...SANDBOX_SIGNATURES,
   AccuracyUSec: 't',
   Before: 'as',
   CPUAccounting: 'b',
@@ -79,7 +83,6 @@ const SIGNATURES = {
   MemoryAccounting: 'b',
   MemoryMax: 't',
   MemorySwapMax: 't',
-  NoNewPrivileges: 'b',
   OOMPolicy: 's',
   OOMScoreAdjust: 'i',
   RemainAfterExit: 'b',
@@ -143,6 +146,15 @@ export function transientUnit(spec: UnitSpec, cgroupVersion: 'v1' | 'v2'): Trans
     properties: [...serviceProperties(spec), ...own, ...delegated, property('Slice', slice)],
     auxiliary: [{ name: slice, properties: [...sliceProperties(spec.name), ...limits] }],
   };
+}
+
+/** The version of systemd that made it; what is not named is older than the oldest that Kaon runs on, 245. */
+const SINCE: Partial<Record<PropertyName, number>> = { ProtectProc: 247 };
+
+/** @returns the unit without what that version of systemd would refuse as unknown */
+export function knownTo(version: number, unit: TransientUnit): TransientUnit {
+  const isKnown = ({ name }: UnitProperty): boolean => (SINCE[name] ?? 0) <= version;
+  return { ...unit, properties: unit.properties.filter(isKnown) };
 }
 
 /**
@@ -290,7 +302,7 @@ function serviceProperties(spec: UnitSpec): UnitProperty[] {
     ...(spec.fence === undefined ? [] : [property('Conflicts', [`${spec.fence}.service`])]),
     property('OOMPolicy', spec.delegate === true ? 'continue' : 'kill'),
     property('OOMScoreAdjust', 0),
-    property('NoNewPrivileges', true),
+    ...sandboxing(spec),
     property('UMask', 0o022),
     ...(spec.user === undefined ? [] : [property('User', spec.user)]),
     property('WorkingDirectory', spec.workingDirectory),
@@ -304,6 +316,11 @@ function serviceProperties(spec: UnitSpec): UnitProperty[] {
   ];
 }
 
+function sandboxing({ sandbox }: UnitSpec): UnitProperty[] {
+  if (!sandbox) return [property('NoNewPrivileges', true)];
+  return sandboxProperties(sandbox).map(([name, value]) => property(name, value));
+}
+
 /**
  * The command, safe from expansion: `$$` is a plain `$` to systemd, and specifiers are not looked for in values that come
  * over D-Bus. `ExecStartEx` with `no-env-expand` would say it directly, but systemd 252 stores it under that name in the
@@ -313,6 +330,11 @@ function serviceProperties(spec: UnitSpec): UnitProperty[] {
 function execStart(argv: readonly string[]): UnitProperty {
   const escaped = argv.map((argument) => argument.replaceAll('$', '$$$$'));
   return property('ExecStart', [[argv[0] ?? '', escaped, false]]);
+}
+
+/** A user namespace of its own, in which the unit's user is who it is outside, and everybody else is nobody. */
+export function userNamespace(): UnitProperty {
+  return property('PrivateUsers', true);
 }
 
 function property(name: PropertyName, value: unknown): UnitProperty {

@@ -51,6 +51,8 @@ export interface SystemdCalls {
   /** Loaded units that need this one: of a slice, what is in it. */
   requiredBy(name: string): Promise<readonly string[]>;
   unitProperty(name: string, property: string): Promise<unknown>;
+  /** A property of the manager itself. */
+  managerProperty(property: string): Promise<unknown>;
   version(): Promise<string>;
 }
 
@@ -119,6 +121,7 @@ export function systemdCalls(call: Call): SystemdCalls {
     serviceProperty: (name, property) => get(unitPath(name), SERVICE, property),
     unitProperty: (name, property) => get(unitPath(name), UNIT, property),
     requiredBy: async (name) => (await get(unitPath(name), UNIT, 'RequiredBy')) as string[],
+    managerProperty: (property) => get(MANAGER_PATH, MANAGER, property),
     version: async () => String(await get(MANAGER_PATH, MANAGER, 'Version')),
   };
 }

@@ -29,6 +29,8 @@ export interface UnitLimitsOptions {
   readonly version: CgroupVersion;
   readonly memory: MemoryLimits;
   readonly link: Pick<SystemdLink, 'persist' | 'calls'>;
+  /** CPU limits can be set; without them only memory is changed. Default true. */
+  readonly hasCpu?: boolean;
 }
 
 /** The cgroups of a unit that have its limits. */
@@ -49,11 +51,11 @@ export interface UnitLimits {
 
 /** @param options where the cgroups are, and the connection to systemd */
 export function createUnitLimits(options: UnitLimitsOptions): UnitLimits {
-  const { fs, version, memory } = options;
+  const { fs, version, memory, hasCpu = true } = options;
 
   const change = async (place: UnitPlace, limits: LiveLimits): Promise<ResizeResult> => {
     const { cpuMillis, memoryMib } = limits;
-    writeQuota(fs, place.cpu, { version, cpuMillis });
+    if (hasCpu) writeQuota(fs, place.cpu, { version, cpuMillis });
     const outcome = await memory.set(place.memory, memoryMib * BYTES_PER_MIB);
     if (outcome === undefined) return goneResult(place.unit);
     const { limitBytes, inUseBytes } = outcome;
@@ -61,7 +63,7 @@ export function createUnitLimits(options: UnitLimitsOptions): UnitLimits {
     await tellSystemd(options, place, inForce);
     const isInForce = await untilTrue(
       () =>
-        hasQuota(fs, place.cpu, { version, cpuMillis }) &&
+        (!hasCpu || hasQuota(fs, place.cpu, { version, cpuMillis })) &&
         memory.isInForce(place.memory, limitBytes),
     );
     if (!fs.exists(place.cpu)) return goneResult(place.unit);
@@ -102,7 +104,7 @@ function placeOf({ fs, root, version }: UnitLimitsOptions, slice: string, unit: 
 
 /** systemd writes the values that it is told once more; they are in force already, so order does not matter here. */
 async function tellSystemd(
-  { fs, link }: UnitLimitsOptions,
+  { fs, link, hasCpu = true }: UnitLimitsOptions,
   place: UnitPlace,
   { cpuMillis, memoryMib }: LiveLimits,
 ): Promise<void> {
@@ -112,7 +114,8 @@ async function tellSystemd(
     if (fs.exists(place.cpu)) await link.calls.setProperties(unit, properties);
   };
   await link.persist(async () => {
-    const slice = tell(place.slice, [...cpuProperties(cpuMillis), memory]);
+    const cpu = hasCpu ? cpuProperties(cpuMillis) : [];
+    const slice = tell(place.slice, [...cpu, memory]);
     const services = place.memory.slice(1).filter((directory) => fs.exists(directory));
     await Promise.all([slice, ...services.map(() => tell(place.unit, [memory]))]);
   });

@@ -40,7 +40,7 @@ const DOORS = [
 ];
 
 /** Files that decide without I/O: a core, and what the simulator shares with the agent. */
-const PURE = /(^|\/)core\/|^systemd\/(properties|names|port|reread)\.ts$/;
+const PURE = /(^|\/)core\/|^systemd\/(properties|names|port|reread|sandboxing)\.ts$/;
 
 interface Source {
   /** Relative to the root, with forward slashes. */

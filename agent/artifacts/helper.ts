@@ -34,6 +34,8 @@ export interface HelperOptions {
   readonly clock: Clock;
   /** Absent: the agent's own user. */
   readonly ids: { readonly uid: number; readonly gid: number } | undefined;
+  /** Where it is started. */
+  readonly cwd: string;
   /** Of the agent, and will be 3, 4, ... of the helper. */
   readonly files: readonly number[];
   /** Ends the helper at once. */
@@ -59,9 +61,9 @@ export async function runHelper(
   request: HelperRequest,
   options: HelperOptions,
 ): Promise<HelperAnswer> {
-  const { argv, clock, ids, files, signal } = options;
+  const { argv, clock, ids, cwd, files, signal } = options;
   const [program = '', ...args] = argv;
-  const child = start(program, args, { ids, files });
+  const child = start(program, args, { ids, cwd, files });
   const over = new AbortController();
   const stop = (): void => void child.kill('SIGKILL');
   signal.addEventListener('abort', stop, { once: true });
@@ -84,12 +86,12 @@ export async function runHelper(
 function start(
   program: string,
   args: readonly string[],
-  { ids, files }: Pick<HelperOptions, 'ids' | 'files'>,
+  { ids, cwd, files }: Pick<HelperOptions, 'ids' | 'cwd' | 'files'>,
 ): ChildProcess {
   try {
     // The agent's environment may have the password of Redis in it, and its working directory may be closed to the user.
     return spawn(program, args, {
-      cwd: '/',
+      cwd,
       env: {},
       stdio: ['pipe', 'pipe', 'pipe', ...files],
       ...(ids && { uid: ids.uid, gid: ids.gid }),

@@ -47,6 +47,8 @@ export interface FetchTarget {
   readonly work: string;
   /** User and group of the task, who own `work`. Absent: the agent's own. */
   readonly ids?: { readonly uid: number; readonly gid: number };
+  /** That user finds no way to `work`: the helper is started in it. Default false. */
+  readonly isClosed?: boolean;
 }
 
 /** Gets artifacts. */
@@ -174,7 +176,7 @@ class AgentFetcher implements Fetcher {
       return helperArtifact(artifact, file && helperFd(open.length - 1));
     });
     const request: HelperRequest = {
-      work: target.work,
+      work: target.isClosed === true ? '.' : target.work,
       temporary: `.artifact.${randomBytes(8).toString('hex')}`,
       writeMaxBytes: this.#limits.writeMaxBytes,
       entriesMax: this.#limits.entriesMax,
@@ -190,17 +192,18 @@ class AgentFetcher implements Fetcher {
 
   async #run(
     request: HelperRequest,
-    { ids }: FetchTarget,
+    { ids, work, isClosed = false }: FetchTarget,
     { files, signal }: Pick<HelperOptions, 'files' | 'signal'>,
   ): ReturnType<typeof runHelper> {
     const { helperArgv: argv = builtHelperArgv(), clock, log } = this.#options;
+    const cwd = isClosed ? work : '/';
     try {
-      return await runHelper(request, { argv, clock, ids, files, signal });
+      return await runHelper(request, { argv, clock, ids, cwd, files, signal });
     } catch (error) {
       // It may have been stopped in the middle of a file.
-      const clean = { argv, clock, ids, files: [], signal: new AbortController().signal };
+      const clean = { argv, clock, ids, cwd, files: [], signal: new AbortController().signal };
       await runHelper({ ...request, artifacts: [] }, clean).catch((cause: unknown) => {
-        log.warn('artifact.clean-failed', { work: request.work, error: messageOf(cause) });
+        log.warn('artifact.clean-failed', { work, error: messageOf(cause) });
       });
       const hint = (error as Partial<KaonError>).hint;
       throw new KaonError('artifact-failed', messageOf(error), {

@@ -15,7 +15,7 @@ export interface HelperArtifact {
 
 /** Everything that one helper does. Without artifacts it removes the temporary file. */
 export interface HelperRequest {
-  /** Absolute path of the sandbox's work directory. */
+  /** Path of the sandbox's work directory, for the helper. */
   readonly work: string;
   /** Name of the file in `work` that is not yet in its place. */
   readonly temporary: string;

@@ -63,7 +63,8 @@ export function failHosted(
   entry: AgentTaskEntry,
   { reason, message }: { readonly reason: TaskReason; readonly message: string },
 ): void {
-  endWaiting(cx, entry, { state: 'TASK_FAILED', reason, message });
+  const state = reason === 'REASON_TASK_INVALID' ? 'TASK_ERROR' : 'TASK_FAILED';
+  endWaiting(cx, entry, { state, reason, message });
 }
 
 /** Ends a task that has not been handed over, and those of its group that wait with it. */

@@ -40,8 +40,8 @@ type UnitLost = Extract<AgentEvent, { type: 'unit.lost' }>;
 /**
  * A checkpoint without an end, and no unit.
  *
- * @param found `sameBoot`: systemd has run without a break since the launch; `wasExecuted`: there is proof that the command ran;
- *   `isFenced`: its node stops it when it is cut off
+ * @param found `sameBoot`: systemd has run without a break since the launch; `wasExecuted`: systemd has been asked, so it may
+ *   have run; `isFenced`: its node stops it when it is cut off; `isOfUser`: it was the systemd of a user
  * @returns the event that tells what became of it; undefined if it was never started, so that it may be started now:
  *   a unit is released only after its end is in the checkpoint
  */
@@ -51,10 +51,17 @@ export function judgeAbsentUnit(
     readonly sameBoot: boolean;
     readonly wasExecuted: boolean;
     readonly isFenced?: boolean;
+    readonly isOfUser?: boolean;
   },
 ): UnitLost | undefined {
   const lost = (message: string): UnitLost => ({ type: 'unit.lost', key, launchId, message });
-  if (!found.sameBoot) return lost('the node was rebooted while the task was on it');
+  if (!found.sameBoot) {
+    const restarted =
+      found.isOfUser === true
+        ? "its user's systemd ended (without lingering: with the last session), or the node was rebooted,"
+        : 'the node was rebooted';
+    return lost(`${restarted} while the task was on it`);
+  }
   if (found.wasExecuted) return lost('its unit vanished while no agent was running');
   // Who waits for the time after which its node stops it counts from when the agent was last heard of, not from now.
   if (found.isFenced === true) return lost('the agent ended before it had started it');

@@ -136,6 +136,12 @@ const LAUNCH_FAILURES: Readonly<Record<number, (task: TaskInfo) => string>> = {
   203: ({ command }) =>
     `command ${JSON.stringify(command?.argv[0])} cannot be executed: it does not exist there, or is not executable`,
   209: () => 'the file for standard output cannot be opened',
+  218: () => 'its capabilities could not be taken away',
+  225: () => 'this node could not make it a network of its own',
+  226: () =>
+    'its view of the file system could not be made: this node makes no mount namespaces, or a path that it is to see is not there (systemctl status of the unit says which); an agent with --relax all starts tasks without a sandbox',
+  228: () =>
+    'its system calls could not be limited: this kernel has no seccomp filters (an agent with --relax syscalls does without)',
   216: ({ command }) => `the group of user ${JSON.stringify(command?.user)} does not exist there`,
   217: ({ command }) => `user ${JSON.stringify(command?.user)} does not exist there`,
 };
@@ -153,7 +159,8 @@ export function judgeLaunch(task: TaskInfo, hostname: string, failure: LaunchFai
   const byStatus =
     failure.exitStatus === 203 ? 'REASON_COMMAND_NOT_EXECUTABLE' : 'REASON_CONTAINER_LAUNCH_FAILED';
   return {
-    state: 'TASK_FAILED',
+    // What this node will never do is no failure of a try.
+    state: failure.reason === 'REASON_TASK_INVALID' ? 'TASK_ERROR' : 'TASK_FAILED',
     reason: failure.reason ?? byStatus,
     message: `not started on ${hostname}: ${explain?.(task) ?? failure.message}`,
   };

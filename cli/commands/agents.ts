@@ -1,22 +1,17 @@
 /** `kaon agents`: the nodes, and how much of each is used. */
 import type { NO_RESOURCES } from '../../protocol/resources.ts';
 import type { AgentRecord } from '../../protocol/records.ts';
+import { agentJson, agentRows } from '../../io/registry-rows.ts';
+import type { AgentRow } from '../../io/registry-rows.ts';
 import { describeAgentState } from '../agent-view.ts';
 import { withStore } from '../connection.ts';
 import { EXIT_OK } from '../failure.ts';
 import type { ListOptions } from '../options.ts';
 import { printListing } from '../print.ts';
-import { readCluster, sumUse, useOf } from '../registry.ts';
-import type { Cluster, Use } from '../registry.ts';
+import { readCluster } from '../registry.ts';
 import type { Look, Paint } from '../style.ts';
 import type { Column } from '../table.ts';
 import { formatCpuParts, formatLabels, formatMibParts, formatSpan } from '../words.ts';
-
-/** An agent and what its tasks, executors and offers hold of it. */
-export interface AgentRow {
-  readonly record: AgentRecord;
-  readonly use: Use;
-}
 
 /** @returns the exit code */
 export async function agents(options: ListOptions): Promise<number> {
@@ -32,24 +27,6 @@ export async function agents(options: ListOptions): Promise<number> {
     options,
   );
   return EXIT_OK;
-}
-
-/** @returns the agents by host name, then id */
-export function agentRows(
-  cluster: Pick<Cluster, 'agents' | 'tasks' | 'executors' | 'offers'>,
-): AgentRow[] {
-  const uses = sumUse(cluster, 'agentId');
-  const byHost = (a: AgentRecord, b: AgentRecord): number =>
-    a.info.hostname.localeCompare(b.info.hostname, 'en', { numeric: true }) ||
-    a.info.agentId.localeCompare(b.info.agentId);
-  return cluster.agents
-    .toSorted(byHost)
-    .map((record) => ({ record, use: useOf(uses, record.info.agentId) }));
-}
-
-function agentJson({ record, use }: AgentRow): object {
-  const { used, offered, taskCount, executorCount } = use;
-  return { ...record, used, offered, taskCount, executorCount };
 }
 
 const LOOKS: Readonly<Record<AgentRecord['state'], Look>> = {

@@ -1,7 +1,8 @@
 /** `kaon dev`: a whole cluster on this machine, in the foreground: Redis, a master, an agent with real units. */
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
+import type { SandboxSettings } from '../../agent/sandboxing.ts';
 import { silentLog } from '../../io/log.ts';
 import { RedisStore } from '../../io/redis-store.ts';
 import { codeOf, KaonError } from '../../protocol/errors.ts';
@@ -9,6 +10,7 @@ import { formatCpus } from '../../protocol/quantities.ts';
 import type { AgentRecord } from '../../protocol/records.ts';
 import type { Resources } from '../../protocol/resources.ts';
 import { formatResources } from '../../protocol/resources.ts';
+import { RELAXATION_NAMES } from '../../protocol/sandboxing.ts';
 import { agentPlace, startAgent } from '../dev/agent.ts';
 import type { DevAgent } from '../dev/agent.ts';
 import { startChild, waitUntilReady } from '../dev/children.ts';
@@ -16,6 +18,7 @@ import type { Child } from '../dev/children.ts';
 import { startRedis } from '../dev/redis.ts';
 import type { DevRedis } from '../dev/redis.ts';
 import type { DevCommandOptions } from '../options.ts';
+import { sandboxArguments } from '../sandbox-options.ts';
 import { readCluster } from '../registry.ts';
 import { paintFor } from '../style.ts';
 
@@ -86,6 +89,7 @@ async function start(
     '--state-dir',
     stateDir,
     ...agentArguments(options),
+    ...sandboxArguments(devSandboxing(options.sandboxing, redis.url)),
   ];
   const agent = await startAgent(stateDir, agentArgv);
   running.push(agent);
@@ -121,6 +125,23 @@ async function firstToEnd({ redis, master, agent }: Started): Promise<string> {
     master.exited.then(() => 'the master'),
     agent.exited.then(() => 'the agent'),
   ]);
+}
+
+/**
+ * One person's own machine: tasks are root unless said otherwise, and may do without any part of the sandbox that all of them
+ * have. What they run may need the Redis of the cluster, which may be where they do not look.
+ */
+function devSandboxing(given: SandboxSettings, redisUrl: string): SandboxSettings {
+  const [, socket] = /^unix:\/\/(\/[^?]+)/.exec(redisUrl) ?? [];
+  const shown = socket === undefined ? [] : [dirname(socket)];
+  return {
+    taskUser: 'root',
+    allowRoot: true,
+    allowUsers: ['*'],
+    allowRelax: RELAXATION_NAMES,
+    ...given,
+    expose: [...shown, ...(given.expose ?? [])],
+  };
 }
 
 function agentArguments({ resources, reserve, attributes }: DevCommandOptions): string[] {

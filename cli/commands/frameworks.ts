@@ -1,25 +1,17 @@
 /** `kaon frameworks`: who schedules, what each holds of the cluster, and what it still wants. */
 import { formatCpus } from '../../protocol/quantities.ts';
 import type { FrameworkRecord } from '../../protocol/records.ts';
-import { formatResources, sumResources } from '../../protocol/resources.ts';
-import type { Resources } from '../../protocol/resources.ts';
+import { formatResources } from '../../protocol/resources.ts';
+import { frameworkJson, frameworkRows } from '../../io/registry-rows.ts';
+import type { FrameworkRow } from '../../io/registry-rows.ts';
 import { withStore } from '../connection.ts';
 import { EXIT_OK } from '../failure.ts';
 import type { ListOptions } from '../options.ts';
 import { printListing } from '../print.ts';
-import { readCluster, sumUse, useOf } from '../registry.ts';
-import type { Cluster, Use } from '../registry.ts';
+import { readCluster } from '../registry.ts';
 import type { Look, Paint } from '../style.ts';
 import type { Column } from '../table.ts';
 import { formatMibParts, formatPercent, formatSpan } from '../words.ts';
-
-/** A framework and what its tasks and executors hold. */
-export interface FrameworkRow {
-  readonly record: FrameworkRecord;
-  readonly use: Use;
-  /** See `dominantShare`. */
-  readonly share: number;
-}
 
 /** @returns the exit code */
 export async function frameworks(options: ListOptions): Promise<number> {
@@ -35,38 +27,6 @@ export async function frameworks(options: ListOptions): Promise<number> {
     options,
   );
   return EXIT_OK;
-}
-
-/** @returns the frameworks by age, the oldest first, as ties of the allocator go */
-export function frameworkRows(
-  cluster: Pick<Cluster, 'agents' | 'frameworks' | 'tasks' | 'executors' | 'offers'>,
-): FrameworkRow[] {
-  const uses = sumUse(cluster, 'frameworkId');
-  const active = cluster.agents.filter(({ state }) => state === 'active');
-  const total = sumResources(active.map(({ info }) => info.resources));
-  return cluster.frameworks
-    .toSorted((a, b) => a.registeredAtMs - b.registeredAtMs)
-    .map((record) => {
-      const use = useOf(uses, record.info.frameworkId);
-      return { record, use, share: dominantShare(use.used, total) };
-    });
-}
-
-/**
- * The largest of a framework's fractions of the cluster, over its tasks (offers that it holds come and go).
- *
- * @param total what all active agents have; a resource of which there is none is ignored
- * @returns 0 to 1; more if agents with its tasks are unreachable
- * @see Ghodsi et al., "Dominant Resource Fairness", NSDI 2011
- */
-export function dominantShare(used: Resources, total: Resources): number {
-  const fraction = (part: number, whole: number): number => (whole > 0 ? part / whole : 0);
-  return Math.max(fraction(used.cpuMillis, total.cpuMillis), fraction(used.memMib, total.memMib));
-}
-
-function frameworkJson({ record, use, share }: FrameworkRow): object {
-  const { used, offered, taskCount } = use;
-  return { ...record, used, offered, taskCount, dominantShare: share };
 }
 
 const LOOKS: Readonly<Record<FrameworkRecord['state'], Look>> = {

@@ -1,5 +1,6 @@
 /** `kaon gone AGENT`: an operator's word that a node will not come back, and what becomes of its tasks by that. */
 import { systemClock } from '../../io/clock.ts';
+import { lastHeard } from '../../io/liveness.ts';
 import type { RedisStore } from '../../io/redis-store.ts';
 import { KaonError } from '../../protocol/errors.ts';
 import type { AgentId } from '../../protocol/ids.ts';
@@ -59,8 +60,8 @@ function titleOf({ info }: AgentRecord): string {
 
 /** @returns `, heard of 2s ago`; '' if it has never been heard of */
 async function silenceOf(store: RedisStore, agentId: AgentId, nowMs: number): Promise<string> {
-  const seenMs = await store.redis.zscore(store.keys.liveness, agentName(agentId));
-  return seenMs === null ? '' : `, heard of ${formatSpan(Number(seenMs), nowMs)} ago`;
+  const seenMs = await lastHeard(store.redis, store.keys, agentName(agentId));
+  return seenMs === undefined ? '' : `, heard of ${formatSpan(seenMs, nowMs)} ago`;
 }
 
 function refusal(agent: AgentRecord, taskCount: number, heard: string): KaonError {

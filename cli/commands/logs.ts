@@ -2,6 +2,7 @@
 import { once } from 'node:events';
 import { readTaskOutput } from '../../framework/output-reader.ts';
 import type { OutputKind } from '../../framework/output-reader.ts';
+import { lastHeard } from '../../io/liveness.ts';
 import type { RedisStore } from '../../io/redis-store.ts';
 import { KaonError } from '../../protocol/errors.ts';
 import { agentName } from '../../protocol/keys.ts';
@@ -10,6 +11,7 @@ import type { AgentRecord } from '../../protocol/records.ts';
 import { withStore } from '../connection.ts';
 import { EXIT_INTERRUPTED, EXIT_OK } from '../failure.ts';
 import type { LogsOptions } from '../options.ts';
+import { TerminalFilter } from '../terminal-filter.ts';
 import { tellUnreadable } from '../registry.ts';
 import type { Unreadable } from '../registry.ts';
 import { findTask } from '../task-view.ts';
@@ -52,6 +54,7 @@ async function show(
     return;
   }
   const received: Record<OutputKind, number> = { stdout: 0, stderr: 0 };
+  const writer = createWriter(options);
   const { error } = await readTaskOutput({
     store,
     agentId: task.agentId,
@@ -64,13 +67,14 @@ async function show(
     signal,
     onChunk: async (kind, bytes) => {
       received[kind] += bytes.length;
-      await write(kind, bytes);
+      await writer.write(kind, bytes);
     },
     onGap: (kind, missingBytes) => {
       say(`${formatBytes(missingBytes)} of ${kind} are missing here`);
     },
     onSilence: () => tellSilence(store, agent, options),
   });
+  await writer.end();
   if (error === '') return;
   if (received.stdout + received.stderr > 0) throw new KaonError('output-incomplete', error);
   await showKept(task, options, error);
@@ -83,8 +87,8 @@ async function tellSilence(
   { follow }: LogsOptions,
 ): Promise<void> {
   const { agentId, hostname } = agent.info;
-  const heardAt = await store.redis.zscore(store.keys.liveness, agentName(agentId));
-  const silentMs = heardAt === null ? undefined : (await store.nowMs()) - Number(heardAt);
+  const heardAtMs = await lastHeard(store.redis, store.keys, agentName(agentId));
+  const silentMs = heardAtMs === undefined ? undefined : (await store.nowMs()) - heardAtMs;
   const isMissing = silentMs === undefined || silentMs > HEARTBEAT_MISSED_MS;
   if (follow && !isMissing) return;
   const since =
@@ -106,12 +110,33 @@ async function showKept(task: TaskView, options: LogsOptions, problem: string): 
   if (kept.every(([, tail]) => tail === undefined || tail === '')) {
     throw new KaonError('not-found', `no output of task ${task.taskId}: ${problem}`);
   }
+  const writer = createWriter(options);
   say(`${problem}; these are the last lines that the master has kept`);
   for (const [kind, tail] of kept) {
     if (tail === undefined || tail === '') continue;
     const bytes = Buffer.from(tail);
-    await write(kind, bytes.subarray(-(options.lastBytes ?? bytes.length)));
+    await writer.write(kind, bytes.subarray(-(options.lastBytes ?? bytes.length)));
   }
+  await writer.end();
+}
+
+interface Writer {
+  write(kind: OutputKind, bytes: Buffer): Promise<void>;
+  end(): Promise<void>;
+}
+
+/** Into a file or a pipe byte for byte; on a terminal nothing that the terminal would obey, unless that is asked for. */
+function createWriter({ raw }: LogsOptions): Writer {
+  const kinds = ['stdout', 'stderr'] as const;
+  const filters = new Map<OutputKind, TerminalFilter>(
+    kinds.filter((kind) => !raw && process[kind].isTTY).map((kind) => [kind, new TerminalFilter()]),
+  );
+  return {
+    write: (kind, bytes) => write(kind, filters.get(kind)?.push(bytes) ?? bytes),
+    end: async () => {
+      for (const [kind, filter] of filters) await write(kind, filter.flush());
+    },
+  };
 }
 
 /** Waits for a slow reader, so that a pipe holds the agent back and nothing piles up here. */

@@ -14,7 +14,7 @@ import { compareProjections, toLists } from '../../protocol/replay.ts';
 import { formatResources } from '../../protocol/resources.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
 import { withStore } from '../connection.ts';
-import type { EventPosition } from '../event-position.ts';
+import type { EventPosition } from '../../protocol/event-position.ts';
 import { EXIT_FAILED, EXIT_OK, usageError } from '../failure.ts';
 import type { Moment, ReplayOptions } from '../options.ts';
 import { printJson } from '../print.ts';

@@ -7,8 +7,10 @@ import { SchedulerDriver } from '../../framework/index.ts';
 import type { TaskDescription, TaskId, TaskStatus } from '../../framework/index.ts';
 import { randomName, systemClock } from '../../io/clock.ts';
 import { silentLog } from '../../io/log.ts';
+import { isForbidden } from '../../io/redis-errors.ts';
 import { openRedisStore } from '../../io/redis-store.ts';
 import type { RedisStore } from '../../io/redis-store.ts';
+import { findToken } from '../../io/secrets.ts';
 import { idPart } from '../../protocol/ids.ts';
 import { exitCodeOf } from '../../schedulers/run/exit-code.ts';
 import { RunScheduler } from '../../schedulers/run/run-scheduler.ts';
@@ -30,7 +32,8 @@ const EXIT_KAON = 125;
 /** @returns the exit code */
 export async function run(options: RunOptions, argv: readonly string[]): Promise<number> {
   const { redis, cluster } = options;
-  const store = await openRedisStore({ url: redis, cluster, log: silentLog, name: 'run' });
+  const opening = { url: redis, cluster, log: silentLog, name: 'run', token: findToken() };
+  const store = await openRedisStore(opening);
   return new Run(options, argv, store).execute();
 }
 
@@ -147,7 +150,7 @@ class Run {
     while (!signal.aborted) {
       await systemClock.sleep(EXPLAIN_AFTER_MS, signal);
       if (signal.aborted || this.#scheduler.waiting === 0) continue;
-      const reason = await this.#whyWaiting();
+      const reason = await this.#whyWaiting().catch(whyNotKnown);
       if (reason !== said && this.#scheduler.waiting > 0) this.#say(`waiting: ${reason}`);
       said = reason;
     }
@@ -176,6 +179,12 @@ class Run {
   }
 }
 
+/** What all the others have is for operators; a framework of its own user waits as well without it. */
+function whyNotKnown(error: unknown): string {
+  if (isForbidden(error)) return 'for an offer; this user of Redis may not see why';
+  throw error;
+}
+
 function taskIdsOf(name: string, instances: number): TaskId[] {
   const base = `${name}.${randomName(5)}`;
   if (instances === 1) return [base as TaskId];
@@ -195,6 +204,7 @@ function taskOf(
       environment: { ...options.environment },
       ...(options.user !== undefined && { user: options.user }),
       ...(options.workingDirectory !== undefined && { workingDirectory: options.workingDirectory }),
+      ...(options.sandboxing && { sandboxing: options.sandboxing }),
     },
     ...(options.timeoutMs !== undefined && { maxCompletionTimeMs: options.timeoutMs }),
     ...(options.killGraceMs !== undefined && { killGracePeriodMs: options.killGraceMs }),

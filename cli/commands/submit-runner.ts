@@ -4,6 +4,7 @@ import { dirname } from 'node:path';
 import { systemClock } from '../../io/clock.ts';
 import { createLog } from '../../io/log.ts';
 import { openRedisStore } from '../../io/redis-store.ts';
+import { findToken } from '../../io/secrets.ts';
 import { Runner } from '../../schedulers/submit/runner.ts';
 import { prepareProgram, readSandbox } from '../../schedulers/submit/sandbox.ts';
 
@@ -16,7 +17,9 @@ export async function submitRunner(): Promise<number> {
   const { redis: url, cluster } = sandbox.submission;
   // A Redis that comes and goes is said in the output of the task, beside what the program says of it.
   const log = createLog({ level: 'warn' });
-  const store = await openRedisStore({ url, cluster, log, name: 'submit-runner' });
+  // Named by a variable of the submission, and on this node: a token itself is not for the registry to keep.
+  const token = findToken(undefined, { ...process.env, ...sandbox.submission.environment });
+  const store = await openRedisStore({ url, cluster, log, name: 'submit-runner', token });
   const runner = new Runner({
     sandbox,
     store,

@@ -9,6 +9,7 @@ import { randomName, systemClock } from '../../io/clock.ts';
 import { silentLog } from '../../io/log.ts';
 import { openRedisStore } from '../../io/redis-store.ts';
 import type { RedisStore } from '../../io/redis-store.ts';
+import { findToken } from '../../io/secrets.ts';
 import { KaonError } from '../../protocol/errors.ts';
 import { formatResources } from '../../protocol/resources.ts';
 import { whyWaiting } from '../../schedulers/run/why-waiting.ts';
@@ -56,7 +57,8 @@ export async function submit(options: SubmitOptions, argv: readonly string[]): P
   // What is too large is said before anything is asked of the cluster.
   taskFor('any' as AgentId, 'any');
   const { redis: url, cluster } = options;
-  const store = await openRedisStore({ url, cluster, log: silentLog, name: 'submit' });
+  const opening = { url, cluster, log: silentLog, name: 'submit', token: findToken() };
+  const store = await openRedisStore(opening);
   let exitCode: number;
   try {
     await refuseHosted(store, submission);
@@ -66,7 +68,7 @@ export async function submit(options: SubmitOptions, argv: readonly string[]): P
   }
   if (exitCode !== EXIT_OK || !options.follow) return exitCode;
   return logs(
-    { redis: url, cluster, follow: true, stdout: true, stderr: true },
+    { redis: url, cluster, follow: true, stdout: true, stderr: true, raw: false },
     `${submission.hostId}/${submission.family}`,
   );
 }

@@ -3,7 +3,7 @@ import type { RedisStore } from '../../io/redis-store.ts';
 import { withStore } from '../connection.ts';
 import type { LoggedEvent } from '../event-log.ts';
 import { isAbout, readEvents, readEventsBackwards } from '../event-log.ts';
-import { comparePositions, parsePosition } from '../event-position.ts';
+import { comparePositions, parsePosition } from '../../protocol/event-position.ts';
 import { EXIT_OK } from '../failure.ts';
 import type { ListOptions } from '../options.ts';
 import { printJson } from '../print.ts';

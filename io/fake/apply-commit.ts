@@ -3,7 +3,7 @@ import type { ClientName } from '../../protocol/keys.ts';
 import { CLIENT_STREAM_MAX_ENTRIES, SNAPSHOTS_MAX_ENTRIES } from '../../protocol/limits.ts';
 import type { Commit } from '../store.ts';
 import { FAREWELL_MS } from '../store.ts';
-import type { Data } from './data.ts';
+import type { Data, Told } from './data.ts';
 import { addEntry, lastIdOf, newStream, streamKey, trimBefore, writableStream } from './data.ts';
 
 /** @returns the clients whose streams are over the limit */
@@ -11,6 +11,10 @@ export function applyCommit(data: Data, commit: Commit, nowMs: number): ClientNa
   for (const { registry, key, value } of commit.changes) {
     if (value === undefined) data.registry[registry].delete(key);
     else data.registry[registry].set(key, value);
+  }
+  for (const { session, value } of commit.heard ?? []) {
+    if (value === undefined) data.heard.delete(session);
+    else data.heard.set(session, value);
   }
   for (const { client, session } of commit.sessions) {
     if (session !== undefined) {
@@ -39,23 +43,23 @@ export function applyCommit(data: Data, commit: Commit, nowMs: number): ClientNa
 
 function send(data: Data, sends: Commit['sends'], nowMs: number): ClientName[] {
   const overflowing = new Set<ClientName>();
-  for (const { client, session, messages } of sends) {
+  for (const { client, session, messages, seal } of sends) {
     const stream = writableStream(data, streamKey(client, session), nowMs);
-    addEntry(stream, messages);
+    addEntry(stream, { messages, ...(seal && { seal }) });
     if (stream.entries.length > CLIENT_STREAM_MAX_ENTRIES) overflowing.add(client);
   }
   return [...overflowing];
 }
 
 function endStreams(data: Data, endedStreams: Commit['endedStreams'], nowMs: number): void {
-  for (const { client, session, farewell } of endedStreams) {
+  for (const { client, session, farewell, seal } of endedStreams) {
     const key = streamKey(client, session);
     const last = data.streams.get(key)?.last ?? 0;
     data.streams.delete(key);
     if (farewell === undefined) continue;
     // Ids go on growing, as those of Redis do with time: whoever has read the stream reads this too.
-    const stream = { ...newStream<string>(), last, expiresAtMs: nowMs + FAREWELL_MS };
+    const stream = { ...newStream<Told>(), last, expiresAtMs: nowMs + FAREWELL_MS };
     data.streams.set(key, stream);
-    addEntry(stream, farewell);
+    addEntry(stream, { messages: farewell, ...(seal && { seal }) });
   }
 }

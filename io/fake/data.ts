@@ -2,7 +2,14 @@
 import type { SessionId } from '../../protocol/ids.ts';
 import type { ClientName, RegistryName } from '../../protocol/keys.ts';
 import { REGISTRY_NAMES } from '../../protocol/keys.ts';
-import type { InboxEntry, Lease, OutputChunk, StreamId } from '../store.ts';
+import type {
+  InboxEntry,
+  Lease,
+  OutputChunk,
+  SealedPrincipals,
+  StreamEntry,
+  StreamId,
+} from '../store.ts';
 
 /** A stream that counts its entries for ever; an id is `1-POSITION`, so that it sorts and reads like a real one. */
 export interface Stream<T> {
@@ -18,6 +25,9 @@ export interface StoredSnapshot {
   readonly event: StreamId;
 }
 
+/** An entry of a client's stream. */
+export type Told = Omit<StreamEntry, 'id'>;
+
 /** Everything that is gone when Redis comes back empty. */
 export interface Data {
   leader: { readonly lease: Lease; readonly expiresAtMs: number } | undefined;
@@ -26,15 +36,21 @@ export interface Data {
   server: string | undefined;
   /** Whether a leader of that server has committed. */
   isSettled: boolean;
-  sessionNumber: number;
+  sessionFloor: number;
+  readonly sessionNumbers: Map<ClientName, number>;
   /** Undefined: none has been given out yet. */
   epoch: number | undefined;
   commitNumber: number;
   cursor: StreamId;
   readonly inbox: Stream<Omit<InboxEntry, 'id'>>;
-  readonly streams: Map<string, Stream<string>>;
+  readonly streams: Map<string, Stream<Told>>;
+  /** What executors said, by `streamKey`. */
+  readonly directs: Map<string, Stream<string>>;
   readonly outputs: Map<string, Stream<OutputChunk>>;
-  readonly sequences: Map<SessionId, number>;
+  /** By `streamKey`. */
+  readonly sequences: Map<string, number>;
+  readonly heard: Map<string, string>;
+  principals: SealedPrincipals;
   readonly liveness: Map<ClientName, number>;
   readonly sessions: Map<ClientName, SessionId>;
   readonly registry: Readonly<Record<RegistryName, Map<string, string>>>;
@@ -57,14 +73,18 @@ export function emptyData(): Data {
     leaderConnection: undefined,
     server: undefined,
     isSettled: false,
-    sessionNumber: 0,
+    sessionFloor: 0,
+    sessionNumbers: new Map(),
     epoch: undefined,
     commitNumber: 0,
     cursor: '0-0',
     inbox: newStream(),
     streams: new Map(),
+    directs: new Map(),
     outputs: new Map(),
     sequences: new Map(),
+    heard: new Map(),
+    principals: { version: '0', sealed: new Map() },
     liveness: new Map(),
     sessions: new Map(),
     registry: registryOf(() => new Map<string, string>()),
@@ -80,9 +100,12 @@ export function copyData(data: Data): Data {
   return {
     ...data,
     inbox: copyStream(data.inbox),
+    sessionNumbers: new Map(data.sessionNumbers),
     streams: copyStreams(data.streams),
+    directs: copyStreams(data.directs),
     outputs: copyStreams(data.outputs),
     sequences: new Map(data.sequences),
+    heard: new Map(data.heard),
     liveness: new Map(data.liveness),
     sessions: new Map(data.sessions),
     registry: registryOf((name) => new Map(data.registry[name])),
@@ -115,7 +138,7 @@ export function streamKey(client: ClientName, session: SessionId): string {
 }
 
 /** @returns the stream of that name, unless it has never been or has expired */
-export function livingStream(data: Data, key: string, nowMs: number): Stream<string> | undefined {
+export function livingStream(data: Data, key: string, nowMs: number): Stream<Told> | undefined {
   const stream = data.streams.get(key);
   if ((stream?.expiresAtMs ?? Infinity) > nowMs) return stream;
   data.streams.delete(key);
@@ -123,9 +146,9 @@ export function livingStream(data: Data, key: string, nowMs: number): Stream<str
 }
 
 /** @returns the stream of that name; an empty one begins if there is none */
-export function writableStream(data: Data, key: string, nowMs: number): Stream<string> {
+export function writableStream(data: Data, key: string, nowMs: number): Stream<Told> {
   let stream = livingStream(data, key, nowMs);
-  if (!stream) data.streams.set(key, (stream = newStream<string>()));
+  if (!stream) data.streams.set(key, (stream = newStream<Told>()));
   return stream;
 }
 

@@ -18,6 +18,7 @@ import type {
   InboxEntry,
   Lease,
   OutputChunk,
+  SealedPrincipals,
   SilentClient,
   Snapshot,
   StreamEntry,
@@ -133,19 +134,24 @@ export class RedisModel {
     return this.#connected.has(connection);
   }
 
-  openSession(): SessionId {
-    this.#data.sessionNumber = Math.max(this.#data.sessionNumber + 1, this.#nowMs() * 1000);
-    return numberedSession(this.#data.sessionNumber);
+  openSession(client: ClientName): SessionId {
+    const { sessionFloor, sessionNumbers } = this.#data;
+    const last = Math.max(sessionFloor, sessionNumbers.get(client) ?? 0);
+    const number = Math.max(last + 1, this.#nowMs() * 1000);
+    sessionNumbers.set(client, number);
+    return numberedSession(number);
   }
 
   append(append: Append): AppendResult {
     const { inbox, sequences } = this.#data;
-    const last = sequences.get(append.session) ?? 0;
+    const key = streamKey(append.client, append.session);
+    const last = sequences.get(key) ?? 0;
     if (append.sequence <= last) return 'duplicate';
     if (append.sequence > last + 1) return 'gap';
     if (inbox.entries.length >= INBOX_MAX_ENTRIES) return 'full';
-    addEntry(inbox, { from: append.client, session: append.session, messages: append.messages });
-    sequences.set(append.session, append.sequence);
+    const { client: from, ...rest } = append;
+    addEntry(inbox, { from, ...rest });
+    sequences.set(key, append.sequence);
     this.onWrite();
     return 'appended';
   }
@@ -162,7 +168,11 @@ export class RedisModel {
   }
 
   readClient(client: ClientName, session: SessionId, cursor: StreamId): StreamEntry[] {
-    return this.#readStream(streamKey(client, session), cursor);
+    const key = streamKey(client, session);
+    const said = entriesAfter(this.#data.directs.get(key), '0-0');
+    this.#data.directs.delete(key);
+    const direct = said.map(({ id, value }) => ({ id, messages: value, isDirect: true }));
+    return [...this.#readStream(key, cursor), ...direct];
   }
 
   /** @param connection by which the holder writes; undefined: not told, so nobody sees it go */
@@ -192,8 +202,9 @@ export class RedisModel {
     this.#data.sessions.clear();
     this.#data.server = this.serverId;
     this.#data.isSettled = false;
-    const lostBefore = Math.max(this.#data.sessionNumber, (storeMs + CLOCK_SKEW_MAX_MS) * 1000);
-    this.#data.sessionNumber = lostBefore;
+    const ahead = this.#data.sessionFloor + 1_000_000;
+    const lostBefore = Math.max(ahead, (storeMs + CLOCK_SKEW_MAX_MS) * 1000);
+    this.#data.sessionFloor = lostBefore;
     return { ok: true, storeMs, lostBefore };
   }
 
@@ -260,7 +271,7 @@ export class RedisModel {
     const registry = Object.fromEntries(
       REGISTRY_NAMES.map((name) => [name, new Map(this.#data.registry[name])]),
     ) as unknown as Snapshot['registry'];
-    return { commitNumber, cursor, registry };
+    return { commitNumber, cursor, registry, heard: new Map(this.#data.heard) };
   }
 
   readInbox(cursor: StreamId, count: number): InboxEntry[] {
@@ -285,6 +296,19 @@ export class RedisModel {
     return { ok: true, overflowing };
   }
 
+  readPrincipals(known?: string): SealedPrincipals | undefined {
+    const { principals } = this.#data;
+    return principals.version === known ? undefined : principals;
+  }
+
+  changePrincipal(name: string, before: string, sealed: string): boolean {
+    const { principals } = this.#data;
+    if ((principals.sealed.get(name) ?? '') !== before) return false;
+    const version = String(Number(principals.version) + 1);
+    this.#data.principals = { version, sealed: new Map(principals.sealed).set(name, sealed) };
+    return true;
+  }
+
   silentClients(beforeMs: number): SilentClient[] {
     const silent = [...this.#data.liveness].filter(([, seenMs]) => seenMs < beforeMs);
     return silent.map(([client, seenMs]) => ({ client, seenMs }));
@@ -294,8 +318,10 @@ export class RedisModel {
     const client = frameworkName(frameworkId);
     const session = this.#data.sessions.get(client);
     if (session === undefined) return 'unknown';
-    const stream = livingStream(this.#data, streamKey(client, session), this.#nowMs());
-    if (stream === undefined) return 'unknown';
+    const { directs } = this.#data;
+    const key = streamKey(client, session);
+    const stream = directs.get(key) ?? newStream<string>();
+    directs.set(key, stream);
     if (stream.entries.length >= DIRECT_ENTRIES_MAX) return 'full';
     addEntry(stream, messages);
     this.onWrite();
@@ -303,7 +329,7 @@ export class RedisModel {
   }
 
   requestAgent(key: string, messages: string): void {
-    addEntry(writableStream(this.#data, key, this.#nowMs()), messages);
+    addEntry(writableStream(this.#data, key, this.#nowMs()), { messages });
     this.onWrite();
   }
 
@@ -336,11 +362,7 @@ export class RedisModel {
   }
 
   #readStream(key: string, cursor: StreamId): StreamEntry[] {
-    return entriesAfter(livingStream(this.#data, key, this.#nowMs()), cursor).map(
-      ({ id, value }) => ({
-        id,
-        messages: value,
-      }),
-    );
+    const stream = livingStream(this.#data, key, this.#nowMs());
+    return entriesAfter(stream, cursor).map(({ id, value }) => ({ id, ...value }));
   }
 }

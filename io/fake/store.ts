@@ -11,6 +11,7 @@ import type {
   InboxEntry,
   Lease,
   OutputChunk,
+  SealedPrincipals,
   SilentClient,
   Snapshot,
   Store,
@@ -44,8 +45,8 @@ export class FakeStore implements Store {
     return Promise.resolve(this.#model.nowMs());
   }
 
-  openSession(): Promise<SessionId> {
-    return Promise.resolve(this.#model.openSession());
+  openSession(client: ClientName): Promise<SessionId> {
+    return Promise.resolve(this.#model.openSession(client));
   }
 
   append(append: Append): Promise<AppendResult> {
@@ -120,6 +121,14 @@ export class FakeStore implements Store {
 
   commit(commit: Commit): Promise<CommitResult> {
     return Promise.resolve(this.#model.commit(commit));
+  }
+
+  readPrincipals(known?: string): Promise<SealedPrincipals | undefined> {
+    return Promise.resolve(this.#model.readPrincipals(known));
+  }
+
+  changePrincipal(name: string, before: string, sealed: string): Promise<boolean> {
+    return Promise.resolve(this.#model.changePrincipal(name, before, sealed));
   }
 
   silentClients(beforeMs: number): Promise<SilentClient[]> {
@@ -207,5 +216,5 @@ export class FakeStore implements Store {
 }
 
 function requestsKey(agentId: AgentId): string {
-  return `agent:${agentId}:requests`;
+  return `agent:${agentId}:/requests`;
 }

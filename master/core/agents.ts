@@ -60,6 +60,7 @@ function admit(
     registeredAtMs: before?.registeredAtMs ?? cx.nowMs,
     // For as long as it reports them: it may miss the word that ends them, or come back before it has acted on it.
     writtenOff: stillReported(before, message),
+    ...ownerIn(cx),
   });
   changeSession(cx, agentName(agentId), before?.session, session);
   cx.state.allocationDue = true;
@@ -71,6 +72,11 @@ function admit(
   });
   reconcileAgent(cx, agent, message, new Set(before?.writtenOff));
   rescindIfOvercommitted(cx, agent, 'the agent has come back with more tasks');
+}
+
+/** As whom it speaks: from here on the master signs for that key. */
+function ownerIn({ principal }: StepContext): Pick<AgentRecord, 'principal' | 'generation'> {
+  return principal ? { principal: principal.name, generation: principal.generation } : {};
 }
 
 function isNewSession(
@@ -155,7 +161,8 @@ function refuse(cx: StepContext, message: MessageOf<'RegisterAgent'>, refusal: R
   const { agentId } = message.agent;
   const client = agentName(agentId);
   const farewell = { type: 'AgentError' as const, ...refusal };
-  cx.effects.push({ type: 'stream.end', client, session: message.session, farewell });
+  const isRefusal = true;
+  cx.effects.push({ type: 'stream.end', client, session: message.session, farewell, isRefusal });
   appendEvent(cx, {
     type: 'agent.refused',
     agentId,
@@ -182,14 +189,14 @@ function stillReported(
   return before?.writtenOff.filter((launchId) => reported.has(launchId)) ?? [];
 }
 
-/** It does not read: its session ends, and it registers again when its next heartbeat tells it so. */
-export function agentOverflowing(cx: StepContext, agent: Agent): void {
+/** Its session ends, and it registers again when its next heartbeat tells it so: it does not read, for example. */
+export function agentOverflowing(cx: StepContext, agent: Agent, reason: string): void {
   const { agentId } = agent.record.info;
-  rescindOffersOf(cx, agent, 'the agent does not read its messages');
+  rescindOffersOf(cx, agent, 'the agent is not connected any more');
   changeSession(cx, agentName(agentId), agent.record.session, undefined);
   const { session: _session, ...rest } = agent.record;
   setAgent(cx.state, { ...rest, awaySinceMs: rest.awaySinceMs ?? cx.nowMs });
-  appendEvent(cx, { type: 'agent.disconnected', agentId, reason: 'it does not read its messages' });
+  appendEvent(cx, { type: 'agent.disconnected', agentId, reason });
 }
 
 /** The agent says that it leaves for good: its tasks are lost, and every framework is told. */

@@ -5,6 +5,7 @@
 import type { SessionId } from '../../protocol/ids.ts';
 import type { ClientName } from '../../protocol/keys.ts';
 import type { Message } from '../../protocol/messages.ts';
+import type { Principal } from '../../protocol/principals.ts';
 import type { ClusterEvent, EndedTask } from '../../protocol/records.ts';
 import type { MasterState } from './state.ts';
 
@@ -29,6 +30,8 @@ export type MasterEffect =
       readonly client: ClientName;
       readonly session: SessionId;
       readonly farewell?: Message;
+      /** To a session that was never registered: the client may have no key that the master knows. */
+      readonly isRefusal?: boolean;
     }
   | { readonly type: 'event.append'; readonly event: ClusterEvent }
   | { readonly type: 'history.append'; readonly task: EndedTask }
@@ -45,6 +48,8 @@ export interface StepContext {
   readonly state: MasterState;
   /** Milliseconds since 1970, by the clock of Redis. */
   readonly nowMs: number;
+  /** Who has said what is being acted on; absent in an open cluster, and when nobody has. */
+  readonly principal?: Principal;
   readonly effects: MasterEffect[];
 }
 
@@ -60,7 +65,8 @@ export function send(
 
 /** Adds a line to the event log, dated with the time of this step. */
 export function appendEvent(cx: StepContext, event: Omit<ClusterEvent, 'atMs'>): void {
-  cx.effects.push({ type: 'event.append', event: { ...event, atMs: cx.nowMs } });
+  const by = cx.principal && { principal: cx.principal.name };
+  cx.effects.push({ type: 'event.append', event: { ...by, ...event, atMs: cx.nowMs } });
 }
 
 /**

@@ -10,7 +10,7 @@ import { appendEvent, changeSession, send } from './effects.ts';
 import { writeOff } from './executors.ts';
 import { rescindOffersOf, sendOffers } from './offers.ts';
 import { answerDeferred } from './questions.ts';
-import { isFromBeforeLoss } from './sessions.ts';
+import { isFromBeforeLoss, problemOfHolder } from './sessions.ts';
 import type { Framework } from './state.ts';
 import { removeFramework, setFramework, touchTask } from './books.ts';
 import { isRecovering, setCluster } from './state.ts';
@@ -51,11 +51,15 @@ export function registerFramework(cx: StepContext, message: MessageOf<'RegisterF
 
 function recordOf(
   cx: StepContext,
-  { framework: info, session }: MessageOf<'RegisterFramework'>,
+  { framework, session }: MessageOf<'RegisterFramework'>,
   before: FrameworkRecord | undefined,
 ): FrameworkRecord {
+  // What it says itself of whose it is does not count.
+  const { principal: _claimed, ...info } = framework;
+  const { principal } = cx;
   return {
-    info,
+    info: { ...info, ...(principal && { principal: principal.name }) },
+    ...(principal && { generation: principal.generation }),
     session,
     newestSession: session,
     state: 'active',
@@ -219,6 +223,7 @@ export function expireFrameworks(cx: StepContext): void {
   for (const framework of [...cx.state.frameworks.values()]) {
     const { record } = framework;
     if (record.state !== 'disconnected') continue;
+    if (problemOfHolder(cx.state, framework, cx.nowMs) !== undefined) continue;
     const deadlineMs = (record.disconnectedAtMs ?? cx.nowMs) + record.info.failoverTimeoutMs;
     if (deadlineMs <= cx.nowMs)
       teardownFramework(cx, framework, 'failover timeout: it did not come back');

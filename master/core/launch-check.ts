@@ -21,6 +21,7 @@ import { isTerminal } from '../../protocol/task-state.ts';
 import type { TaskInfo } from '../../protocol/task.ts';
 import { problemOf } from '../../protocol/task.ts';
 import type { StepContext } from './effects.ts';
+import { problemOfUser } from './permissions.ts';
 import type { Agent, Framework, MasterState } from './state.ts';
 import { findExecutor, findTask, rulesOf } from './state.ts';
 
@@ -65,6 +66,8 @@ export function checkTask(cx: StepContext, plan: LaunchPlan, raw: unknown): Chec
   const task = decoded.value;
   const problem = problemOf(task);
   if (problem !== undefined) return invalid(problem);
+  const forbidden = cx.principal && problemOfUser(cx.principal, task);
+  if (forbidden !== undefined) return invalid(forbidden);
   const { frameworkId } = plan.framework.record.info;
   if (findTask(cx.state, frameworkId, task.taskId)) return duplicate(task);
   if (task.exclusive) {

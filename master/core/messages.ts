@@ -2,6 +2,7 @@
 import type { AgentId, FrameworkId, SessionId } from '../../protocol/ids.ts';
 import { agentName, frameworkName } from '../../protocol/keys.ts';
 import type { Message } from '../../protocol/messages.ts';
+import type { Principal } from '../../protocol/principals.ts';
 import { markAgentGone, registerAgent, unregisterAgent } from './agents.ts';
 import type { StepContext } from './effects.ts';
 import {
@@ -22,6 +23,7 @@ import {
 import { launchTasks } from './launch.ts';
 import { declineOffers } from './offers.ts';
 import { reconcileTasks } from './questions.ts';
+import { isAllowed } from './refusals.ts';
 import { resizeTask, taskResized } from './resize.ts';
 import type { Framework } from './state.ts';
 import { acknowledge, killTask, statusUpdate } from './tasks.ts';
@@ -32,11 +34,14 @@ export interface MessageEvent {
   readonly from: string;
   readonly session: string;
   readonly message: Message;
+  /** Who that is, as the shell has verified; absent in an open cluster. */
+  readonly principal?: Principal;
 }
 
 /** Acts on a message, if its sender may say that; ignores it otherwise. */
 export function handleMessage(cx: StepContext, event: MessageEvent): void {
   const { message } = event;
+  if (!isAllowed(cx, event)) return;
   switch (message.type) {
     case 'RegisterFramework':
       if (isFrom(event, frameworkName(message.framework.frameworkId), message.session)) {
@@ -67,6 +72,9 @@ export function handleMessage(cx: StepContext, event: MessageEvent): void {
       else handleFrameworkMessage(cx, event, message.frameworkId);
       return;
     case 'UnregisterFramework':
+      if (isFromOperator(event)) tearDown(cx, event, message.frameworkId);
+      else handleFrameworkMessage(cx, event, message.frameworkId);
+      return;
     case 'DeactivateFramework':
     case 'DetachFramework':
     case 'LaunchTasks':
@@ -85,6 +93,7 @@ export function handleMessage(cx: StepContext, event: MessageEvent): void {
     case 'RescindResourceOffer':
     case 'LostAgent':
     case 'FrameworkError':
+    case 'RequestRefused':
     case 'AgentRegistered':
     case 'AgentError':
     case 'RunTask':
@@ -215,6 +224,12 @@ function isFromOperator({ from }: MessageEvent): boolean {
 function ignore(cx: StepContext, event: MessageEvent, reason: string): void {
   const { from, message } = event;
   cx.effects.push({ type: 'message.ignore', from, messageType: message.type, reason });
+}
+
+function tearDown(cx: StepContext, event: MessageEvent, frameworkId: FrameworkId): void {
+  const framework = cx.state.frameworks.get(frameworkId);
+  if (framework) teardownFramework(cx, framework, 'an operator said so');
+  else ignore(cx, event, 'no such framework');
 }
 
 function handleMarkAgentGone(cx: StepContext, event: MessageEvent, agentId: AgentId): void {

@@ -1,7 +1,9 @@
 /** Sessions that are not to be listened to any more. */
 import type { SessionId } from '../../protocol/ids.ts';
 import { sessionNumber } from '../../protocol/ids.ts';
-import type { MasterState } from './state.ts';
+import type { PrincipalProblem } from '../../protocol/principals.ts';
+import { problemOfPrincipal } from '../../protocol/principals.ts';
+import type { Agent, Framework, MasterState } from './state.ts';
 
 /**
  * A registration of a session that was opened before the last loss of data: Redis has kept it where it has lost what came
@@ -19,4 +21,19 @@ export function isFromBeforeLoss(
   if (isNew && !isOfOldCluster) return false;
   const number = sessionNumber(session);
   return number > 0 && number < sessionsFrom;
+}
+
+/**
+ * What is wrong with the token under which an agent or a framework has registered. Of a framework with such a problem the
+ * failover timeout does not count: that it is away is not its own doing.
+ */
+export function problemOfHolder(
+  { principals }: MasterState,
+  { record }: Agent | Framework,
+  nowMs: number,
+): PrincipalProblem | undefined {
+  const name = 'node' in record ? record.principal : record.info.principal;
+  if (!principals || name === undefined) return undefined;
+  const known = principals.get(name);
+  return problemOfPrincipal(known, record.generation ?? known?.generation ?? 0, nowMs);
 }

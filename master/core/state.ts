@@ -21,6 +21,7 @@ import { executorPath } from '../../protocol/replay.ts';
 import type { Resources } from '../../protocol/resources.ts';
 import { NO_RESOURCES, subtractResources } from '../../protocol/resources.ts';
 import { REGISTRY_FORMAT } from '../../protocol/records.ts';
+import type { PrincipalRecord } from '../../protocol/principals.ts';
 import type { TaskRules } from '../../protocol/task.ts';
 import type {
   AgentRecord,
@@ -97,6 +98,12 @@ export interface MasterState {
   removals: { left: number; atMs: number };
   /** More agents are silent than this master believes; said once, until they are not. */
   isSuspicious: boolean;
+  /** Of a secured cluster; absent in an open one. */
+  principals: ReadonlyMap<string, PrincipalRecord> | undefined;
+  /** Names of forged principals, each said once. */
+  forged: ReadonlySet<string>;
+  /** Refusals by what they are about: when the last one was told, and how many came since. */
+  readonly refusals: Map<string, { readonly atMs: number; count: number }>;
   cluster: ClusterRecord;
   /** Sum over the agents that are active. */
   total: Resources;
@@ -136,6 +143,9 @@ export function createMasterState(
     allocationDue: true,
     removals: { left: options.agentRemovalsPerMinute, atMs: 0 },
     isSuspicious: false,
+    principals: undefined,
+    forged: new Set(),
+    refusals: new Map(),
     cluster: { format: REGISTRY_FORMAT, recoveringUntilMs: 0, isNew: false, tornDown: [] },
     total: NO_RESOURCES,
     agents: new Map(),
@@ -160,6 +170,17 @@ export function createMasterState(
 export function freeOf(agent: Readonly<Agent>): Resources {
   const { record, used, offered } = agent;
   return subtractResources(subtractResources(record.info.resources, used), offered);
+}
+
+/** @returns the agent of that client's name */
+export function agentOf(state: MasterState, client: string): Agent | undefined {
+  return client.startsWith('agent:') ? state.agents.get(client.slice(6) as AgentId) : undefined;
+}
+
+/** @returns the framework of that client's name */
+export function frameworkOf(state: MasterState, client: string): Framework | undefined {
+  const isOne = client.startsWith('framework:');
+  return isOne ? state.frameworks.get(client.slice(10) as FrameworkId) : undefined;
 }
 
 /** @returns the task, running or not yet acknowledged; undefined if it was never launched or is history */

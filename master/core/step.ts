@@ -2,7 +2,6 @@
  * The master's core: one event in, effects out. Pure: it sees no clock, no network and no log, so it runs the same
  * in production and in the simulator. The shell reads a batch, steps each event, then asks for offers once.
  */
-import type { AgentId, FrameworkId } from '../../protocol/ids.ts';
 import { sessionNumberAt } from '../../protocol/ids.ts';
 import type { ClientName } from '../../protocol/keys.ts';
 import { agentOverflowing, forgetGoneAgents } from './agents.ts';
@@ -12,7 +11,12 @@ import { disconnectFramework, expireFrameworks } from './frameworks.ts';
 import type { MessageEvent } from './messages.ts';
 import { handleMessage } from './messages.ts';
 import { expireOffers, makeOffers } from './offers.ts';
-import type { Framework, MasterState } from './state.ts';
+import type { PrincipalsChangedEvent } from './principals.ts';
+import { endLostSessions, principalsChanged } from './principals.ts';
+import type { EntryRefusedEvent } from './refusals.ts';
+import { entryRefused } from './refusals.ts';
+import type { MasterState } from './state.ts';
+import { agentOf, frameworkOf } from './state.ts';
 import type { SilentAgent } from './unreachable.ts';
 import { agentsSilent, expireUnreachableTasks } from './unreachable.ts';
 
@@ -33,6 +37,8 @@ export type MasterEvent =
       /** Sessions up to this number have ended for it; absent: those opened until now. Later ones have found out. */
       readonly lostBefore?: number;
     }
+  | EntryRefusedEvent
+  | PrincipalsChangedEvent
   | { readonly type: 'tick' };
 
 /** A client that has not been heard of, and when it last was. */
@@ -46,10 +52,17 @@ export interface SilentClient {
  * @param nowMs time of the store; must not go back
  */
 export function step(state: MasterState, event: MasterEvent, nowMs: number): MasterEffect[] {
-  const cx: StepContext = { state, nowMs, effects: [] };
+  const by = event.type === 'message' && event.principal;
+  const cx: StepContext = { state, nowMs, effects: [], ...(by && { principal: by }) };
   switch (event.type) {
     case 'message':
       handleMessage(cx, event);
+      break;
+    case 'entry.refused':
+      entryRefused(cx, event);
+      break;
+    case 'principals.changed':
+      principalsChanged(cx, event);
       break;
     case 'clients.silent':
       clientsSilent(cx, event.clients);
@@ -62,6 +75,7 @@ export function step(state: MasterState, event: MasterEvent, nowMs: number): Mas
       break;
     case 'tick':
       expireOffers(cx);
+      endLostSessions(cx);
       expireFrameworks(cx);
       expireUnreachableTasks(cx);
       forgetGoneAgents(cx);
@@ -82,13 +96,12 @@ export function offerResources(state: MasterState, nowMs: number): MasterEffect[
 
 function clientsSilent(cx: StepContext, clients: readonly SilentClient[]): void {
   const agents = clients.flatMap(({ client, seenMs }) => {
-    const agent = cx.state.agents.get(client.replace(/^agent:/, '') as AgentId);
-    const isOne = agent?.record.session !== undefined && client.startsWith('agent:');
-    return isOne ? [{ agent, seenMs }] : [];
+    const agent = agentOf(cx.state, client);
+    return agent?.record.session !== undefined ? [{ agent, seenMs }] : [];
   });
   agentsSilent(cx, [...agents, ...agentsWithoutSession(cx)]);
   for (const { client } of clients) {
-    const framework = frameworkOf(cx, client);
+    const framework = frameworkOf(cx.state, client);
     if (framework) disconnectFramework(cx, framework, 'no heartbeat for its timeout');
   }
 }
@@ -104,13 +117,8 @@ function agentsWithoutSession({ state, nowMs }: StepContext): SilentAgent[] {
 
 /** Its messages pile up in Redis: the stream goes, and the client registers again when it finds out. */
 function clientOverflowing(cx: StepContext, client: string): void {
-  const agent = cx.state.agents.get(client.replace(/^agent:/, '') as AgentId);
-  if (agent && client.startsWith('agent:')) agentOverflowing(cx, agent);
-  const framework = frameworkOf(cx, client);
+  const agent = agentOf(cx.state, client);
+  if (agent) agentOverflowing(cx, agent, 'it does not read its messages');
+  const framework = frameworkOf(cx.state, client);
   if (framework) disconnectFramework(cx, framework, 'it does not read its messages');
-}
-
-function frameworkOf({ state }: StepContext, client: string): Framework | undefined {
-  const isOne = client.startsWith('framework:');
-  return isOne ? state.frameworks.get(client.replace(/^framework:/, '') as FrameworkId) : undefined;
 }

@@ -22,6 +22,8 @@ export interface LeaseOptions {
   readonly holder: string;
   readonly clock: Clock;
   readonly log: Log;
+  /** Called each time before Redis is asked for it. */
+  readonly onRound?: (() => void) | undefined;
 }
 
 /** The right to be the scheduler of a framework. */
@@ -32,8 +34,8 @@ export class SchedulerLease {
 
   constructor(options: LeaseOptions) {
     this.#options = options;
-    this.#hold = defineScript(options.redis, 'kaonHoldLease', HOLD_LEASE, 1);
-    this.#drop = defineScript(options.redis, 'kaonDropLease', DROP_LEASE, 1);
+    this.#hold = defineScript(options.redis, HOLD_LEASE, 1);
+    this.#drop = defineScript(options.redis, DROP_LEASE, 1);
   }
 
   /** Waits until it is ours. @returns false if `signal` was aborted before */
@@ -75,7 +77,8 @@ export class SchedulerLease {
   }
 
   async #tryHold(): Promise<boolean> {
-    const { key, holder } = this.#options;
+    const { key, holder, onRound } = this.#options;
+    onRound?.();
     return (await this.#hold([key, holder, LEASE_MS])) === 1;
   }
 

@@ -97,11 +97,11 @@ export class JobQueue {
     this.qualifiedName = this.#queue.qualifiedName;
     this.#key = (type) => this.#queue.toKey(type);
     this.#scripts = {
-      look: defineScript(redis, 'kaonQueueLook', LOOK, 9),
-      read: defineScript(redis, 'kaonQueueRead', READ, undefined),
-      forward: defineScript(redis, 'kaonQueueForward', BRING_FORWARD, 2),
-      adopt: defineScript(redis, 'kaonQueueAdopt', ADOPT, 8),
-      countLost: defineScript(redis, 'kaonQueueCountLost', COUNT_LOST, 2),
+      look: defineScript(redis, LOOK, 9),
+      read: defineScript(redis, READ, undefined),
+      forward: defineScript(redis, BRING_FORWARD, 2),
+      adopt: defineScript(redis, ADOPT, 8),
+      countLost: defineScript(redis, COUNT_LOST, 2),
     };
   }
 

@@ -43,8 +43,21 @@ export interface RunBullmqOptions {
   readonly readAgents?: ReadAgents;
   readonly log: Log;
   readonly clock?: Clock;
+  /** Called each time that one of its loops has come round. */
+  readonly onRound?: (round: SchedulerRound) => void;
+  /** Gets the connection that all of them need. */
+  readonly onConnection?: (redis: Redis) => void;
+  /** Waits for a Redis that is away at the start, however long it takes. Default: it fails. */
+  readonly isPatient?: boolean;
   /** When it is aborted nothing more is taken, and when all that runs has ended so has this. */
   readonly drainSignal?: AbortSignal;
+}
+
+/** A loop of a scheduler that has come round: without them nothing goes on. */
+export interface SchedulerRound {
+  readonly loop: 'lease' | 'locks';
+  /** How many have a task; absent: it stands by, or has just begun. */
+  readonly jobs?: () => number;
 }
 
 /** @returns id of the framework of the scheduler of that name */
@@ -67,7 +80,8 @@ export async function runBullmq(options: RunBullmqOptions, signal: AbortSignal):
   const connect = (name: string): Redis =>
     connectRedis({ url: queueRedis, log, name, cluster: tag });
   const redis = connect('bullmq');
-  await connectOrFail(redis, queueRedis);
+  options.onConnection?.(redis);
+  if (options.isPatient !== true) await connectOrFail(redis, queueRedis);
   const watching = connect('bullmq-watch');
   const [endRedis, endWatching] = [endOnce(redis), endOnce(watching)];
   const left = new AbortController();
@@ -81,6 +95,7 @@ export async function runBullmq(options: RunBullmqOptions, signal: AbortSignal):
     await requireHealthyRedis({ redis, log, clock }, signal);
     const lease = new SchedulerLease({
       ...{ redis, clock, log },
+      onRound: () => options.onRound?.({ loop: 'lease' }),
       key: `${settings.prefix}-kaon:scheduler:${frameworkIdOf(settings)}`,
       holder: `${hostname()} process ${String(process.pid)} ${randomName(6)}`,
     });
@@ -226,6 +241,7 @@ class Run {
       });
     });
     while (!stop.aborted) {
+      this.#options.onRound?.({ loop: 'locks', jobs: () => this.#scheduler.tasks.size });
       try {
         await this.#keepLocksOnce(first);
       } catch (error) {

@@ -3,7 +3,7 @@ import { chmodSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync 
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { decodeWith } from '../../protocol/codec.ts';
-import { KaonError } from '../../protocol/errors.ts';
+import { codeOf, KaonError } from '../../protocol/errors.ts';
 import { PROGRAM_PATH, RunnerFile, SUBMISSION_PATH } from './submission.ts';
 
 /** The modules that a program imports by name, and where they are among Kaon's own programs. */
@@ -23,12 +23,21 @@ export function readSandbox(directory: string): RunnerSandbox {
   const path = join(directory, SUBMISSION_PATH);
   const decoded = decodeWith(RunnerFile, readOrFail(path));
   if (!decoded.ok) throw new KaonError('not-a-runner', `${path}: ${decoded.message}`);
-  // It has the environment and the address of Redis, and need not be read by every user of the node.
-  chmodSync(path, 0o600);
+  keepToOneself(path);
   const { submission } = decoded.value;
   const isFile = submission.program.type === 'file';
   const packed = isFile ? readFileSync(join(directory, PROGRAM_PATH)) : undefined;
   return { ...decoded.value, packed };
+}
+
+/** It has the environment and the address of Redis, and need not be read by every user of the node. */
+function keepToOneself(path: string): void {
+  try {
+    chmodSync(path, 0o600);
+  } catch (error) {
+    // Of a user whom systemd has made for this task it is somebody else's; and nobody else finds the way to it.
+    if (codeOf(error) !== 'EPERM') throw error;
+  }
 }
 
 function readOrFail(path: string): string {

@@ -34,6 +34,7 @@ import {
 import { waitForBoot } from './boot-wait.ts';
 import { findSystemd, privateSystemdReason } from './reason.ts';
 import { BOOT_SCRIPT, ENTER_SCRIPT } from './scripts.ts';
+import { findPrivateTemporaries, removePrivateTemporaries } from './temporary.ts';
 import { BOOT_TARGET, JOURNALD_CONF, UNIT_FILES } from './unit-files.ts';
 
 const POLL_MS = 5;
@@ -197,8 +198,10 @@ function describeRunning({ pid, unshare, exited, units }: Running): PrivateSyste
     const services = units.filter((name) => !name.includes('@'));
     if (services.length > 0)
       await runBounded(nsenter(['systemctl', 'stop', ...services]), gracefulMs);
+    const temporaries = findPrivateTemporaries(`${root}/proc`);
     unshare.kill('SIGKILL');
     await exited;
+    removePrivateTemporaries(temporaries);
   };
   return {
     pid,

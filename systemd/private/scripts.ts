@@ -40,6 +40,8 @@ mount -o remount,bind,ro /proc/sys
 resolv=$(readlink -f /etc/resolv.conf 2>/dev/null || true)
 case "$resolv" in /run/*) cp "$resolv" "$KAON_STATE/resolv.conf";; *) resolv=;; esac
 mount -t tmpfs -o mode=755,nosuid,nodev tmpfs /run
+# systemd mounts a service's credentials in a namespace of their own, and only a shared /run brings them back here.
+mount --make-shared /run
 mkdir -p /run/lock /run/systemd/journald.conf.d
 chmod 1777 /run/lock
 cp "$KAON_STATE/journald.conf" /run/systemd/journald.conf.d/kaon.conf

@@ -4,15 +4,19 @@ import { join, resolve } from 'node:path';
 import { runAgent } from '../../agent/agent.ts';
 import { createFetcher } from '../../agent/artifacts/index.ts';
 import { openCheckpoints } from '../../agent/checkpoint.ts';
-import { createIntroduction } from '../../agent/executor-introduction.ts';
+import { createIntroduction, prepareSocket } from '../../agent/executor-introduction.ts';
 import { ExecutorJournals } from '../../agent/executor-journal.ts';
 import { openIdentity } from '../../agent/identity.ts';
+import { closeSandboxes } from '../../agent/sandbox.ts';
+import { type SandboxSettings, openSandboxPolicy } from '../../agent/sandboxing.ts';
 import { systemClock } from '../../io/clock.ts';
+import { detectCgroupVersion } from '../../systemd/cgroup-use.ts';
 import { createSystemd } from '../../systemd/manager.ts';
 import { type AgentHub, createAgentHub } from '../support/agent-hub.ts';
 import { agentIdOf, agentInfo } from '../support/builders.ts';
 import { createWatchedLog } from '../support/watch.ts';
 import type { Systemd } from '../../systemd/port.ts';
+import { TREE } from './cluster.ts';
 import type { SystemdBed } from './private-systemd.ts';
 
 export interface RunningAgent {
@@ -28,6 +32,8 @@ export interface RunningAgent {
 
 export interface AgentOnOptions {
   readonly cluster?: string;
+  /** Default: tasks are root, in the whole sandbox, and see the directory of the bed and this tree. */
+  readonly sandboxing?: SandboxSettings;
   /** True while no checkpoint can be written. */
   readonly isDiskFull?: () => boolean;
 }
@@ -38,7 +44,7 @@ export async function startAgentOn(
   name: string,
   options: AgentOnOptions = {},
 ): Promise<RunningAgent> {
-  const { cluster = 'test', isDiskFull = () => false } = options;
+  const { cluster = 'test', isDiskFull = () => false, sandboxing } = options;
   const directory = join(bed.directory, `${cluster}-${name}`);
   mkdirSync(directory, { recursive: true, mode: 0o711 });
   const { busAddress, cgroupRoot } = bed.inside;
@@ -58,7 +64,18 @@ export async function startAgentOn(
     make: () => agentIdOf(name),
   });
   const checkpoints = await openCheckpoints(directory, log);
-  const socketPath = join(directory, 'executors.sock');
+  const policy = await openSandboxPolicy(
+    {
+      taskUser: 'root',
+      allowRoot: true,
+      allowUsers: ['*'],
+      expose: [bed.directory, TREE],
+      ...sandboxing,
+    },
+    { directory, programs: resolve('dist'), cgroupVersion: detectCgroupVersion(cgroupRoot) },
+  );
+  closeSandboxes(directory, policy.user === 'dynamic');
+  const socketPath = prepareSocket(directory);
   const write: typeof checkpoints.write = (checkpoint) => {
     if (isDiskFull()) throw new Error('ENOSPC: no space left on device, write');
     checkpoints.write(checkpoint);
@@ -80,6 +97,7 @@ export async function startAgentOn(
         defaultExecutor: [process.execPath, resolve('dist/default-executor.js')],
       }),
       socketPath,
+      policy,
       programs: {},
       identity,
       cluster,

@@ -4,10 +4,14 @@ import { spawn } from 'node:child_process';
 import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { pauseAfter } from '../support/pause.ts';
 
 /** `KAON_DIST`: another build than that in dist/, so that one may go on while the other is tested. */
 export const KAON = resolve(process.env['KAON_DIST'] ?? 'dist', 'kaon.js');
+/** This tree: commands and executors of the tests are in it, and sandboxes hide it where it is below /tmp or a home. */
+export const TREE = resolve('.');
 const START_TIMEOUT_MS = 60_000;
+const POLL_MS = 25;
 
 /** What a command left behind when it ended. */
 export interface Ended {
@@ -64,6 +68,8 @@ export async function startClusterBed(
     'dev',
     '--state-dir',
     directory,
+    // Tasks leave notes for the tests there.
+    ...['--expose', directory, '--expose', TREE],
     ...use,
     ...args,
   ]);
@@ -88,7 +94,7 @@ export async function startClusterBed(
     kaon: (...argv) => start(...argv).ended,
     init: () => init ?? 1,
     inside: (...argv) => startCommand([...enterArgv(init), ...argv]).ended,
-    daemons: (kind) => findDaemons(kind, redis),
+    daemons: (kind) => daemonsOf(kind, redis),
     stop: async () => {
       dev.child.kill('SIGINT');
       const { exitCode } = await dev.ended;
@@ -141,7 +147,11 @@ export function startCommand(
 
 /** Waits for a fact that has no event; bounded by the test's own timeout. */
 export async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
-  while (!(await holds())) await new Promise((done) => setTimeout(done, 25));
+  for (;;) {
+    const askedMs = performance.now();
+    if (await holds()) return;
+    await pauseAfter(askedMs, POLL_MS);
+  }
 }
 
 /** In front of a command, to run it where the cluster's systemd is. */
@@ -151,11 +161,17 @@ function enterArgv(init: number | undefined): string[] {
     : ['nsenter', '-t', String(init), '-m', '-p', '-u', '-i', '-C', '--'];
 }
 
-function findDaemons(kind: string, redis: string): number[] {
+/**
+ * Pids of daemons of one kind.
+ *
+ * @param argument one that they were given, or a part of it: the address of Redis, a directory
+ */
+export function daemonsOf(kind: string, argument: string): number[] {
   return pids().filter((pid) => {
     try {
       const argv = readFileSync(`/proc/${String(pid)}/cmdline`, 'utf8').split('\0');
-      return argv[argv.indexOf(KAON) + 1] === kind && argv.includes(redis);
+      const isKind = argv[argv.indexOf(KAON) + 1] === kind;
+      return isKind && argv.some((one) => one.includes(argument));
     } catch {
       return false; // It ended between two looks.
     }

@@ -16,7 +16,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { bootUnitsNode, execLine, type UnitsNode } from './cluster-units.ts';
 import { Gateway } from '../chaos/gateway.ts';
-import { type Ended, KAON, type Running, startCommand, until } from './cluster.ts';
+import { type Ended, KAON, type Running, startCommand, TREE, until } from './cluster.ts';
 import { type RedisBed, startRedisBed } from './redis.ts';
 
 const AGENT = 'kaon-agent.service';
@@ -132,6 +132,8 @@ async function bootNode(
   await node.run('ln', '-s', redisPath, NODE_REDIS.replace('unix://', ''));
   const argv = [process.execPath, KAON, 'agent', '--redis', NODE_REDIS, '--agent-id', name];
   argv.push('--state-dir', join(own, 'state'), '--resources', resources);
+  // The way to Redis leads through the bed's directory, and is root's.
+  argv.push('--expose', directory, '--expose', TREE, '--task-user', 'root', '--allow-root');
   argv.push(...attributes.flatMap((each) => ['--attribute', each]));
   const log = `append:${join(own, 'agent.log')}`;
   const lines = ['[Service]', 'ExecStart=', `ExecStart=${execLine(argv)}`];

@@ -6,6 +6,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { createServer, type AddressInfo, type Server } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
+import { pauseAfter } from '../support/pause.ts';
 
 const START_TIMEOUT_MS = 10_000;
 const POLL_MS = 10;
@@ -86,10 +87,11 @@ export async function eventually(
 ): Promise<void> {
   const deadline = performance.now() + timeoutMs;
   for (;;) {
+    const askedMs = performance.now();
     if (await holds().catch(() => false)) return;
     if (performance.now() > deadline)
       throw new Error(`${what}: not within ${String(timeoutMs)} ms`);
-    await sleep(POLL_MS);
+    await pauseAfter(askedMs, POLL_MS);
   }
 }
 

@@ -1,7 +1,7 @@
 /** A node: a private systemd, the agent as its unit file starts it, and a small disk of its own for what the agent keeps. */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { bootUnitsNode, execLine, type UnitsNode } from '../beds/cluster-units.ts';
 import type { Reboot } from './checks.ts';
 import { Gateway } from './gateway.ts';
@@ -106,6 +106,8 @@ export class Node {
     const url = redis.url ?? this.gateway.url;
     const argv = [...kaon, 'agent', '--redis', url, '--agent-id', this.agentId];
     argv.push('--state-dir', join(this.#directory, 'state'), '--resources', RESOURCES);
+    // Tasks write what they did beside the nodes' directories, in files that all of them append to.
+    argv.push('--expose', dirname(this.#directory), '--task-user', 'root', '--allow-root');
     const log = `append:${join(this.#directory, 'agent.log')}`;
     const settings = Object.entries(environment).map(
       ([key, value]) => `Environment=${key}=${value}`,

@@ -25,6 +25,7 @@ let ends: string[];
 let takes: boolean;
 let failsToEnd: boolean;
 let isLive: boolean;
+let isSecured: boolean;
 /** Reader and bytes of each chunk. */
 let written: string[];
 
@@ -56,6 +57,9 @@ function storeWithRequests(): Store {
   const after = (cursor: string): StreamEntry[] =>
     requests.filter(({ id }) => Number.parseInt(id, 10) > Number.parseInt(cursor, 10));
   return {
+    get isSecured() {
+      return isSecured;
+    },
     readAgentRequests: async (_agentId: string, cursor: string, blockMs: number) => {
       if (after(cursor).length === 0) {
         const woken = new AbortController();
@@ -112,6 +116,7 @@ beforeEach(() => {
   takes = true;
   failsToEnd = false;
   isLive = true;
+  isSecured = false;
   written = [];
   said = [];
   session = '1';
@@ -196,8 +201,8 @@ test('an answer whose end could not be written is given again', async () => {
   expect([ends, requests]).toEqual([[''], []]);
 });
 
-test('what is sent to an executor past the master is handed over once, and leaves the stream', async () => {
-  await until(() => written.length === 1);
+/** Something for an executor, past the master. */
+function wordForExecutor(id: string): StreamEntry {
   const [messages = ''] = encodeEntries([
     {
       type: 'FrameworkToExecutor',
@@ -207,10 +212,24 @@ test('what is sent to an executor past the master is handed over once, and leave
       data: 'hello',
     },
   ]);
-  requests = [...requests, { id: '600-0', messages }];
+  return { id, messages };
+}
+
+test('what is sent to an executor past the master is handed over once, and leaves the stream', async () => {
+  await until(() => written.length === 1);
+  requests = [...requests, wordForExecutor('600-0')];
   wake();
   await until(() => said.length > 0);
   session = '2';
   await pass(5000);
   expect([said, requests.map(({ id }) => id)]).toEqual([['FrameworkToExecutor'], ['500-0']]);
+});
+
+test('in a secured cluster it is dropped: nobody knows who has written it', async () => {
+  await until(() => written.length === 1);
+  isSecured = true;
+  requests = [...requests, wordForExecutor('600-0')];
+  wake();
+  await until(() => requests.length === 1);
+  expect(said).toEqual([]);
 });

@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { Uri } from '../../protocol/command.ts';
 import {
   agentIdOf,
   executorIdOf,
@@ -49,18 +50,18 @@ beforeEach(async () => {
 afterEach(() => agent.remove());
 
 describe('an agent that is restarted', () => {
-  test('before the unit of an executor was started starts it once, with what it had to run', async () => {
-    let starts = 0;
-    const { startUnit } = agent.systemd;
-    Object.assign(agent.systemd, {
-      startUnit: (...args: Parameters<typeof startUnit>) => {
-        starts += 1;
-        // The first one never reaches systemd.
-        return starts === 1 ? new Promise(() => undefined) : startUnit(...args);
-      },
-    });
-    agent.host(1, INFO);
-    await agent.until(() => starts === 1);
+  test('while an executor is prepared starts it once, with what it had to run', async () => {
+    let fetches = 0;
+    const fetch = (): Promise<void> => {
+      fetches += 1;
+      // The first one takes longer than its agent lives.
+      return fetches === 1 ? new Promise(() => undefined) : Promise.resolve();
+    };
+    agent.changes.fetcher = { fetch };
+    await agent.restart();
+    await agent.hub.registered();
+    agent.host(1, { ...INFO, uris: [Uri.parse({ uri: 'data:,x', path: 'x' })] });
+    await agent.until(() => fetches === 1);
     await agent.restart();
     expect(await agent.hub.registered()).toMatchObject({
       tasks: [{ launchId: 'k1', state: 'TASK_STAGING', executorLaunchId: 'E.e1' }],
@@ -68,7 +69,24 @@ describe('an agent that is restarted', () => {
     });
     await agent.executorStarted();
     await agent.register().told('RunTask', ({ launchId }) => launchId === 'k1');
-    expect(starts).toBe(2);
+    expect(fetches).toBe(2);
+  });
+
+  test('after systemd was asked for an executor, of which nothing is there, starts none', async () => {
+    let starts = 0;
+    // Whether it was asked in fact, and somebody has removed the unit since, cannot be known.
+    agent.systemd.startUnit = () => {
+      starts += 1;
+      return new Promise(() => undefined);
+    };
+    agent.host(1, INFO);
+    await agent.until(() => starts === 1);
+    await agent.restart();
+    expect(await agent.hub.registered()).toMatchObject({
+      tasks: [{ launchId: 'k1', state: 'TASK_LOST' }],
+      executors: [],
+    });
+    expect(starts).toBe(1);
   });
 
   test('before an executor has registered lets it register, and gives it what waits', async () => {

@@ -7,6 +7,7 @@ import type { Job, JobsOptions } from 'bullmq';
 import { FlowProducer, Queue, QueueEvents, Worker } from 'bullmq';
 import { Queue as OldQueue } from 'bullmq5';
 import { Redis } from 'ioredis';
+import { aclRulesOf } from '../../io/acl.ts';
 import { silentLog } from '../../io/log.ts';
 import { JobQueue, type JobQueueOptions } from '../../schedulers/bullmq/queue.ts';
 import { bedReason } from '../beds/available.ts';
@@ -24,6 +25,7 @@ suite(
   `a queue of BullMQ as a scheduler has it${reason === undefined ? '' : ` (${reason})`}`,
   () => {
     let bed: RedisBed;
+    let admin: Redis;
     let redis: Redis;
     /** As producers have it. */
     let queue: Queue;
@@ -34,10 +36,19 @@ suite(
 
     beforeAll(async () => {
       bed = await startRedisBed();
-      redis = new Redis({ path: bed.socketPath, maxRetriesPerRequest: null });
+      admin = new Redis({ path: bed.socketPath, protocol: 2 });
+      const rules = aclRulesOf({ role: 'bullmq', name: 'mail', cluster: 'c' });
+      await admin.acl('SETUSER', 'mail', 'reset', 'on', '>pw', ...rules);
+      redis = new Redis({
+        ...{ path: bed.socketPath, username: 'mail', password: 'pw' },
+        ...{ maxRetriesPerRequest: null, disableClientInfo: true },
+      });
     });
     afterAll(async () => {
       redis.disconnect();
+      // The rights of a scheduler of queues are enough for all of this.
+      expect(await admin.acl('LOG')).toEqual([]);
+      admin.disconnect();
       await bed.stop();
     });
     beforeEach(() => {

@@ -1,5 +1,5 @@
 /** systemd reads its units again, `daemon-reload` and `daemon-reexec`, while commands wait to be executed: what they get all the same. */
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import type { TaskStatus } from '../../protocol/task.ts';
@@ -129,5 +129,7 @@ suite(`commands and reloads${reason === undefined ? '' : ` (${reason})`}`, () =>
     expect(before).toContain('User=\n');
     expect(before).toContain('Description=a User=nobody\n');
     await bed.systemd.releaseUnit(told.name);
+    // The inside has the /tmp of the outside.
+    rmSync(join(bed.inside.root, place), { recursive: true });
   }, 20_000);
 });

@@ -1,5 +1,13 @@
 /** An agent and an executor on the wire, with real files: what is said when, and what is on disk by then. */
-import { appendFileSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync } from 'node:fs';
+import {
+  appendFileSync,
+  mkdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { openCheckpoints } from '../../agent/checkpoint.ts';
@@ -227,7 +235,9 @@ describe('a task with a command', () => {
     await agent.executorStarted();
     const peer = agent.register();
     const { sandbox } = await peer.told('RunTask');
-    const own = agent.sandboxOf('t1', 'k1');
+    // Where the container sees it, and only those of its own tasks beside it.
+    const own = realpathSync(agent.sandboxOf('t1', 'k1'));
+    expect(own).toContain('/hosted/E.e1/k1');
     expect(sandbox).toEqual({
       work: join(own, 'work'),
       stdout: join(own, 'stdout'),

@@ -176,7 +176,8 @@ describeRedis(`a Redis with TLS${suffix}`, () => {
         openRedisStore({ url, cluster: 'c', log, name: 'test' });
       await expect(open(bed.bareUrl)).rejects.toMatchObject({
         code: 'redis-unreachable',
-        hint: expect.stringContaining('check ca, cert and key') as unknown,
+        message: expect.stringContaining('issued by CN=kaon-test-ca') as unknown,
+        hint: expect.stringContaining('--redis-ca') as unknown,
       });
     } finally {
       await bed.stop();

@@ -1,8 +1,8 @@
 /** The commands that read the event log, against a real Redis: what they take from it, and when they refuse. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { assertKept, readEventsAfter } from '../../cli/event-log.ts';
-import { parsePosition } from '../../cli/event-position.ts';
-import type { EventPosition } from '../../cli/event-position.ts';
+import { parsePosition } from '../../protocol/event-position.ts';
+import type { EventPosition } from '../../protocol/event-position.ts';
 import { readClusterAtOnce } from '../../cli/registry.ts';
 import { readPresent, replayTo } from '../../cli/replay.ts';
 import { systemClock } from '../../io/clock.ts';

@@ -20,6 +20,7 @@ import type { FakeSystemd } from '../../systemd/fake.ts';
 import { createFakeSystemd } from '../../systemd/fake.ts';
 import { type AgentHub, createAgentHub } from '../support/agent-hub.ts';
 import { agentIdOf, agentInfo, executorTask, launchIdOf } from '../support/builders.ts';
+import { policyOf } from '../support/policies.ts';
 import { createWatchedLog } from '../support/watch.ts';
 import { ExecutorPeer } from './executor-peer.ts';
 
@@ -60,6 +61,7 @@ export class RestartingAgent {
         journals: new ExecutorJournals({ directory, agentId, log }),
         fetcher: { fetch: () => Promise.resolve() },
         introduction: createIntroduction({ socketPath, agentId, defaultExecutor: ['/default'] }),
+        policy: policyOf(directory),
         programs: {},
         identity: await openIdentity({
           ...{ directory, cluster: 'test', wanted: undefined },

@@ -28,7 +28,7 @@ suite(`a store that fails over${reason === undefined ? '' : ` (skipped: ${reason
 
   test('says so to the leader and to every client, and goes on from what is left', async () => {
     const lease = await beginTerm(store);
-    const session = await store.openSession();
+    const session = await store.openSession(client);
     const sessions = [{ client, session }] as const;
     await store.append({ client, session, sequence: 1, messages: '["kept"]' });
     await store.commit(commitOf(lease, 1, { sessions, events: ['{"n":1}'] }));
@@ -37,7 +37,7 @@ suite(`a store that fails over${reason === undefined ? '' : ` (skipped: ${reason
     await store.append({ client, session, sequence: 2, messages: '["lost"]' });
     const lost = { registry: 'tasks', key: 'f1/t1', value: '{}' } as const;
     await store.commit(commitOf(lease, 2, { changes: [lost] }));
-    const lostSession = await store.openSession();
+    const lostSession = await store.openSession(client);
     await bed.killMaster();
     await bed.waitForFailover();
 
@@ -49,7 +49,7 @@ suite(`a store that fails over${reason === undefined ? '' : ` (skipped: ${reason
     expect(await store.heartbeat(client, session, START)).toBe('unknown');
     const { commitNumber, registry } = await store.loadSnapshot();
     expect([commitNumber, registry.tasks.size]).toEqual([1, 0]);
-    expect(isOlderSession(lostSession, await store.openSession())).toBe(true);
+    expect(isOlderSession(lostSession, await store.openSession(client))).toBe(true);
     expect(await store.commit(commitOf(next, 2))).toMatchObject({ ok: true });
   }, 60_000);
 });

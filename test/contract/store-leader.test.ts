@@ -260,7 +260,7 @@ describeStores('%s', ['FakeStore', 'RedisStore'], ({ open }) => {
       const lease = await store.acquireLease(masterId, LEASE_MS);
       const term = lease && (await store.beginTerm(lease));
       const lostBefore = (term?.ok === true && term.lostBefore) || Infinity;
-      expect(sessionNumber(await store.openSession())).toBeGreaterThan(lostBefore);
+      expect(sessionNumber(await store.openSession(client))).toBeGreaterThan(lostBefore);
       expect(lostBefore).toBeGreaterThan(sessionNumberAt((await store.nowMs()) + 50_000));
     });
   });

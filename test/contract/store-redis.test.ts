@@ -115,10 +115,10 @@ describeRedis(`a store on a real Redis${suffix}`, () => {
       await store.redis.xadd(store.keys.inbox, '*', 'messages', Buffer.from([0xff, 0xfe]));
       const entries = await store.readInbox(START, 10, 0);
       expect(entries.map(({ id: _id, ...entry }) => entry)).toEqual([
-        { from: '', session: '', messages: '' },
-        { from: '', session: '', messages: 'twice' },
-        { from: '', session: '', messages: '' },
-        { from: '', session: '', messages: '\ufffd\ufffd' },
+        { from: '', session: '', sequence: 0, messages: '' },
+        { from: '', session: '', sequence: 0, messages: 'twice' },
+        { from: '', session: '', sequence: 0, messages: '' },
+        { from: '', session: '', sequence: 0, messages: '\ufffd\ufffd' },
       ]);
     });
 

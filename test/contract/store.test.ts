@@ -1,7 +1,7 @@
 /** One suite for both stores: what the master and its clients rely on, held against the fake and a real Redis. */
 import { beforeEach, describe, expect, test } from '@jest/globals';
 import type { Lease, OutputChunk, Store } from '../../io/store.ts';
-import { START } from '../../io/store.ts';
+import { DIRECT_ENTRIES_MAX, START } from '../../io/store.ts';
 import { isOlderSession, sessionNumber } from '../../protocol/ids.ts';
 import { CLIENT_STREAM_MAX_ENTRIES } from '../../protocol/limits.ts';
 import { agentIdOf, frameworkIdOf, masterIdOf, sessionOf } from '../support/builders.ts';
@@ -53,8 +53,8 @@ describeStores('%s', STORES, ({ open }) => {
       await append(store, 2, '["b"]');
       const entries = await store.readInbox(START, 10, 0);
       expect(entries.map(({ id: _id, ...entry }) => entry)).toEqual([
-        { from: client, session, messages: '["a"]' },
-        { from: client, session, messages: '["b"]' },
+        { from: client, session, sequence: 1, messages: '["a"]' },
+        { from: client, session, sequence: 2, messages: '["b"]' },
       ]);
     });
 
@@ -126,13 +126,13 @@ describeStores('%s', STORES, ({ open }) => {
   });
 
   describe('a session', () => {
-    test('has a number that nobody else has, and that is later than all before', async () => {
+    test('has a number that is later than all before of its client', async () => {
       const other = await harness.another();
       const ids = [
-        await store.openSession(),
-        await other.openSession(),
-        await store.openSession(),
-        await store.openSession(),
+        await store.openSession(client),
+        await other.openSession(client),
+        await store.openSession(client),
+        await store.openSession(client),
       ];
       const numbers = ids.map((id) => sessionNumber(id));
       expect(numbers).toEqual([...new Set(numbers)].sort((x, y) => x - y));
@@ -140,12 +140,12 @@ describeStores('%s', STORES, ({ open }) => {
     });
 
     test('that is opened after Redis has lost everything is still the later one', async () => {
-      let before = await store.openSession();
-      for (let count = 0; count < 100; count += 1) before = await store.openSession();
+      let before = await store.openSession(client);
+      for (let count = 0; count < 100; count += 1) before = await store.openSession(client);
       await harness.flushServer();
       // The clock goes on meanwhile; a hundred sessions in their microseconds are soon behind it.
       await harness.passTime();
-      const after = await store.openSession();
+      const after = await store.openSession(client);
       expect(isOlderSession(before, after)).toBe(true);
       expect(isOlderSession(after, before)).toBe(false);
     });
@@ -230,6 +230,7 @@ describeStores('%s', STORES, ({ open }) => {
       expect(await store.loadSnapshot()).toEqual({
         commitNumber: 2,
         cursor: '7-7',
+        heard: new Map(),
         registry: {
           cluster: new Map(),
           agents: new Map([['a2', '{"n":4}']]),
@@ -424,6 +425,7 @@ describeStores('%s', STORES, ({ open }) => {
     expect(await store.loadSnapshot()).toEqual({
       commitNumber: 0,
       cursor: '0-0',
+      heard: new Map(),
       registry: {
         cluster: new Map(),
         agents: new Map(),
@@ -468,14 +470,20 @@ describeStores('%s', STORES, ({ open }) => {
       return lease;
     }
 
-    test('comes into the stream of its framework, among those of the leader', async () => {
+    test('comes to its framework beside what the leader says, marked as what it is, and once', async () => {
       const lease = await answer();
       const agent = await harness.another();
       expect(await agent.sendToFramework(frameworkId, '["hello"]')).toBe('sent');
       await store.commit(
         commitOf(lease, 2, { sends: [{ client, session, messages: '["offer"]' }] }),
       );
-      expect(await textsIn()).toEqual(['["registered"]', '["hello"]', '["offer"]']);
+      const entries = await store.readClient(client, session, START, 0);
+      expect(entries.map(({ messages, isDirect }) => [messages, isDirect])).toEqual([
+        ['["registered"]', undefined],
+        ['["offer"]', undefined],
+        ['["hello"]', true],
+      ]);
+      expect(await textsIn()).toEqual(['["registered"]', '["offer"]']);
     });
 
     test('wakes its reader, who has read all that was there before', async () => {
@@ -494,10 +502,10 @@ describeStores('%s', STORES, ({ open }) => {
       expect(await store.sendToFramework(frameworkIdOf('f2'), '["hello"]')).toBe('unknown');
     });
 
-    test('begins no stream', async () => {
+    test('may come before the answer of the leader', async () => {
       await register(store);
-      expect(await store.sendToFramework(frameworkId, '["hello"]')).toBe('unknown');
-      expect(await textsIn()).toEqual([]);
+      expect(await store.sendToFramework(frameworkId, '["hello"]')).toBe('sent');
+      expect(await textsIn()).toEqual(['["hello"]']);
     });
 
     test('to a framework that has registered again comes into its new session', async () => {
@@ -526,15 +534,15 @@ describeStores('%s', STORES, ({ open }) => {
       expect(await store.sendToFramework(frameworkId, '["hello"]')).toBe('unknown');
     });
 
-    test("is refused when half of the room is taken, so that the other half is the leader's", async () => {
+    test("is refused when the framework does not read, and takes none of the leader's room", async () => {
       const lease = await answer();
       const entry = { client, session, messages: '[]' } as const;
-      const fill = (count: number): (typeof entry)[] => Array.from({ length: count }, () => entry);
-      const room = CLIENT_STREAM_MAX_ENTRIES / 2 - 1;
-      await store.commit(commitOf(lease, 2, { sends: fill(room - 1) }));
-      expect(await store.sendToFramework(frameworkId, '["last"]')).toBe('sent');
+      for (let count = 1; count <= DIRECT_ENTRIES_MAX; count += 1) {
+        expect(await store.sendToFramework(frameworkId, '["hello"]')).toBe('sent');
+      }
       expect(await store.sendToFramework(frameworkId, '["over"]')).toBe('full');
-      expect(await store.commit(commitOf(lease, 3, { sends: fill(room) }))).toEqual({
+      const sends = Array.from({ length: CLIENT_STREAM_MAX_ENTRIES - 1 }, () => entry);
+      expect(await store.commit(commitOf(lease, 2, { sends }))).toEqual({
         ok: true,
         overflowing: [],
       });

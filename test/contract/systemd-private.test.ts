@@ -2,7 +2,7 @@
  * What a private systemd leaves behind: nothing, however its owner ends.
  */
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -58,6 +58,25 @@ suite(reason === undefined ? 'a private systemd' : `a private systemd (skipped: 
       await inside.exited;
       expect(cgroupsOf(process.pid)).toEqual([]);
       expect(readdirSync(stateDir)).toEqual(['agent.out']);
+    },
+    TEST_TIMEOUT_MS,
+  );
+
+  test(
+    'leaves no directory of a /tmp of its own in that of the host',
+    async () => {
+      const inside = await bootPrivateSystemd({ stateDir });
+      const unit = `kaon-test-${String(process.pid)}.service`;
+      const options = ['-q', `--unit=${unit}`, '-p', 'PrivateTmp=yes', '-p', 'Type=exec'];
+      const argv = inside.nsenter(['systemd-run', ...options, 'sleep', '60']);
+      execFileSync(argv[0] ?? '', argv.slice(1));
+      const left = (): string[] =>
+        ['/tmp', '/var/tmp'].filter((parent) =>
+          readdirSync(parent).some((name) => name.includes(unit)),
+        );
+      expect(left()).toEqual(['/tmp', '/var/tmp']);
+      await inside.stop();
+      expect(left()).toEqual([]);
     },
     TEST_TIMEOUT_MS,
   );

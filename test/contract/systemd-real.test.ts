@@ -6,6 +6,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/g
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { codeOf } from '../../protocol/errors.ts';
 import { createSystemd } from '../../systemd/manager.ts';
 import type { SystemdConnection, UnitStatus } from '../../systemd/port.ts';
 import type { UnitSpec } from '../../systemd/properties.ts';
@@ -67,6 +68,23 @@ suite(reason === undefined ? 'a real systemd' : `a real systemd (skipped: ${reas
     await bed.stop();
     expect(hostCgroups()).toBe(before);
   }, TEST_TIMEOUT_MS);
+
+  test(
+    'a start that is cut off by the end of this side is not said to have failed: it may have been made',
+    async () => {
+      const { busAddress, cgroupRoot } = bed.inside;
+      const leaving = createSystemd({ busAddress, cgroupRoot });
+      await leaving.startUnit(unitSpec('before', ['sleep', '1000']));
+      const started = leaving.startUnit(unitSpec('cut-off', ['sleep', '1000']));
+      // Refused or done would be an answer, and nobody has one.
+      const outcome = started.catch((error: unknown) => codeOf(error));
+      // Now it is on its way to systemd, which takes milliseconds.
+      await new Promise(setImmediate);
+      await leaving.close();
+      expect(await outcome).toBe('systemd-unreachable');
+    },
+    TEST_TIMEOUT_MS,
+  );
 
   test(
     'makes nothing among the cgroups of the host',

@@ -159,7 +159,7 @@ export class Checks implements RedisObserver, AgentObserver, FrameworkObserver {
     if (result !== 'appended') return;
     let seen = this.#appended.get(host.memory);
     if (!seen) this.#appended.set(host.memory, (seen = new Set()));
-    const entry = `entry ${append.sequence} of session ${append.session}`;
+    const entry = `entry ${append.sequence} of session ${append.session} of ${append.client}`;
     if (seen.has(entry)) fail(`${entry} was taken twice`);
     seen.add(entry);
   }

@@ -78,9 +78,9 @@ export class SimClient {
   #open(why: string): void {
     if (this.#isOpening) return;
     this.#isOpening = true;
-    const { network, process, register } = this.#options;
+    const { network, process, client, register } = this.#options;
     this.#commands.call(
-      (redis) => redis.openSession(),
+      (redis) => redis.openSession(client),
       (id) => {
         this.#isOpening = false;
         if (this.#stopped) return;

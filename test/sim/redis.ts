@@ -217,7 +217,7 @@ export class RedisHosts {
 export function passThrough(inner: SimRedis): SimRedis {
   return {
     nowMs: () => inner.nowMs(),
-    openSession: () => inner.openSession(),
+    openSession: (client) => inner.openSession(client),
     append: (append) => inner.append(append),
     heartbeat: (client, session, cursor) => inner.heartbeat(client, session, cursor),
     readClient: (client, session, cursor) => inner.readClient(client, session, cursor),
@@ -243,9 +243,9 @@ function observe(host: RedisHost, inner: SimRedis, observer: RedisObserver): Sim
   let last: Commit | undefined;
   return {
     ...passThrough(inner),
-    openSession: () => {
+    openSession: (client) => {
       host.demandMemory();
-      return inner.openSession();
+      return inner.openSession(client);
     },
     append: (append) => {
       host.demandMemory();

@@ -11,11 +11,13 @@ import {
   MASTER_OPTIONS_DEFAULT,
   takeChanges,
 } from '../../master/core/state.ts';
+import type { MasterEvent } from '../../master/core/step.ts';
 import { offerResources, step } from '../../master/core/step.ts';
 import type { AgentExecutor } from '../../protocol/executor.ts';
 import type { LaunchId } from '../../protocol/ids.ts';
 import { taskKey } from '../../protocol/ids.ts';
 import type { Message, MessageOf, MessageType } from '../../protocol/messages.ts';
+import type { Principal } from '../../protocol/principals.ts';
 import type {
   ClusterEvent,
   EndedTask,
@@ -44,6 +46,10 @@ import { recordsOf } from './records.ts';
 export interface MasterBench {
   readonly state: MasterState;
   nowMs: number;
+  /** Who speaks from now on, in a secured cluster; undefined: an open one. */
+  principal: Principal | undefined;
+  /** Any other event, and the offers that follow. */
+  happen(event: MasterEvent): MasterEffect[];
   /** One message of a client, in the session that it has registered (or the given one), and the offers that follow. */
   say(from: string, message: Message, session?: string): MasterEffect[];
   /** Ends a session, as the liveness check does. */
@@ -123,8 +129,12 @@ function benchOf(
   const bench: MasterBench = {
     state,
     nowMs: startMs,
-    say: (from, message, session = sessionNow(from)) =>
-      settle(step(state, { type: 'message', from, session, message }, bench.nowMs)),
+    principal: undefined,
+    happen: (event) => settle(step(state, event, bench.nowMs)),
+    say: (from, message, session = sessionNow(from)) => {
+      const by = bench.principal && { principal: bench.principal };
+      return bench.happen({ type: 'message', from, session, message, ...by });
+    },
     silence: (...names) => {
       const seenMs = bench.nowMs - state.options.agentTimeoutMs;
       const clients = names.map((client) => ({ client, seenMs }));

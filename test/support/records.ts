@@ -16,8 +16,6 @@ export function recordsOf(stored: ReadonlyMap<string, string>): Records {
   const registry = Object.fromEntries(REGISTRY_NAMES.map((name) => [name, of(name)]));
   return decodeSnapshot(
     {
-      commitNumber: 0,
-      cursor: '0-0',
       registry: registry as Record<RegistryName, Map<string, string>>,
     },
     silentLog,

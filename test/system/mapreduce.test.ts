@@ -9,7 +9,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { assert as check, property, array, integer, string } from 'fast-check';
 import { bedReason } from '../beds/available.ts';
 import { bootUnitsNode, execLine, type UnitsNode } from '../beds/cluster-units.ts';
-import { KAON, startCommand, until, type Running } from '../beds/cluster.ts';
+import { KAON, startCommand, TREE, until, type Running } from '../beds/cluster.ts';
 import { startRedisBed, type RedisBed } from '../beds/redis.ts';
 
 const EXAMPLE = resolve('examples/mapreduce');
@@ -78,6 +78,8 @@ async function startBed(resources: Readonly<Record<string, string>>): Promise<Be
       nodes.set(agentId, { agentId, units });
       const agent = [...kaon, 'agent', ...connect, '--agent-id', agentId];
       agent.push('--state-dir', join(state, 'state'), '--resources', resources[agentId] ?? '');
+      // Inputs and results are in directories of the tests, and Redis beside them.
+      agent.push('--expose', tmpdir(), '--expose', TREE, '--task-user', 'root', '--allow-root');
       const lines = ['[Service]', 'ExecStart=', `ExecStart=${execLine(agent)}`];
       const log = `append:${join(state, 'agent.log')}`;
       lines.push(`StandardOutput=${log}`, `StandardError=${log}`, 'RestartSec=100ms', '');

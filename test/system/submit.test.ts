@@ -1,6 +1,5 @@
 /** `kaon submit` on real nodes: a framework moves in, and outlives the node that hosts it. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { randomBytes } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
@@ -40,7 +39,6 @@ suite(`kaon submit${reason === undefined ? '' : ` (${reason})`}`, () => {
   let bed: NodesBed;
   let files: string;
   beforeAll(async () => {
-    files = mkdtempSync(join(tmpdir(), 'kaon-submit-'));
     bed = await startNodesBed(
       [
         { name: 'host-1', resources: 'cpus=2,mem=1G', attributes: ['host=yes'] },
@@ -49,11 +47,11 @@ suite(`kaon submit${reason === undefined ? '' : ` (${reason})`}`, () => {
       ],
       TIMEOUTS,
     );
+    // Below what the tasks of the nodes see.
+    files = join(bed.directory, 'files');
+    mkdirSync(files);
   }, 180_000);
-  afterAll(async () => {
-    await bed.stop();
-    rmSync(files, { recursive: true, force: true });
-  }, 60_000);
+  afterAll(() => bed.stop(), 60_000);
   afterEach(async () => {
     for (const { taskId, frameworkId } of await tasks()) {
       await bed.kaon('kill', '--grace', '0s', `${frameworkId}/${taskId}`);

@@ -25,6 +25,11 @@ describe('a checkpoint without an end whose unit is not there', () => {
       'the node was rebooted while the task was on it',
     ],
     [
+      "after an end of its user's systemd",
+      { sameBoot: false, wasExecuted: true, isOfUser: true },
+      "its user's systemd ended (without lingering: with the last session), or the node was rebooted, while the task was on it",
+    ],
+    [
       'whose command ran',
       { sameBoot: true, wasExecuted: true },
       'its unit vanished while no agent was running',

@@ -29,6 +29,7 @@ import {
   taskInfo,
 } from '../../support/builders.ts';
 import { createManualClock, type ManualClock } from '../../support/manual-clock.ts';
+import { policyOf } from '../../support/policies.ts';
 
 let directory: string;
 let systemd: FakeSystemd;
@@ -84,6 +85,7 @@ beforeEach(() => {
       agentId: agentIdOf('a1'),
       defaultExecutor: ['/bin/default-executor'],
     }),
+    policy: policyOf(directory),
     programs: { KAON_PROGRAM: '/kaon.js' },
     checkpoints: {
       write: (checkpoint) => {

@@ -164,6 +164,15 @@ describe('a task that was never executed', () => {
     });
   });
 
+  test('because this node will never do what it asks for is an error, not a failure', () => {
+    const failure = { reason: 'REASON_TASK_INVALID', message: 'user "root" is refused' } as const;
+    expect(judgeLaunch(withCommand, 'node7', failure)).toEqual({
+      state: 'TASK_ERROR',
+      reason: 'REASON_TASK_INVALID',
+      message: 'not started on node7: user "root" is refused',
+    });
+  });
+
   test('because there is no such command has a reason of its own', () => {
     expect(judgeLaunch(withCommand, 'node7', { exitStatus: 203, message: '' }).reason).toBe(
       'REASON_COMMAND_NOT_EXECUTABLE',

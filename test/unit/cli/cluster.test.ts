@@ -1,8 +1,10 @@
 import { describe, expect, test } from '@jest/globals';
-import { dominantShare, wants } from '../../../cli/commands/frameworks.ts';
-import { countsOf, describeStatus } from '../../../cli/commands/status.ts';
+import { wants } from '../../../cli/commands/frameworks.ts';
+import { describeStatus } from '../../../cli/commands/status.ts';
+import { countsOf } from '../../../io/cluster-status.ts';
+import { dominantShare } from '../../../io/registry-rows.ts';
 import { eventsOfEntry, formatEvent, isAbout } from '../../../cli/event-log.ts';
-import { redisFactsOf } from '../../../cli/redis-facts.ts';
+import { redisFactsOf } from '../../../io/redis-facts.ts';
 import type { Cluster, Unreadable } from '../../../cli/registry.ts';
 import { plain } from '../../../cli/style.ts';
 import type { FrameworkRecord } from '../../../protocol/records.ts';

@@ -119,8 +119,15 @@ describe('kaon agent', () => {
       '--resources gpus=1: not a list of resources; write cpus=4,mem=8G, or one of the two',
     ],
     [{ logLevel: 'loud' }, '--log-level loud: not one of debug, info, warn, error'],
+    [{ unlimited: true }, '--unlimited goes with --user: the agent of a node holds limits'],
   ])('%j is refused: %s', (raw, message) => {
     expect(() => agent(raw)).toThrow(message);
+  });
+
+  test('of a user holds limits unless it is said that it need not', () => {
+    expect(agent({}).ofUser).toBeUndefined();
+    expect(agent({ user: true }).ofUser).toEqual({ isUnlimited: false });
+    expect(agent({ user: true, unlimited: true }).ofUser).toEqual({ isUnlimited: true });
   });
 });
 

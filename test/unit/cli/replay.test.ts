@@ -6,8 +6,8 @@ import {
   entryOf,
   formatPosition,
   parsePosition,
-} from '../../../cli/event-position.ts';
-import type { EventPosition } from '../../../cli/event-position.ts';
+} from '../../../protocol/event-position.ts';
+import type { EventPosition } from '../../../protocol/event-position.ts';
 import { momentOf, placeOf } from '../../../cli/flags.ts';
 import {
   parseEventsOptions,

@@ -12,9 +12,10 @@ test('a connection that is closed while it opens looks for no master', async () 
     address: { url: '', cluster: '' },
     clock,
     log: silentLog,
+    findToken: () => undefined,
     store,
     onMessages: () => Promise.resolve(),
-    onMoved: () => undefined,
+    onEnd: () => undefined,
     onMaster: ({ masterId }) => bench.calls.push(masterId),
     onNoMaster: () => undefined,
   });

@@ -123,7 +123,7 @@ export class DriverBench {
 
   /** What was said past the master to an agent. */
   requestsOf(agentId: string): Message[] {
-    const entries = this.model.readRequests(`agent:${agentId}:requests`, START);
+    const entries = this.model.readRequests(`agent:${agentId}:/requests`, START);
     return entries.flatMap(({ messages }) => JSON.parse(messages) as Message[]);
   }
 

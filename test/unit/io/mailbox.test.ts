@@ -6,6 +6,7 @@ import type { Append, AppendResult, HeartbeatResult, StreamEntry } from '../../.
 import { START } from '../../../io/store.ts';
 import type { SessionId } from '../../../protocol/ids.ts';
 import { isOlderSession, sessionNumber } from '../../../protocol/ids.ts';
+import type { ClientName } from '../../../protocol/keys.ts';
 import type { Message } from '../../../protocol/messages.ts';
 import { frameworkIdOf, frameworkInfo, masterIdOf, sessionOf } from '../../support/builders.ts';
 import { createManualClock, type ManualClock } from '../../support/manual-clock.ts';
@@ -25,11 +26,11 @@ class FaultyStore extends FakeStore {
   /** What was asked of it: the calls that name a session. */
   readonly calls: string[] = [];
 
-  override openSession(): Promise<SessionId> {
+  override openSession(client: ClientName): Promise<SessionId> {
     this.refusedSessions -= 1;
     return this.refusedSessions >= 0
       ? Promise.reject(new Error('connection lost'))
-      : super.openSession();
+      : super.openSession(client);
   }
 
   override heartbeat(...args: Parameters<FakeStore['heartbeat']>): Promise<HeartbeatResult> {
@@ -308,5 +309,40 @@ describe('a heartbeat', () => {
     mailbox.start();
     await clock.pass(5000);
     expect([moved, inbox().length]).toEqual([0, 2]);
+  });
+});
+
+describe('a user of Redis that may not say anything', () => {
+  const forbidden = new Error('NOPERM No permissions to access a key');
+
+  function forbiddenTo(onForbidden?: (error: unknown) => void): Mailbox {
+    mailbox = new Mailbox({
+      ...{ store, clock, log, client, onMoved: () => undefined, random: () => chance },
+      register: () => [revive],
+      onMessages: () => undefined,
+      ...(onForbidden && { onForbidden }),
+    });
+    return mailbox;
+  }
+
+  test('is told, and not tried again', async () => {
+    const told = createWatch<unknown>();
+    store.faults.push(forbidden, forbidden);
+    forbiddenTo((error) => told.push(error)).start();
+    expect(await told.first(Boolean)).toBe(forbidden);
+    await clock.pass(60_000);
+    expect([told.seen.length, store.faults.length]).toEqual([1, 1]);
+  });
+
+  test('is tried again if it was heard before, and where nobody asks to be told', async () => {
+    const told = createWatch<unknown>();
+    forbiddenTo((error) => told.push(error)).start();
+    await mailbox.flushed();
+    const before = inbox().length;
+    store.faults.push(forbidden);
+    mailbox.send(suppress);
+    await clock.pass(1000);
+    await mailbox.flushed();
+    expect([told.seen, inbox().length]).toEqual([[], before + 1]);
   });
 });

@@ -14,6 +14,11 @@ describe('an error of Redis is explained', () => {
       "ERR ACL failure in script: User a has no permissions to run the 'zadd' command",
       'no-permission',
     ],
+    [
+      "ERR The user executing the script can't access at least one of the keys mentioned in the command arguments",
+      'no-permission',
+    ],
+    ["NOPERM User a has no permissions to run the 'eval' command", 'scripts-missing'],
     ["OOM command not allowed when used memory > 'maxmemory'.", 'memory-full'],
     [
       "ERR Error running script (call to f_1): @user_script:1: -OOM command not allowed when used memory > 'maxmemory'.",

@@ -76,3 +76,15 @@ test('slow calls are one line in ten seconds, which counts those before it', () 
     { url: 'redis://cache', command: 'get', tookMs: 5000, more: 1 },
   ]);
 });
+
+test('what somebody has to set right is said again every ten minutes, with how long it lasts', () => {
+  const WRONGPASS = new Error('WRONGPASS invalid username-password pair or user is disabled.');
+  for (let minute = 0; minute <= 21; minute += 1) {
+    faults.connectionFailed('agent', WRONGPASS);
+    faults.connectionFailed('agent', REFUSED);
+    nowMs += 60_000;
+  }
+  const told = log.lines.seen.filter(({ event }) => event === 'redis.login-refused');
+  expect(told.map(({ fields }) => fields['lastsMs'])).toEqual([undefined, 600_000, 1_200_000]);
+  expect(events().filter((event) => event === 'redis.unreachable')).toHaveLength(1);
+});

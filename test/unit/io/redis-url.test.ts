@@ -1,8 +1,5 @@
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { hidePassword, parseRedisUrl } from '../../../io/redis-url.ts';
+import { describe, expect, test } from '@jest/globals';
+import { hidePassword, parseRedisUrl, withTlsPaths } from '../../../io/redis-url.ts';
 import { codeOf } from '../../../protocol/errors.ts';
 
 const thrownBy = (url: string): unknown => {
@@ -81,29 +78,20 @@ describe('an address with Sentinel or Cluster', () => {
   });
 });
 
-describe('the TLS files of an address', () => {
-  let directory: string;
-
-  beforeAll(() => {
-    directory = mkdtempSync(join(tmpdir(), 'kaon-redis-url-'));
-    for (const name of ['ca', 'cert', 'key']) writeFileSync(join(directory, name), `the ${name}`);
-  });
-  afterAll(() => {
-    rmSync(directory, { recursive: true });
+describe('the certificates of an address', () => {
+  test('are paths', () => {
+    const { tls } = parseRedisUrl('rediss://cache?ca=/a/ca.crt&cert=/a/b.crt&key=/a/b.key');
+    expect(tls).toEqual({ ca: '/a/ca.crt', cert: '/a/b.crt', key: '/a/b.key' });
   });
 
-  test('are read', () => {
-    const query = `ca=${directory}/ca&cert=${directory}/cert&key=${directory}/key`;
-    const { tls } = parseRedisUrl(`rediss://cache?${query}`);
-    expect([tls?.ca, tls?.cert, tls?.key].map(String)).toEqual(['the ca', 'the cert', 'the key']);
+  test('from elsewhere become part of it, instead of its own', () => {
+    const url = withTlsPaths('rediss://ann@c1/3?ca=/old&db=1', { ca: '/new dir/ca&.crt' });
+    expect(url).toBe('rediss://ann@c1/3?ca=/new+dir/ca%26.crt&db=1');
+    expect(parseRedisUrl(url)).toMatchObject({ username: 'ann', tls: { ca: '/new dir/ca&.crt' } });
   });
 
-  test('that cannot be read are an error that names them', () => {
-    const error = thrownBy('rediss+cluster://n1?ca=/nonexistent/ca.pem');
-    expect(error).toMatchObject({
-      code: 'redis-tls-file',
-      message: expect.stringMatching(/cannot read ca .*\/nonexistent\/ca\.pem/) as unknown,
-    });
+  test('leave an address alone if there are none', () => {
+    expect(withTlsPaths('rediss://c1', {})).toBe('rediss://c1');
   });
 });
 
@@ -115,9 +103,11 @@ describe('hidePassword', () => {
       'redis+sentinel://s1/main?sentinelPassword=***&sentinelUsername=bob',
     ],
     [
-      'rediss+cluster://:geheim@n1:1,n2:2?ca=/etc/ca.pem',
-      'rediss+cluster://:***@n1:1,n2:2?ca=/etc/ca.pem',
+      'rediss+cluster://:geheim@n1:1,n2:2?ca=/etc/ca.pem&key=/etc/key.pem',
+      'rediss+cluster://:***@n1:1,n2:2',
     ],
+    ['redis://ann:ge?he?im@c1', 'redis://ann:***@c1'],
+    ['rediss://ann:geheim@c1?ca=/a&db=3&cert=/b', 'rediss://ann:***@c1?db=3'],
     ['redis+cluster://n1:1,n2:2', 'redis+cluster://n1:1,n2:2'],
   ])('%s is shown as %s', (url, shown) => {
     expect(hidePassword(url)).toBe(shown);

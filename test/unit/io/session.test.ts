@@ -6,8 +6,10 @@ import {
   entriesRead,
   heartbeatAnswered,
   nextAppend,
+  isAnswered,
   openSession,
   REGISTER_RETRY_MS,
+  renewSession,
 } from '../../../io/session.ts';
 import { START } from '../../../io/store.ts';
 import type { FrameworkId, SessionId } from '../../../protocol/ids.ts';
@@ -115,6 +117,35 @@ describe('a session that is over', () => {
   });
 });
 
+describe('a session whose registration is not true any more', () => {
+  test('is followed by one with a new registration, and nothing that waits is lost', () => {
+    const session = registered();
+    session.outbox.push(revive('a'));
+    expect(renewSession(session)).toBe(true);
+    expect(renewSession(session)).toBe(false); // It is over already.
+    reopen(session);
+    expect(sent(session)).toEqual(['r2', 'a']);
+  });
+
+  test('ends with the append that is on its way', () => {
+    const session = registered();
+    session.outbox.push(revive('a'));
+    nextAppend(session);
+    expect(renewSession(session)).toBe(false);
+    expect(appendAnswered(session, 'appended')).toBe('reopen');
+    reopen(session);
+    expect(sent(session)).toEqual(['r2']);
+  });
+});
+
+test('a session is answered when its first message has come', () => {
+  const session = opened();
+  expect(isAnswered(session)).toBe(false);
+  expect(isAnswered(registered())).toBe(true);
+  renewSession(session);
+  expect(isAnswered(session)).toBe(false);
+});
+
 describe('what is read', () => {
   test('of a session that has ended is dropped', () => {
     const session = registered();
@@ -173,4 +204,25 @@ describe('a heartbeat', () => {
     reopen(session);
     expect(sent(session)).toEqual(['r2']);
   });
+});
+
+test('what an agent says past the master moves no cursor, and nobody but an executor speaks so', () => {
+  const session = registered();
+  const word = {
+    type: 'ExecutorToFramework',
+    frameworkId: 'f1',
+    agentId: 'a1',
+    executorId: 'e1',
+    data: 'hello',
+  };
+  const said = [
+    { id: '9-1', messages: JSON.stringify([word, revive('forged')]), isDirect: true },
+    { id: '2-1', messages: JSON.stringify([revive('told')]) },
+  ];
+  const { messages, bad } = entriesRead(session, s1, said);
+  expect(messages.map(({ type }) => type)).toEqual(['ExecutorToFramework', 'ReviveOffers']);
+  expect(bad).toEqual([
+    { code: 'invalid', message: 'ReviveOffers came past the master', entry: '9-1' },
+  ]);
+  expect(session.cursor).toBe('2-1');
 });

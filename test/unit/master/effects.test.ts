@@ -98,7 +98,7 @@ test('a record that cannot be read is named and skipped, and the others are load
   ]);
   const empty = { cluster: none, frameworks: none, offers: none, executors: none, tasks: none };
   const registry = { ...empty, agents };
-  const records = decodeSnapshot({ commitNumber: 1, cursor: '0-0', registry }, log);
+  const records = decodeSnapshot({ registry }, log);
   expect(records.agents).toEqual([good]);
   expect(log.lines.seen.map(({ event, fields }) => [event, fields['key']])).toEqual([
     ['registry.bad-record', 'a2'],

@@ -29,7 +29,7 @@ function snapshotWithAgents(count: number): Snapshot {
   const none = new Map<string, string>();
   const empty = { cluster: none, frameworks: none, offers: none, executors: none, tasks: none };
   const registry = { ...empty, agents };
-  return { commitNumber: 1, cursor: '0-0', registry };
+  return { commitNumber: 1, cursor: '0-0', registry, heard: none };
 }
 
 describe('a registry', () => {

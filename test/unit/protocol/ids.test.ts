@@ -50,11 +50,24 @@ describe('the keys of a cluster', () => {
       keys.leader,
       keys.inbox,
       keys.registry.tasks,
-      keys.sequence(sessionOf('s1')),
       keys.client(agentName(agentIdOf('a1')), sessionOf('s1')),
       keys.output(sessionOf('r1')),
     ];
     expect(names.filter((name) => !name.startsWith('kaon:{prod}:'))).toEqual([]);
+  });
+
+  test('begin with the name of the client that they belong to, and none is like the stream of a session', () => {
+    const name = agentName(agentIdOf('a1'));
+    const names = [
+      keys.alive(name),
+      keys.sessionNumber(name),
+      keys.sequence(name, sessionOf('s1')),
+      keys.direct(name, sessionOf('s1')),
+      keys.agentRequests(agentIdOf('a1')),
+    ];
+    const rests = names.map((key) => key.replace('kaon:{prod}:agent:a1:', ''));
+    expect(rests.filter((rest) => SessionId.safeParse(rest).success)).toEqual([]);
+    expect(rests.filter((rest) => !rest.startsWith('/'))).toEqual([]);
   });
 
   test('give each session of a client a stream of its own', () => {

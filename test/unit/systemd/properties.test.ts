@@ -2,6 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import {
   fenceUnits,
   keeperUnit,
+  knownTo,
   transientUnit,
   type UnitProperty,
 } from '../../../systemd/properties.ts';
@@ -146,4 +147,19 @@ test('the keeper has a limit of each controller', () => {
   expect(names).toEqual(
     expect.arrayContaining(['CPUQuotaPerSecUSec', 'CPUWeight', 'MemoryMax', 'TasksMax']),
   );
+});
+
+describe('knownTo', () => {
+  const sandbox = {
+    ...({ relaxed: new Set<never>(), network: 'full', isRoot: false, isDynamic: false } as const),
+    ...{ writable: [], readable: [], emptied: [], hidden: [], writableCgroups: [] },
+  };
+  const unit = transientUnit({ ...SPEC, sandbox }, 'v2');
+  const namesOf = (version: number): string[] =>
+    knownTo(version, unit).properties.map(({ name }) => name);
+
+  test('leaves out what an older systemd would refuse the whole unit for', () => {
+    expect(namesOf(247)).toEqual(unit.properties.map(({ name }) => name));
+    expect(namesOf(247).filter((name) => !namesOf(245).includes(name))).toEqual(['ProtectProc']);
+  });
 });

@@ -53,6 +53,24 @@ test('on v2 the memory limit of a service that has one of its own is changed as 
   expect(kernel.content(`${SERVICE}/memory.max`)).toBe(String(64 * MIB));
 });
 
+test('without a CPU controller memory alone is changed', async () => {
+  const { fs } = kernel;
+  kernel.setContent(`${SLICE}/cpu.max`, undefined);
+  const memory = createMemoryLimits(fs, 'v2', () => 0);
+  const setProperties: SystemdCalls['setProperties'] = (unit, properties) => {
+    told.push([unit, ...properties.map(({ name, value }) => `${name}=${String(value)}`)]);
+    return Promise.resolve();
+  };
+  const link = {
+    calls: { setProperties } as SystemdCalls,
+    persist: <T>(call: () => Promise<T>): Promise<T> => call(),
+  };
+  const place = { fs, root: ROOT, version: 'v2', memory, link } as const;
+  limits = createUnitLimits({ ...place, hasCpu: false });
+  expect(await resize(64)).toMatchObject({ ok: true, memoryMib: 64 });
+  expect(told).toEqual([['kaon-f-e:1.slice', `MemoryMax=${64 * MIB}`]]);
+});
+
 test('the kernel has the limits before systemd is told', async () => {
   const seen: (string | undefined)[] = [];
   systemdDoes = () => seen.push(kernel.content(`${SLICE}/memory.max`));
