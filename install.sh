@@ -1510,7 +1510,7 @@ lay_redis() {
     note add "package $redis_package"
   elif listed package "$redis_package"; then
     want package "$redis_package"
-    [ "$planning" -eq 0 ] || grep '^dependency ' "$scratch/old" >>"$scratch/wanted" || true
+    [ "$planning" -eq 0 ] || sed -n '/^dependency /p' "$scratch/old" >>"$scratch/wanted"
   fi
   changes_before=$changes
   cat >"$scratch/redis.conf" <<END
@@ -1822,8 +1822,9 @@ take_password() {
 # Manifests are replaced as a whole. Several are merged: a run that is killed has written down what it was about to make.
 write_manifest() {
   mkdir -p "$root$(dirname "$MANIFEST")"
-  cat "$@" 2>/dev/null | grep -v '^finished' >"$scratch/manifest" || true
-  if [ "$phase" = changing ] && [ $# -eq 1 ]; then grep '^finished' "$1" >>"$scratch/manifest" || true; fi
+  # By sed, which fails if there is no room and not, as grep does, if there is nothing to write.
+  cat "$@" | sed '/^finished/d' >"$scratch/manifest"
+  if [ "$phase" = changing ] && [ $# -eq 1 ]; then sed -n '/^finished/p' "$1" >>"$scratch/manifest"; fi
   LC_ALL=C sort -u "$scratch/manifest" >"$scratch/manifest.sorted"
   replace_file "$scratch/manifest.sorted" "$MANIFEST" 644
 }
@@ -2101,7 +2102,7 @@ remove_folders() {
 # What is kept is written down, for a later installation or --purge.
 leave_manifest() {
   if [ "$purge" -eq 1 ]; then return 0; fi
-  grep -E '^(config|template|kept|user|package|dependency|dir) ' "$scratch/old" >"$scratch/wanted" || true
+  sed -n -E '/^(config|template|kept|user|package|dependency|dir) /p' "$scratch/old" >"$scratch/wanted"
   : >"$scratch/left"
   while read -r kind name; do
     case $kind in

@@ -17,6 +17,7 @@ import {
   OfferRecord,
   TaskRecord,
 } from '../protocol/records.ts';
+import type { RegistryRecords } from '../protocol/records.ts';
 import { addResources, NO_RESOURCES } from '../protocol/resources.ts';
 import type { Resources } from '../protocol/resources.ts';
 import { isTerminal } from '../protocol/task-state.ts';
@@ -38,16 +39,9 @@ export interface Unreadable {
 }
 
 /** Everything that the registry holds, at about one moment. */
-export interface Cluster {
+export interface Cluster extends RegistryRecords {
   /** By the clock of Redis, as all times in the records. */
   readonly nowMs: number;
-  /** At most one. */
-  readonly cluster: readonly ClusterRecord[];
-  readonly agents: readonly AgentRecord[];
-  readonly frameworks: readonly FrameworkRecord[];
-  readonly offers: readonly OfferRecord[];
-  readonly executors: readonly ExecutorRecord[];
-  readonly tasks: readonly TaskRecord[];
   readonly unreadable: readonly Unreadable[];
 }
 

@@ -18,7 +18,7 @@ import {
   TaskRecord,
 } from '../protocol/records.ts';
 import { z } from 'zod';
-import type { Records } from './core/books.ts';
+import type { RegistryRecords } from '../protocol/records.ts';
 
 /** What each registry holds; compiled, because a large cluster has tens of thousands of records. */
 const decoders = {
@@ -39,7 +39,7 @@ export interface BadRecord {
 }
 
 /** What could be read, in the order of the registry, and what could not. */
-export interface LoadedRecords extends Records {
+export interface LoadedRecords extends RegistryRecords {
   readonly bad: readonly BadRecord[];
 }
 

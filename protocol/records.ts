@@ -176,6 +176,17 @@ export const ClusterRecord = z.object({
 });
 export type ClusterRecord = z.infer<typeof ClusterRecord>;
 
+/** What the registry holds, decoded. */
+export interface RegistryRecords {
+  /** At most one. */
+  readonly cluster: readonly ClusterRecord[];
+  readonly agents: readonly AgentRecord[];
+  readonly frameworks: readonly FrameworkRecord[];
+  readonly offers: readonly OfferRecord[];
+  readonly executors: readonly ExecutorRecord[];
+  readonly tasks: readonly TaskRecord[];
+}
+
 /**
  * One line of the event log: what happened, to what, and why. Types are past tense: `offer.rescinded`. Every change of
  * what `replay.ts` projects has one, with just the fields that the change needs: it is written with every commit.

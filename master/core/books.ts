@@ -6,10 +6,10 @@ import type { AgentId, FrameworkId } from '../../protocol/ids.ts';
 import { taskKey } from '../../protocol/ids.ts';
 import type {
   AgentRecord,
-  ClusterRecord,
   ExecutorRecord,
   FrameworkRecord,
   OfferRecord,
+  RegistryRecords,
   TaskRecord,
   TaskResize,
 } from '../../protocol/records.ts';
@@ -21,19 +21,8 @@ import { addResources, NO_RESOURCES, subtractResources } from '../../protocol/re
 import { isTerminal } from '../../protocol/task-state.ts';
 import type { Agent, Framework, MasterState } from './state.ts';
 
-/** What a registry holds, decoded. */
-export interface Records {
-  /** At most one. */
-  readonly cluster: readonly ClusterRecord[];
-  readonly agents: readonly AgentRecord[];
-  readonly frameworks: readonly FrameworkRecord[];
-  readonly offers: readonly OfferRecord[];
-  readonly executors: readonly ExecutorRecord[];
-  readonly tasks: readonly TaskRecord[];
-}
-
 /** Fills an empty state from the registry. An offer whose agent or framework is gone is dropped, and marked so. */
-export function loadRecords(state: MasterState, records: Records): void {
+export function loadRecords(state: MasterState, records: RegistryRecords): void {
   const [cluster] = records.cluster;
   // From here on it may hold what an older Kaon cannot read.
   if (cluster) state.cluster = { ...cluster, format: REGISTRY_FORMAT };

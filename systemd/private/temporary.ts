@@ -9,15 +9,22 @@ import { join } from 'node:path';
 const MOUNTED_DIRECTORY = /^(?:\S+ ){3}\S*\/(systemd-private-[^/\s]+)\/tmp /gmu;
 const PARENTS = ['/tmp', '/var/tmp'];
 
-/** @returns paths on the host of the directories that processes in `proc`, a /proc, have mounted */
+/** @returns paths on the host of the directories that processes in `proc`, a /proc, have mounted; none if that is gone */
 export function findPrivateTemporaries(proc: string): string[] {
   const names = new Set<string>();
-  for (const pid of readdirSync(proc)) {
-    if (!/^\d+$/.test(pid)) continue;
+  for (const pid of listProcesses(proc)) {
     for (const [, name = ''] of readMounts(join(proc, pid)).matchAll(MOUNTED_DIRECTORY))
       names.add(name);
   }
   return [...names].flatMap((name) => PARENTS.map((parent) => join(parent, name)));
+}
+
+function listProcesses(proc: string): string[] {
+  try {
+    return readdirSync(proc).filter((name) => /^\d+$/.test(name));
+  } catch {
+    return []; // Its process 1 has ended before.
+  }
 }
 
 function readMounts(directory: string): string {

@@ -82,6 +82,18 @@ suite(reason === undefined ? 'a private systemd' : `a private systemd (skipped: 
   );
 
   test(
+    'is stopped also when it has died before',
+    async () => {
+      const inside = await bootPrivateSystemd({ stateDir });
+      process.kill(inside.pid, 'SIGKILL');
+      await inside.exited;
+      await inside.stop();
+      expect(cgroupsOf(process.pid)).toEqual([]);
+    },
+    TEST_TIMEOUT_MS,
+  );
+
+  test(
     'dies with an owner that is killed; the next boot sweeps what is left',
     async () => {
       const boot = join(import.meta.dirname, '../../systemd/private/boot.ts');

@@ -1,12 +1,12 @@
 /** Registry writes back to records, as a new leader reads them: through the production decoder. */
 import { silentLog } from '../../io/log.ts';
 import { decodeSnapshot } from '../../master/load.ts';
-import type { Records } from '../../master/core/books.ts';
+import type { RegistryRecords } from '../../protocol/records.ts';
 import type { RegistryName } from '../../protocol/keys.ts';
 import { REGISTRY_NAMES } from '../../protocol/keys.ts';
 
 /** @param stored JSON of each record, keyed by `REGISTRY KEY` */
-export function recordsOf(stored: ReadonlyMap<string, string>): Records {
+export function recordsOf(stored: ReadonlyMap<string, string>): RegistryRecords {
   const of = (name: RegistryName): Map<string, string> =>
     new Map(
       [...stored]

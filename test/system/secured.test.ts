@@ -69,6 +69,21 @@ suite(`a secured cluster${reason === undefined ? '' : ` (${reason})`}`, () => {
     return taskId;
   };
 
+  /** With the token of node1 as it is now. */
+  const installAgent = async (): Promise<void> => {
+    await node.installDaemon({
+      daemon: 'agent',
+      settings: [
+        `redis = "${address}"`,
+        'agent-id = "node1"',
+        `state-dir = ${JSON.stringify(join(directory, 'agent'))}`,
+        'resources = { cpus = 1, mem = "256M" }',
+        '',
+      ].join('\n'),
+      secrets: { token: readFileSync(join(directory, 'node1'), 'utf8') },
+    });
+  };
+
   beforeAll(async () => {
     directory = mkdtempSync(join(tmpdir(), 'kaon-secured-'));
     mkdirSync(join(directory, 'boot'));
@@ -87,17 +102,7 @@ suite(`a secured cluster${reason === undefined ? '' : ` (${reason})`}`, () => {
       settings: `redis = "${address}"\n`,
       secrets: { 'cluster-key': clusterKey },
     });
-    await node.installDaemon({
-      daemon: 'agent',
-      settings: [
-        `redis = "${address}"`,
-        'agent-id = "node1"',
-        `state-dir = ${JSON.stringify(join(directory, 'agent'))}`,
-        'resources = { cpus = 1, mem = "256M" }',
-        '',
-      ].join('\n'),
-      secrets: { token: readFileSync(join(directory, 'node1'), 'utf8') },
-    });
+    await installAgent();
     await node.systemctl('start', 'kaon-master.service', 'kaon-agent.service');
     await keep('create', 'ci', '--kind', 'framework', '--role', '*');
     await keep('create', 'op', '--kind', 'operator', '--expires', '90d');
@@ -201,17 +206,7 @@ suite(`a secured cluster${reason === undefined ? '' : ` (${reason})`}`, () => {
     const log = await node.journal('-u', 'kaon-agent.service');
     expect(log).toContain('agent node1 was refused: the token was replaced by a newer one');
     await node.systemctl('stop', 'kaon-agent.service');
-    await node.installDaemon({
-      daemon: 'agent',
-      settings: [
-        `redis = "${address}"`,
-        'agent-id = "node1"',
-        `state-dir = ${JSON.stringify(join(directory, 'agent'))}`,
-        'resources = { cpus = 1, mem = "256M" }',
-        '',
-      ].join('\n'),
-      secrets: { token: readFileSync(join(directory, 'node1'), 'utf8') },
-    });
+    await installAgent();
     await node.systemctl('start', 'kaon-agent.service');
     await until(async () => (await stateOf(taskId)) === 'TASK_RUNNING');
     expect((await kaon('op', 'kill', taskId)).exitCode).toBe(0);
