@@ -13,7 +13,7 @@ export default {
   // Two cores are what the smallest machine of ours has, and the system tests need one for themselves.
   maxWorkers: 2,
   // Nothing is measured by it: a test that hangs should end, and one on a busy machine should not.
-  testTimeout: 30_000,
+  testTimeout: 120_000,
   // Tests import from `@jest/globals`, which is what gives them types.
   injectGlobals: false,
   coverageProvider: 'v8',

@@ -53,6 +53,14 @@ function printSkipped(skipped) {
     console.log(`  ${line} (${count} ${count === 1 ? 'test' : 'tests'})`);
 }
 
+/** Every test that failed, after the pages of output in which they are found one by one. */
+function printFailed(failed) {
+  if (failed.length > 0) console.log('\nfailed:');
+  for (const { path, ancestorTitles, title } of failed) {
+    console.log(`  ${path}: ${[...ancestorTitles, title].join(' > ')}`);
+  }
+}
+
 const args = process.argv.slice(2);
 const kinds = takeKinds(args);
 const files = args
@@ -68,7 +76,8 @@ if (jestArgs.length === 0) printSkipped(skipped);
 if (process.env.CI === 'true' && skipped.length > 0) {
   console.log('\nCI=true: a skipped test fails the run');
 }
-console.log(`\n${passed} passed, ${failed} failed, ${skipped.length} skipped`);
-if (failed > 0 || (process.env.CI === 'true' && skipped.length > 0)) process.exitCode = 1;
+printFailed(failed);
+console.log(`\n${passed} passed, ${failed.length} failed, ${skipped.length} skipped`);
+if (failed.length > 0 || (process.env.CI === 'true' && skipped.length > 0)) process.exitCode = 1;
 // Nothing at all was run: a wrong filter or a missing folder must not look like success.
-if (passed + failed === 0) process.exitCode = 1;
+if (passed + failed.length === 0) process.exitCode = 1;

@@ -43,18 +43,20 @@ function spawnJest(args, env) {
   });
 }
 
-/** Counts one jest report; a test file that could not even be loaded counts as one failure. */
+/** Sorts one jest report; a test file that could not even be loaded counts as one failure. */
 function summarize(report) {
-  const summary = { passed: 0, failed: 0, skipped: [] };
+  const summary = { passed: 0, failed: [], skipped: [] };
   for (const file of report.testResults) {
     const path = relative(ROOT, file.name);
-    const failedBefore = summary.failed;
+    const failedBefore = summary.failed.length;
     for (const { status, ancestorTitles, title } of file.assertionResults) {
       if (status === 'passed') summary.passed += 1;
-      else if (status === 'failed') summary.failed += 1;
+      else if (status === 'failed') summary.failed.push({ path, ancestorTitles, title });
       else summary.skipped.push({ path, ancestorTitles, title });
     }
-    if (file.status === 'failed' && summary.failed === failedBefore) summary.failed += 1;
+    if (file.status === 'failed' && summary.failed.length === failedBefore) {
+      summary.failed.push({ path, ancestorTitles: [], title: 'could not be run' });
+    }
   }
   return summary;
 }
@@ -74,10 +76,11 @@ function pathsOf(kinds, files) {
  * @param {readonly (typeof KINDS)[number][]} kinds  kinds whose path does not exist are left out
  * @param {{ files?: string[], args?: string[], env?: Record<string, string> }} options
  *   files: run only these, given relative to the root; args: further arguments of jest, e.g. `-t`; both default to none
- * @returns {Promise<{ passed: number, failed: number, skipped: { path: string, ancestorTitles: string[], title: string }[] }>}
+ * @typedef {{ path: string, ancestorTitles: string[], title: string }} Test
+ * @returns {Promise<{ passed: number, failed: Test[], skipped: Test[] }>}
  */
 export async function runKinds(kinds, { files = [], args = [], env = {} } = {}) {
-  const total = { passed: 0, failed: 0, skipped: [] };
+  const total = { passed: 0, failed: [], skipped: [] };
   const folder = await mkdtemp(join(tmpdir(), 'kaon-test-'));
   try {
     for (const run of ['first', 'system', 'alone']) {
@@ -92,10 +95,13 @@ export async function runKinds(kinds, { files = [], args = [], env = {} } = {}) 
       const code = await spawnJest([...paths, ...mode, ...report, ...args], env);
       const summary = existsSync(outputFile)
         ? summarize(JSON.parse(await readFile(outputFile, 'utf8')))
-        : { passed: 0, failed: 0, skipped: [] };
+        : { passed: 0, failed: [], skipped: [] };
       total.passed += summary.passed;
       // jest can fail without a failing test (a broken configuration, a crash): that is a failure all the same.
-      total.failed += code !== 0 && summary.failed === 0 ? 1 : summary.failed;
+      if (code !== 0 && summary.failed.length === 0) {
+        summary.failed.push({ path: run, ancestorTitles: [], title: `jest ended with ${code}` });
+      }
+      total.failed.push(...summary.failed);
       total.skipped.push(...summary.skipped);
     }
   } finally {

@@ -151,7 +151,7 @@ async function stop({ child, ended }: Running, signal: NodeJS.Signals): Promise<
 }
 
 /** What nobody has seen after so long is not coming, milliseconds. */
-const PATIENCE_MS = 25_000;
+const PATIENCE_MS = 90_000;
 
 /** Waits for a fact; one that does not come is an error, so that no test goes on after its end. */
 export function until(holds: () => boolean | Promise<boolean>, what = 'it'): Promise<void> {

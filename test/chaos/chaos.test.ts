@@ -5,7 +5,7 @@ import { bedReason } from '../beds/available.ts';
 
 const SEED = '1';
 const SECONDS = '45';
-const TIMEOUT_MS = 240_000;
+const TIMEOUT_MS = 480_000;
 
 const reason = bedReason('systemd') ?? bedReason('redis');
 const suite = reason === undefined ? describe : describe.skip;

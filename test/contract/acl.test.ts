@@ -271,12 +271,12 @@ const reason = bedReason('redis');
     await admin.set(keys.leader, '1 m1');
     await admin.hset(keys.registry.agents, 'a1', '{}');
     await admin.hset(keys.sessions, 'agent:a2', 's1');
-  }, 30_000);
+  }, 120_000);
   afterAll(async () => {
     for (const one of open) await (one instanceof RedisStore ? one.close() : one.quit());
     await admin.quit();
     await bed.stop();
-  }, 30_000);
+  }, 120_000);
 
   const subjectOf = (role: AclRole): AclSubject => ({ role, cluster: CLUSTER, name: NAMES[role] });
 

@@ -9,7 +9,7 @@ import { type RunningAgent, startAgentOn } from '../beds/agents.ts';
 import { bedReason } from '../beds/available.ts';
 import { startSystemdBed, type SystemdBed } from '../beds/private-systemd.ts';
 
-const TEST_TIMEOUT_MS = 30_000;
+const TEST_TIMEOUT_MS = 120_000;
 const RAW_EXECUTOR = resolve('test/support/raw-executor.mjs');
 const reason = bedReason('systemd');
 const suite = reason === undefined ? describe : describe.skip;

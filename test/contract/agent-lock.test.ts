@@ -39,4 +39,4 @@ test('an agent that was killed leaves no lock behind, and its pid was named whil
   const release = await lockDirectory(directory);
   expect(release).toBeInstanceOf(Function);
   release();
-}, 20_000);
+}, 120_000);

@@ -16,7 +16,7 @@ import { startSystemdBed, type SystemdBed } from '../beds/private-systemd.ts';
 
 const reason = bedReason('systemd');
 const suite = reason === undefined ? describe : describe.skip;
-const TEST_TIMEOUT_MS = 60_000;
+const TEST_TIMEOUT_MS = 120_000;
 /** What systemd takes users of units from, systemd.exec(5), `DynamicUser=`. */
 const DYNAMIC_UIDS = { first: 61_184, last: 65_519 };
 /** As an agent without any settings has it, where there is no user for tasks. */

@@ -13,7 +13,7 @@ import { bedReason } from '../beds/available.ts';
 import { startSystemdBed, type SystemdBed } from '../beds/private-systemd.ts';
 import { unitSpec } from '../beds/unit-specs.ts';
 
-const TEST_TIMEOUT_MS = 20_000;
+const TEST_TIMEOUT_MS = 120_000;
 const reason = bedReason('systemd');
 const suite = reason === undefined ? describe : describe.skip;
 const FOREVER = { command: { argv: ['sleep', '1000'], environment: {} } };
@@ -293,7 +293,7 @@ suite(reason === undefined ? 'agents' : `agents (skipped: ${reason})`, () => {
     await until(() => bed.run('systemctl', 'show', '-p', 'MainPID', unit) === 'MainPID=0\n');
     const tookMs = Date.now() - launchedAtMs;
     expect(tookMs).toBeGreaterThan(stopAfterMs - 1000);
-    expect(tookMs).toBeLessThan(stopAfterMs + 3000);
+    expect(tookMs).toBeLessThan(stopAfterMs + 30_000);
     const stopped = {
       reason: 'REASON_STOPPED_WHEN_UNREACHABLE',
       message: expect.stringContaining('after 15s without contact'),
@@ -307,5 +307,5 @@ suite(reason === undefined ? 'agents' : `agents (skipped: ${reason})`, () => {
     for (const name of [kept, connected]) {
       expect(await bed.systemd.readUnit(name)).toMatchObject({ subState: 'running' });
     }
-  }, 40_000);
+  }, 120_000);
 });

@@ -37,7 +37,7 @@ import {
 } from '../support/artifact-bed.ts';
 
 // Each starts processes, on a machine that may be busy.
-jest.setTimeout(60_000);
+jest.setTimeout(120_000);
 
 let helper: Awaited<ReturnType<typeof buildHelper>>;
 let bed: ArtifactBed;

@@ -22,7 +22,7 @@ import { Placing } from '../../agent/artifacts/placing.ts';
 import { codeOf } from '../../protocol/errors.ts';
 
 // Thousands of files, on a disk that may be busy.
-jest.setTimeout(60_000);
+jest.setTimeout(120_000);
 
 interface Entry {
   readonly kind: 'file' | 'directory' | 'symbolicLink' | 'hardLink' | 'planted';

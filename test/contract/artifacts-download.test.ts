@@ -32,7 +32,7 @@ import {
 } from '../support/artifact-bed.ts';
 
 // Each starts processes, on a machine that may be busy.
-jest.setTimeout(60_000);
+jest.setTimeout(120_000);
 
 type Answer = (
   response: ServerResponse,

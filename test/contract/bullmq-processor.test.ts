@@ -744,7 +744,7 @@ test('many jobs are all accounted for, through a connection that breaks', async 
   }
   expect(results).toEqual(names.map((value) => ({ outcome: 'returned', value })));
   expect([...done.seen].sort()).toEqual(names.map((name) => `log "${name}"`).sort());
-}, 60_000);
+}, 120_000);
 
 test('started by hand it says what is missing', async () => {
   executor = startExecutor([process.execPath, join(dist, 'processor-executor.js'), 'file'], {});

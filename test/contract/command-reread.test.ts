@@ -27,7 +27,7 @@ suite(`commands and reloads${reason === undefined ? '' : ` (${reason})`}`, () =>
   let agent: RunningAgent | undefined;
   beforeAll(async () => {
     bed = await startSystemdBed();
-  }, 20_000);
+  }, 120_000);
   afterEach(async () => {
     await agent?.stop();
     agent = undefined;
@@ -131,5 +131,5 @@ suite(`commands and reloads${reason === undefined ? '' : ` (${reason})`}`, () =>
     await bed.systemd.releaseUnit(told.name);
     // The inside has the /tmp of the outside.
     rmSync(join(bed.inside.root, place), { recursive: true });
-  }, 20_000);
+  }, 120_000);
 });

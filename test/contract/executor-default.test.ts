@@ -462,7 +462,7 @@ describe('many tasks', () => {
     const failed = agent.updates.seen.filter(({ state }) => state === 'TASK_FAILED');
     expect(new Set(failed.map(({ taskId }) => taskId)).size).toBe(100);
     for (const { task } of tasks) expect(statesOf(agent, task.taskId)).toHaveLength(2);
-  }, 120_000);
+  }, 240_000);
 });
 
 test('started by hand it says what is missing', async () => {

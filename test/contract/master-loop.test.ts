@@ -179,22 +179,20 @@ describeStores('a master on %s', ['FakeStore', 'RedisStore'], ({ open, atEnd }) 
     expect(await harness.store.leader()).toMatchObject({ masterId: 'm2', epoch: 2 });
   });
 
-  test('that stops is followed by the first commit of the next within 200 ms', async () => {
-    const first = await startMaster('m1');
+  test('that stops is followed by the first commit of the next at once, not when its lease would be over', async () => {
+    // Far longer than the test may take.
+    const first = await startMaster('m1', 600_000);
     await startAgent('a1');
     const second = await startMaster('m2');
     await second.log.lines.first(({ event }) => event === 'master.standby');
     const before = await harness.store.loadSnapshot();
     const stopping = first.stop();
-    const stoppedAtMs = performance.now();
     const agent = startScriptedAgent(await harness.another(), 'a2');
     atEnd(() => agent.stop());
     await agent.received('AgentRegistered');
-    const tookMs = performance.now() - stoppedAtMs;
     await stopping;
     expect(await harness.store.leader()).toMatchObject({ masterId: 'm2' });
     expect((await harness.store.loadSnapshot()).commitNumber).toBeGreaterThan(before.commitNumber);
-    expect(tookMs).toBeLessThan(200);
   });
 
   test('that is told to step down lets the other lead, long before its lease is over', async () => {

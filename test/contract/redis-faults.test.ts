@@ -18,7 +18,7 @@ import { createWatchedLog } from '../support/watch.ts';
 const reason = bedReason('redis-tls');
 const describeRedis = reason === undefined ? describe : describe.skip;
 const suffix = reason === undefined ? '' : ` (skipped: ${reason})`;
-const TIMEOUT_MS = 60_000;
+const TIMEOUT_MS = 120_000;
 
 describeRedis(`a cluster on a Redis with troubles${suffix}`, () => {
   let bed: RedisBed;

@@ -9,7 +9,7 @@ import { startRedisScene, type RedisScene } from '../support/redis-scene.ts';
 const reason = bedReason('redis');
 const describeRedis = reason === undefined ? describe : describe.skip;
 const suffix = reason === undefined ? '' : ` (skipped: ${reason})`;
-const TIMEOUT_MS = 60_000;
+const TIMEOUT_MS = 120_000;
 
 describeRedis(`a cluster on Sentinel${suffix}`, () => {
   let bed: SentinelBed;

@@ -20,11 +20,11 @@ suite(`a store that fails over${reason === undefined ? '' : ` (skipped: ${reason
   beforeAll(async () => {
     bed = await startSentinelBed();
     store = await openRedisStore({ url: bed.url, cluster: 'c', log: silentLog, name: 'test' });
-  }, 30_000);
+  }, 120_000);
   afterAll(async () => {
     await store.close();
     await bed.stop();
-  }, 30_000);
+  }, 120_000);
 
   test('says so to the leader and to every client, and goes on from what is left', async () => {
     const lease = await beginTerm(store);
@@ -51,5 +51,5 @@ suite(`a store that fails over${reason === undefined ? '' : ` (skipped: ${reason
     expect([commitNumber, registry.tasks.size]).toEqual([1, 0]);
     expect(isOlderSession(lostSession, await store.openSession(client))).toBe(true);
     expect(await store.commit(commitOf(next, 2))).toMatchObject({ ok: true });
-  }, 60_000);
+  }, 120_000);
 });

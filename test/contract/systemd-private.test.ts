@@ -11,7 +11,7 @@ import { bootPrivateSystemd } from '../../systemd/private/boot.ts';
 import { listHierarchies } from '../../systemd/private/cgroups.ts';
 import { bedReason } from '../beds/available.ts';
 
-const TEST_TIMEOUT_MS = 20_000;
+const TEST_TIMEOUT_MS = 120_000;
 const reason = bedReason('systemd');
 const suite = reason === undefined ? describe : describe.skip;
 

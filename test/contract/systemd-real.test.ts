@@ -6,6 +6,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/g
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { wasFenced } from '../../agent/core/fences.ts';
 import { codeOf } from '../../protocol/errors.ts';
 import { createSystemd } from '../../systemd/manager.ts';
 import type { SystemdConnection, UnitStatus } from '../../systemd/port.ts';
@@ -14,7 +15,7 @@ import { bedReason } from '../beds/available.ts';
 import { startSystemdBed, type SystemdBed } from '../beds/private-systemd.ts';
 import { unitSpec } from '../beds/unit-specs.ts';
 
-const TEST_TIMEOUT_MS = 20_000;
+const TEST_TIMEOUT_MS = 120_000;
 const reason = bedReason('systemd');
 const suite = reason === undefined ? describe : describe.skip;
 
@@ -340,7 +341,7 @@ suite(reason === undefined ? 'a real systemd' : `a real systemd (skipped: ${reas
         expect(stopped).toMatchObject({ exitKind: 'killed', exitStatus: 15 });
         expect(killed).toMatchObject({ exitKind: 'killed', exitStatus: 9 });
         for (const status of [stopped, killed]) {
-          expect(Math.abs(status.leftActiveAtMs - firedAtMs)).toBeLessThan(1000);
+          expect(wasFenced(status, firedAtMs)).toBe(true);
           expect(status.leftActiveAtMs).toBeLessThanOrEqual(status.exitedAtMs);
         }
         const own = await ended(ends.name);
@@ -421,5 +422,5 @@ suite(reason === undefined ? 'a real systemd' : `a real systemd (skipped: ${reas
     expect(await bed.systemd.listUnits('kaon-storm-*.service')).toHaveLength(40);
     await Promise.all(units.map((unit) => bed.systemd.releaseUnit(unit.name)));
     expect(await bed.systemd.listUnits('kaon-*storm*')).toEqual([]);
-  }, 60_000);
+  }, 120_000);
 });

@@ -13,7 +13,7 @@ import { bedReason } from '../beds/available.ts';
 import { startSystemdBed, type SystemdBed } from '../beds/private-systemd.ts';
 import { startMemoryHolder, unitSpec, type MemoryHolder } from '../beds/unit-specs.ts';
 
-const TEST_TIMEOUT_MS = 20_000;
+const TEST_TIMEOUT_MS = 120_000;
 const SLICE = 'kaon-resize.slice';
 const BYTES_PER_MIB = 1_048_576;
 const START: LiveLimits = { cpuMillis: 500, memoryMib: 64 };

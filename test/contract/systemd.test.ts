@@ -11,7 +11,7 @@ import { bedReason } from '../beds/available.ts';
 import { startSystemdBed, type SystemdBed } from '../beds/private-systemd.ts';
 import { unitSpec } from '../beds/unit-specs.ts';
 
-const TEST_TIMEOUT_MS = 20_000;
+const TEST_TIMEOUT_MS = 120_000;
 
 const COMMANDS = {
   runsOn: ['sleep', '1000'],

@@ -59,5 +59,5 @@ describe('a cluster under faults', () => {
     expect(tasks).toBeGreaterThan(50);
     expect(executors).toBeGreaterThan(2);
     expect(simulatedMs).toBeGreaterThan(3_600_000);
-  }, 60_000);
+  }, 120_000);
 });

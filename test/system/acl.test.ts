@@ -60,7 +60,7 @@ suite('a cluster whose processes have users of Redis', () => {
     master = startCommand([process.execPath, KAON, 'master', '--redis', urlOf('master')]);
     agent = startAgent(urlOf('agent'));
     await until(async () => (await kaonAs('viewer', 'agents')).stdout.includes('active'));
-  }, 120_000);
+  }, 240_000);
   afterAll(async () => {
     for (const { child } of waiting) child.kill('SIGKILL');
     master.child.kill('SIGTERM');
@@ -69,7 +69,7 @@ suite('a cluster whose processes have users of Redis', () => {
     await node.stop();
     await redis.stop();
     rmSync(directory, { recursive: true, force: true });
-  }, 90_000);
+  }, 180_000);
 
   const urlOf = (role: AclRole): string => urls.get(role) ?? '';
   const adminUrl = (): string => redis.url.replace('unix://', `unix://default:${ADMIN}@`);
@@ -129,7 +129,7 @@ suite('a cluster whose processes have users of Redis', () => {
       const { stdout, exitCode } = await kaonAs(role, 'run', '--', 'echo', 'hello');
       expect({ role, stdout, exitCode }).toEqual({ role, stdout: 'hello\n', exitCode: 0 });
     }
-  }, 60_000);
+  }, 120_000);
 
   test('shows a viewer everything, and ends tasks for an operator', async () => {
     const task = startTask('--name', 'long', '--', 'sh', '-c', 'echo up; sleep 600');
@@ -148,7 +148,7 @@ suite('a cluster whose processes have users of Redis', () => {
     expect(await kaonAs('operator', 'kill', 'long')).toMatchObject({ exitCode: 0 });
     await task.ended;
     expect((await kaonAs('viewer', 'tasks', '--all')).stdout).toContain('long');
-  }, 90_000);
+  }, 180_000);
 
   test('has refused nobody what they have to do', async () => {
     expect(await refusals()).toEqual([]);
@@ -165,14 +165,14 @@ suite('a cluster whose processes have users of Redis', () => {
     expect(wrong.exitCode).toBe(4);
     expect(wrong.stderr).toContain('does not know this user, or the password is wrong');
     await refusals();
-  }, 60_000);
+  }, 120_000);
 
   test('goes on when Redis has forgotten the scripts and cut every connection', async () => {
     await admin.script('FLUSH');
     await admin.call('CLIENT', 'KILL', 'TYPE', 'normal');
     const { stdout, exitCode } = await kaonAs('framework', 'run', '--', 'echo', 'again');
     expect({ stdout, exitCode }).toEqual({ stdout: 'again\n', exitCode: 0 });
-  }, 60_000);
+  }, 120_000);
 
   test('a node that is revoked keeps its tasks, says so, and is back with a new password', async () => {
     const beats = join(directory, 'notes', 'beats');
@@ -193,7 +193,7 @@ suite('a cluster whose processes have users of Redis', () => {
     agent = startAgent(await create('--role', 'agent', '--name', 'agent1'));
     writeFileSync(`${beats}.stop`, '');
     expect(await task.ended).toMatchObject({ exitCode: 7 });
-  }, 120_000);
+  }, 240_000);
 
   test('a user that exists is not made twice, and with --force the old password ends', async () => {
     const args = ['join-token', 'create', '--role', 'viewer', '--name', 'viewer1'];
@@ -207,12 +207,12 @@ suite('a cluster whose processes have users of Redis', () => {
     const { stdout } = await kaonBy(adminUrl(), 'join-token', 'ls', '--json');
     const users = (JSON.parse(stdout) as { user: string }[]).map(({ user }) => user);
     expect(users).toContain(redisUserOf({ role: 'viewer', name: 'viewer1', cluster: 'default' }));
-  }, 60_000);
+  }, 120_000);
 
   test('whoever may not use ACL is told so, and makes nobody', async () => {
     const args = ['join-token', 'create', '--role', 'viewer', '--name', 'ann'];
     const refused = await kaonAs('operator', ...args);
     expect(refused).toMatchObject({ exitCode: 1, stdout: '' });
     expect(refused.stderr).toContain('a user that may use ACL');
-  }, 30_000);
+  }, 120_000);
 });

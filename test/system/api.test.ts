@@ -19,7 +19,7 @@ import { taskInfo } from '../support/builders.ts';
 import { startScriptedAgent, type ScriptedAgent } from '../support/scripted-agent.ts';
 import { startScriptedFramework, type ScriptedFramework } from '../support/scripted-framework.ts';
 
-const TIMEOUT_MS = 60_000;
+const TIMEOUT_MS = 120_000;
 const reason = bedReason('redis');
 const suite = reason === undefined ? describe : describe.skip;
 const suffix = reason === undefined ? '' : ` (${reason})`;
@@ -551,11 +551,11 @@ systemdSuite(
     beforeAll(async () => {
       cluster = await startClusterBed(['--resources', 'cpus=2,mem=1G']);
       standby = await startMaster(cluster.redis, { KAON_CLUSTER: 'default' });
-    }, 90_000);
+    }, 180_000);
     afterAll(async () => {
       await end(standby);
       await cluster.stop();
-    }, 60_000);
+    }, 120_000);
 
     test(
       'is seen and killed by the API of a master that stands by',

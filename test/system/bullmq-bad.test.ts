@@ -17,7 +17,7 @@ const reason = bedReason('systemd') ?? bedReason('redis');
 const suite = reason === undefined ? describe : describe.skip;
 
 const SMALL = ['--cpus', '0.1', '--mem', '32M'];
-const TEST_TIMEOUT_MS = 60_000;
+const TEST_TIMEOUT_MS = 120_000;
 const BYTES_PER_MIB = 1_048_576;
 /** JSON of a job's logs; the output is a hundred times that. */
 const LOGS_MAX_CHARS = 1_000_000;
@@ -47,11 +47,11 @@ suite(`jobs that nobody wants${reason === undefined ? '' : ` (skipped: ${reason}
     scheduler = await bed.scheduler('--config', config, ...SMALL);
     commands = bed.queue('commands');
     processed = bed.queue('processed');
-  }, 120_000);
+  }, 240_000);
   afterAll(async () => {
     redis.disconnect();
     await bed.stop();
-  }, 60_000);
+  }, 120_000);
   /** Nothing is stuck, and nobody has had to restart anything. */
   afterEach(async () => {
     const good = await commands.add('good', { command: 'echo good' });

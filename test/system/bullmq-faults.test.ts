@@ -47,7 +47,7 @@ const titleOf = (what: string): string =>
   `${what}${reason === undefined ? '' : ` (skipped: ${reason})`}`;
 
 const SMALL = ['--cpus', '0.1', '--mem', '32M'];
-const TEST_TIMEOUT_MS = 60_000;
+const TEST_TIMEOUT_MS = 120_000;
 /** Says that it will not end, and does not. */
 const DEAF = "trap '' TERM; echo deaf; while :; do :; done";
 
@@ -115,11 +115,11 @@ suite(titleOf('kaon bullmq whose parts fail'), () => {
     const own = openQueueBed({ start, parent: bed.cluster.directory, socketPath: bed.socketPath });
     redis = own.redis;
     close = own.stop;
-  }, 120_000);
+  }, 240_000);
   afterAll(async () => {
     await close();
     await bed.stop();
-  }, 60_000);
+  }, 120_000);
 
   /** A scheduler of a queue and of that name, and what starts it again. */
   const start = (name: string, ...args: string[]): Promise<SchedulerChild> =>
@@ -533,7 +533,7 @@ suite(titleOf('kaon bullmq and the Redis of its cluster'), () => {
       await cluster?.stop();
       await server.stop();
     }
-  }, 120_000);
+  }, 240_000);
 });
 
 suite(titleOf('kaon bullmq on several nodes'), () => {
@@ -553,13 +553,13 @@ suite(titleOf('kaon bullmq on several nodes'), () => {
       JSON.stringify({ queues: ['nodes'], lostMax: 1, lockDuration: '4s' }),
     );
     await bed.scheduler('--config', config, ...SMALL);
-  }, 180_000);
+  }, 360_000);
   afterAll(async () => {
     await bed.stop();
     master?.child.kill('SIGKILL');
     await master?.ended;
     await nodes.stop();
-  }, 60_000);
+  }, 120_000);
 
   /** The node that a job runs on. */
   const nodeOf = async ({ id = '' }: Job): Promise<string> => {
@@ -651,7 +651,7 @@ suite(titleOf('kaon bullmq on several nodes'), () => {
     jobs.open('master');
     expect(await endOf(jobs, job)).toEqual(DONE_ONCE);
     expect(await endOf(jobs, await jobs.add('true'))).toEqual(DONE_ONCE);
-  }, 90_000);
+  }, 180_000);
 
   test(
     'an agent that is killed loses no job',
@@ -685,7 +685,7 @@ suite(titleOf('kaon bullmq on several nodes'), () => {
     await until(() => jobs.runs(job).ended === 1);
     nodes.resume(node);
     expect(await endOf(jobs, job)).toEqual(DONE_ONCE);
-  }, 90_000);
+  }, 180_000);
 
   test('a Redis that has lost everything has lost its jobs, whose tasks run to their ends, and new ones are taken', async () => {
     const jobs = new Jobs(bed, 'nodes', 'flushed');
@@ -698,7 +698,7 @@ suite(titleOf('kaon bullmq on several nodes'), () => {
     expect(jobs.runs(lost)).toEqual({ ...ONCE, ended: 0 });
     jobs.open('flushed');
     await until(() => jobs.runs(lost).ended === 1);
-  }, 90_000);
+  }, 180_000);
 
   test('a node that is lost for good has its job run elsewhere, and that was no attempt; after lostMax losses it fails', async () => {
     const jobs = new Jobs(bed, 'nodes', 'lost-nodes');
@@ -720,5 +720,5 @@ suite(titleOf('kaon bullmq on several nodes'), () => {
       attemptsMade: 1,
     });
     expect(jobs.runs(job).begun).toBe(2);
-  }, 90_000);
+  }, 180_000);
 });

@@ -18,7 +18,7 @@ import { crash, giveModules, ONCE, runsOf } from '../beds/bullmq-faults.ts';
 const reason = bedReason('systemd') ?? bedReason('redis');
 const suite = reason === undefined ? describe : describe.skip;
 
-const TEST_TIMEOUT_MS = 60_000;
+const TEST_TIMEOUT_MS = 120_000;
 const SMALL = ['--cpus', '0.2', '--mem', '96M', '--warm', '2'];
 /** More than an answer of a call that travels in one piece. */
 const LARGE_CHARS = 200_000;
@@ -162,11 +162,11 @@ suite(`processors${reason === undefined ? '' : ` (skipped: ${reason})`}`, () => 
     file = bed.file('work.ts', WORK);
     await bed.scheduler('--queue', 'work', '--processor', file, ...SMALL);
     queue = bed.queue('work');
-  }, 120_000);
+  }, 240_000);
   afterAll(async () => {
     redis.disconnect();
     await bed.stop();
-  }, 60_000);
+  }, 120_000);
 
   const add = (name: string, data: object = {}, opts?: JobsOptions): Promise<Job> =>
     queue.add(name, data, opts);

@@ -45,10 +45,10 @@ suite(`kaon bullmq${reason === undefined ? '' : ` (skipped: ${reason})`}`, () =>
   beforeAll(async () => {
     bed = await startBullmqBed(['--resources', `cpus=${String(CPUS)},mem=2G`]);
     await bed.scheduler('--queue', QUEUES.join(','), ...SMALL);
-  }, 120_000);
+  }, 240_000);
   afterAll(async () => {
     await bed.stop();
-  }, 60_000);
+  }, 120_000);
 
   /** Of jobs that wait for the test; one that fails must not leave the node full. */
   const gates = new Set<string>();

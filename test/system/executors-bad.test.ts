@@ -21,7 +21,7 @@ import { startSettledCluster } from '../support/settled-cluster.ts';
 
 const reason = bedReason('systemd') ?? bedReason('redis');
 const suite = reason === undefined ? describe : describe.skip;
-const TEST_TIMEOUT_MS = 60_000;
+const TEST_TIMEOUT_MS = 120_000;
 /** More than anybody keeps of the updates of one task that nobody acknowledges. */
 const KEPT_MAX = 200;
 
@@ -30,13 +30,13 @@ suite(`bad schedulers and executors${reason === undefined ? '' : ` (${reason})`}
   const frameworks: LiveFramework[] = [];
   beforeAll(async () => {
     cluster = await startSettledCluster(['--resources', 'cpus=4,mem=2G']);
-  }, 90_000);
+  }, 180_000);
   afterEach(async () => {
     await Promise.all(frameworks.splice(0).map((framework) => framework.stop()));
   }, TEST_TIMEOUT_MS);
   afterAll(async () => {
     await cluster.stop();
-  }, 60_000);
+  }, 120_000);
   const start = async (name: string, options: LiveOptions = {}): Promise<LiveFramework> => {
     const framework = await startFramework(cluster.redis, { name }, options);
     frameworks.push(framework);

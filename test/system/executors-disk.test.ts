@@ -17,7 +17,7 @@ import {
 
 const reason = bedReason('systemd') ?? bedReason('redis');
 const suite = reason === undefined ? describe : describe.skip;
-const TEST_TIMEOUT_MS = 60_000;
+const TEST_TIMEOUT_MS = 120_000;
 
 suite(`a disk that an executor has filled${reason === undefined ? '' : ` (${reason})`}`, () => {
   let cluster: ClusterBed;
@@ -52,12 +52,12 @@ suite(`a disk that an executor has filled${reason === undefined ? '' : ` (${reas
     culprit.launch(dataTask('fill', `spawn ${fill}`, actingExecutor('filler')));
     const left = 'df --output=avail,iavail "$1" | tail -1';
     await until(async () => (await inside(left)).replaceAll(/\s+/g, ' ') === '0 0');
-  }, 90_000);
+  }, 180_000);
   afterAll(async () => {
     await Promise.all([culprit, others].map((framework) => framework.stop()));
     await cluster.inside('umount', '-l', disk);
     await cluster.stop();
-  }, 60_000);
+  }, 120_000);
 
   test.each([
     ['a command', undefined],

@@ -26,7 +26,7 @@ import {
 
 const reason = bedReason('systemd') ?? bedReason('redis');
 const suite = reason === undefined ? describe : describe.skip;
-const TEST_TIMEOUT_MS = 60_000;
+const TEST_TIMEOUT_MS = 120_000;
 /** 200 MiB in memory that is really touched. */
 const ALLOCATE_200_MIB = [
   process.execPath,
@@ -39,13 +39,13 @@ suite(`executors and limits${reason === undefined ? '' : ` (${reason})`}`, () =>
   const frameworks: LiveFramework[] = [];
   beforeAll(async () => {
     cluster = await startClusterBed(['--resources', 'cpus=4,mem=2G']);
-  }, 90_000);
+  }, 180_000);
   afterEach(async () => {
     await Promise.all(frameworks.splice(0).map((framework) => framework.stop()));
   }, TEST_TIMEOUT_MS);
   afterAll(async () => {
     await cluster.stop();
-  }, 60_000);
+  }, 120_000);
   const start = async (name: string, options: LiveOptions = {}): Promise<LiveFramework> => {
     const framework = await startFramework(cluster.redis, { name }, options);
     frameworks.push(framework);

@@ -17,10 +17,10 @@ suite(`a cluster whose parts fail${reason === undefined ? '' : ` (${reason})`}`,
   let cluster: ClusterBed;
   beforeAll(async () => {
     cluster = await startClusterBed(['--resources', 'cpus=4,mem=2G']);
-  }, 90_000);
+  }, 180_000);
   afterAll(async () => {
     await cluster.stop();
-  }, 60_000);
+  }, 120_000);
 
   test('a task outlives the agent, and the next agent reports its output and its end', async () => {
     const running = cluster.start('run', '--', 'sh', '-c', COUNT_TO_FOUR);
@@ -29,7 +29,7 @@ suite(`a cluster whose parts fail${reason === undefined ? '' : ` (${reason})`}`,
     process.kill(agent, 'SIGKILL');
     const { stdout, exitCode } = await running.ended;
     expect({ stdout, exitCode }).toEqual({ stdout: '1\n2\n3\n4\n', exitCode: 3 });
-  }, 60_000);
+  }, 120_000);
 
   test('the end of a task that ended while there was no agent is exact', async () => {
     const running = cluster.start(
@@ -49,7 +49,7 @@ suite(`a cluster whose parts fail${reason === undefined ? '' : ` (${reason})`}`,
     await cluster.inside('systemctl', 'start', 'kaon-agent');
     const { stdout, exitCode } = await running.ended;
     expect({ stdout, exitCode }).toEqual({ stdout: 'up\n', exitCode: 5 });
-  }, 60_000);
+  }, 120_000);
 
   test('a task whose unit was stopped by hand while there was no agent ends as it did, and is not started again', async () => {
     const running = cluster.start(
@@ -68,7 +68,7 @@ suite(`a cluster whose parts fail${reason === undefined ? '' : ` (${reason})`}`,
     const { stdout, stderr, exitCode } = await running.ended;
     expect({ stdout, exitCode }).toEqual({ stdout: 'once\n', exitCode: 143 });
     expect(stderr).toContain('ended by signal 15');
-  }, 60_000);
+  }, 120_000);
 
   test('tasks go on through a re-execution of systemd and a restart of the bus', async () => {
     const running = cluster.start('run', '--', 'sh', '-c', COUNT_TO_FOUR);
@@ -78,7 +78,7 @@ suite(`a cluster whose parts fail${reason === undefined ? '' : ` (${reason})`}`,
     const { stdout, exitCode } = await running.ended;
     expect({ stdout, exitCode }).toEqual({ stdout: '1\n2\n3\n4\n', exitCode: 3 });
     expect((await cluster.kaon('run', '--', 'true')).exitCode).toBe(0);
-  }, 60_000);
+  }, 120_000);
 
   test('bad entries in the inbox are skipped, counted in the log, and stop nobody', async () => {
     const redis = new Redis(cluster.redis.replace('unix://', ''));
@@ -96,7 +96,7 @@ suite(`a cluster whose parts fail${reason === undefined ? '' : ` (${reason})`}`,
     expect(log.stdout).toMatch(/inbox\.bad-message .*code=not-json/);
     expect(log.stdout).toMatch(/inbox\.bad-message .*code=unknown-type/);
     expect(log.stdout).toMatch(/inbox\.bad-message .*code=too-large/);
-  }, 60_000);
+  }, 120_000);
 
   test('the framework of the README runs its task and leaves', async () => {
     const command = [process.execPath, 'examples/hello.mjs'];
@@ -105,7 +105,7 @@ suite(`a cluster whose parts fail${reason === undefined ? '' : ` (${reason})`}`,
       stdout: 'TASK_RUNNING \nTASK_FINISHED exited with code 0\n',
       exitCode: 0,
     });
-  }, 30_000);
+  }, 120_000);
 
   test('the streams can be read with redis-cli', async () => {
     const socket = cluster.redis.replace('unix://', '');
@@ -121,7 +121,7 @@ suite(`a cluster whose parts fail${reason === undefined ? '' : ` (${reason})`}`,
       '3',
     ]).ended;
     expect(stdout).toContain('agent.registered');
-  }, 30_000);
+  }, 120_000);
 
   test.each([
     [['run', '--mem', '12x', '--', 'true'], '--mem 12x'],
@@ -149,7 +149,7 @@ suite(`a cluster whose parts fail${reason === undefined ? '' : ` (${reason})`}`,
     expect(exitCode).toBe(4);
     expect(stderr).toContain('KAON_REDIS');
     expect(stderr).not.toContain('secret');
-  }, 30_000);
+  }, 120_000);
 });
 
 suite(`Redis${reason === undefined ? '' : ` (${reason})`}`, () => {
@@ -224,7 +224,7 @@ suite(`a full disk${reason === undefined ? '' : ` (${reason})`}`, () => {
     } finally {
       await cluster.stop();
     }
-  }, 120_000);
+  }, 240_000);
 });
 
 suite(`the end of kaon dev${reason === undefined ? '' : ` (${reason})`}`, () => {
@@ -234,7 +234,7 @@ suite(`the end of kaon dev${reason === undefined ? '' : ` (${reason})`}`, () => 
     const exitCode = await cluster.stop();
     expect(exitCode).toBe(0);
     expect(leftovers(cluster.directory, cluster.pid)).toEqual([]);
-  }, 120_000);
+  }, 240_000);
 
   test('by SIGKILL takes its processes with it too', async () => {
     const cluster = await startClusterBed();
@@ -242,7 +242,7 @@ suite(`the end of kaon dev${reason === undefined ? '' : ` (${reason})`}`, () => 
     process.kill(cluster.pid, 'SIGKILL');
     await until(() => leftovers(cluster.directory, 0).length === 0);
     await cluster.stop();
-  }, 120_000);
+  }, 240_000);
 
   test('is refused a second time in the same directory, with the pid of the first', async () => {
     const cluster = await startClusterBed();
@@ -250,7 +250,7 @@ suite(`the end of kaon dev${reason === undefined ? '' : ` (${reason})`}`, () => 
     await cluster.stop();
     expect(second.stderr).toContain(String(cluster.pid));
     expect(second.exitCode).toBe(1);
-  }, 120_000);
+  }, 240_000);
 
   test('is clear about what is missing where no systemd can be had', async () => {
     const command = [
@@ -271,5 +271,5 @@ suite(`the end of kaon dev${reason === undefined ? '' : ` (${reason})`}`, () => 
     ]).ended;
     expect(exitCode).not.toBe(0);
     expect(stderr).toMatch(/needs root|run it with sudo/);
-  }, 30_000);
+  }, 120_000);
 });

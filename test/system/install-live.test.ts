@@ -10,7 +10,7 @@ import { endProcess, freePorts, LOOPBACK, startRedisProcess } from '../beds/redi
 
 const reason = bedReason('systemd') ?? bedReason('redis');
 const suite = reason === undefined ? describe : describe.skip;
-const TIMEOUT_MS = 120_000;
+const TIMEOUT_MS = 240_000;
 
 /** The real command, but its daemons do not start: what a check of the program does not see. */
 const BROKEN_COMMAND = `#!/usr/bin/env node

@@ -26,11 +26,11 @@ suite(`kaon join-token${reason === undefined ? '' : ` (${reason})`}`, () => {
     directory = mkdtempSync(join(tmpdir(), 'kaon-join-'));
     writeFileSync(join(directory, 'users.acl'), '');
     keeping = await startRedisBed({ args: ['--aclfile', join(directory, 'users.acl')] });
-  }, 30_000);
+  }, 120_000);
   afterAll(async () => {
     await keeping.stop();
     rmSync(directory, { recursive: true, force: true });
-  }, 30_000);
+  }, 120_000);
   afterEach(async () => {
     for (const bed of beds.splice(0)) await bed.stop();
   });
@@ -62,7 +62,7 @@ suite(`kaon join-token${reason === undefined ? '' : ` (${reason})`}`, () => {
     const redis = new Redis(keeping.socketPath, { ...login, disableClientInfo: true });
     expect(await redis.ping()).toBe('PONG');
     await redis.quit();
-  }, 30_000);
+  }, 120_000);
 
   test('sets the variables of a program, for another cluster, with an address as it is seen there', async () => {
     const node = ['--node-redis', 'redis://default:secret@10.0.0.5:6379'];
@@ -81,7 +81,7 @@ suite(`kaon join-token${reason === undefined ? '' : ` (${reason})`}`, () => {
     );
     const { stdout } = await kaon(keeping, 'join-token', 'ls', '--cluster', 'prod');
     expect(stdout).toMatch(/viewer +ann +kaon\.viewer\.ann~prod +0/);
-  }, 30_000);
+  }, 120_000);
 
   test('in a secured cluster makes, renews and ends the token too', async () => {
     const text = makeClusterKey();
@@ -104,7 +104,7 @@ suite(`kaon join-token${reason === undefined ? '' : ` (${reason})`}`, () => {
     const third = tokenOf(await create(keeping, ...args));
     expect(third?.generation).toBeGreaterThan(second?.generation ?? Infinity);
     await redis.quit();
-  }, 60_000);
+  }, 120_000);
 
   test('says what to do where Redis forgets its users, and the line that it prints is one of an ACL file', async () => {
     const forgetful = await open();
@@ -117,7 +117,7 @@ suite(`kaon join-token${reason === undefined ? '' : ` (${reason})`}`, () => {
     const other = await open('--aclfile', file);
     const { stdout } = await kaon(other, 'join-token', 'ls');
     expect(stdout).toContain('kaon.master.m1~default');
-  }, 60_000);
+  }, 120_000);
 
   test('is told where Redis has no ACL, and makes nothing', async () => {
     const closed = await open('--rename-command', 'ACL', '');
@@ -125,7 +125,7 @@ suite(`kaon join-token${reason === undefined ? '' : ` (${reason})`}`, () => {
     expect(made).toMatchObject({ exitCode: 1, stdout: '' });
     expect(made.stderr).toMatch(/kaon: cannot read the users: .*unknown command/);
     expect(made.stderr).toContain('hint: give the address of a user that may use ACL');
-  }, 30_000);
+  }, 120_000);
 
   test.each([
     [['create'], 2, '--role is missing'],
@@ -160,5 +160,5 @@ suite(`kaon join-token${reason === undefined ? '' : ` (${reason})`}`, () => {
     expect((await cli.ended).stdout.trim().split(/\s+/)).toEqual(Array(6).fill('OK'));
     expect(await redis.acl('USERS')).toHaveLength(7);
     await redis.quit();
-  }, 60_000);
+  }, 120_000);
 });

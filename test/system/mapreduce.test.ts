@@ -185,16 +185,16 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
     // A reduce task of 1G finds room on the second one only.
     bed = await startBed({ 'node-1': 'cpus=2,mem=768M', 'node-2': 'cpus=2,mem=2G' });
     await Promise.all(AGENT_IDS.map((agentId) => bed.boot(agentId)));
-  }, 120_000);
+  }, 240_000);
   afterEach(async () => {
     // One that a failed test has left ends its tasks, too.
     for (const { child } of started) child.kill('SIGTERM');
     await Promise.all(started.splice(0).map(({ ended }) => ended));
     for (const agentId of AGENT_IDS) if (!bed.nodes.has(agentId)) await bed.boot(agentId);
-  }, 60_000);
+  }, 120_000);
   afterAll(async () => {
     await bed.stop();
-  }, 60_000);
+  }, 120_000);
 
   /**
    * Traffic stays on this machine.
@@ -251,14 +251,14 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
       'part-00001',
       'part-00002',
     ]);
-  }, 180_000);
+  }, 360_000);
 
   test('runs map tasks on any node when none that has the input comes', async () => {
     const [one] = writeInputs(200_000);
     const job = startJob(['--input', `${one}@nowhere`], '--map wordcount --locality-wait 0.5');
     expect(await countsOf(job)).toEqual(countByShell(one));
     expect(job.printed()).toContain('0 of 1 map tasks ran where their input is');
-  }, 120_000);
+  }, 240_000);
 
   test('goes on when an agent dies alone, and counts right when everything of its node dies', async () => {
     const [one, two] = writeInputs(4_000_000);
@@ -342,7 +342,7 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
     gate.allow(1000);
     expect(await countsOf(job)).toEqual(countByShell(one));
     expect(job.printed()).toMatch(/Lost executor task-tracker.*; \d map tasks run again/);
-  }, 180_000);
+  }, 360_000);
 
   test.each([
     ['a file without anything', ''],
@@ -431,7 +431,7 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
     );
     expect(job.printed()).toContain('maps 1/2');
     expect(job.printed()).not.toContain('Lost executor');
-  }, 120_000);
+  }, 240_000);
 
   test.each([
     ['travels', () => [join(EXAMPLE, 'wordcount.mjs')]],
@@ -464,7 +464,7 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
         async () => (await units.run('pgrep', '-f', 'examples/mapreduce')).exitCode === 1,
       );
     }
-  }, 120_000);
+  }, 240_000);
 
   test('an input that is not there, or an output that is, is refused before anything runs', async () => {
     const missing = startJob(['--input', join(directory, 'none')], '--map wordcount');
@@ -480,7 +480,7 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
       stderr: expect.stringContaining('there is something in it'),
     });
     expect(existsSync(join(directory, 'output', 'mine'))).toBe(true);
-  }, 60_000);
+  }, 120_000);
 
   test.each([
     ['--map wordcount', '--input is missing'],

@@ -20,7 +20,7 @@ import { defaultExecutor, type LiveFramework, startFramework } from '../support/
 
 const reason = bedReason('systemd') ?? bedReason('redis');
 const suite = reason === undefined ? describe : describe.skip;
-const TEST_TIMEOUT_MS = 60_000;
+const TEST_TIMEOUT_MS = 120_000;
 /** What the victim keeps to itself. */
 const SECRET = 'do not tell';
 const NOBODY = 65_534;
@@ -43,12 +43,12 @@ suite(`hostile tasks${reason === undefined ? '' : ` (${reason})`}`, () => {
     await cluster.inside('sh', '-c', 'mkdir -p /run/kaon && echo x > /run/kaon/secret');
     mark = `${basename(cluster.directory)}.mark`;
     for (const path of MARKED) writeFileSync(join(path, mark), '');
-  }, 90_000);
+  }, 180_000);
   afterAll(async () => {
     for (const path of MARKED) rmSync(join(path, mark), { force: true });
     await framework.stop();
     await cluster.stop();
-  }, 60_000);
+  }, 120_000);
 
   interface Wanted {
     readonly user?: string | undefined;

@@ -108,19 +108,19 @@ suite(`a secured cluster${reason === undefined ? '' : ` (${reason})`}`, () => {
     await keep('create', 'op', '--kind', 'operator', '--expires', '90d');
     await keep('create', 'guest', '--kind', 'viewer');
     await until(async () => (await kaon(undefined, 'agents')).stdout.includes('node1'));
-  }, 90_000);
+  }, 180_000);
   afterAll(async () => {
     client.disconnect();
     await node.stop();
     await redis.stop();
     rmSync(directory, { recursive: true, force: true });
-  }, 60_000);
+  }, 120_000);
 
   test('runs a command for a framework token, and its output comes back', async () => {
     const argv = ['run', '--mem', '32M', '--', 'sh', '-c', 'echo hello; exit 3'];
     const { stdout, exitCode } = await kaon('ci', ...argv);
     expect({ stdout, exitCode }).toEqual({ stdout: 'hello\n', exitCode: 3 });
-  }, 30_000);
+  }, 120_000);
 
   test('lets nobody run anything without a token, and says what to do', async () => {
     const { stderr, exitCode } = await kaon(undefined, 'run', 'true');
@@ -128,7 +128,7 @@ suite(`a secured cluster${reason === undefined ? '' : ` (${reason})`}`, () => {
     expect(stderr).toMatch(
       /^kaon: the cluster is secured and no token was given; hint: kaon token create .*KAON_TOKEN_FILE=/,
     );
-  }, 30_000);
+  }, 120_000);
 
   test('refuses a token that was not copied whole, and one of another cluster', async () => {
     const cut = readFileSync(join(directory, 'ci'), 'utf8').slice(0, 40);
@@ -149,7 +149,7 @@ suite(`a secured cluster${reason === undefined ? '' : ` (${reason})`}`, () => {
     const foreign = await kaon('foreign', 'run', 'true');
     expect(foreign.exitCode).toBe(RUN_FAILED);
     expect(foreign.stderr).toContain('the token is not one of this cluster');
-  }, 30_000);
+  }, 120_000);
 
   test('lets an operator kill what a framework runs, and a viewer nothing', async () => {
     const taskId = await detached('ci');
@@ -163,7 +163,7 @@ suite(`a secured cluster${reason === undefined ? '' : ` (${reason})`}`, () => {
     const operator = await kaon('op', 'kill', taskId);
     expect(operator.exitCode).toBe(0);
     expect(await stateOf(taskId)).toBe('TASK_KILLED');
-  }, 60_000);
+  }, 120_000);
 
   test('says in kaon events who has done what, and who was refused', async () => {
     const events = await eventsText();
@@ -174,7 +174,7 @@ suite(`a secured cluster${reason === undefined ? '' : ` (${reason})`}`, () => {
     expect(events).toMatch(/task\.kill-requested .* by op$/m);
     expect(events).toMatch(/request\.refused .*forbidden: operator:.* KillTask: .* by guest$/m);
     expect(events).toMatch(/request\.refused .*unauthenticated: framework:run\./);
-  }, 30_000);
+  }, 120_000);
 
   test('launches nothing for users that a token may not name', async () => {
     const refused = await kaon('ci', 'run', '--user', 'root', 'true');
@@ -182,7 +182,7 @@ suite(`a secured cluster${reason === undefined ? '' : ` (${reason})`}`, () => {
     expect(refused.stderr).toContain(
       'token ci may not run tasks as user root, it may name no user at all',
     );
-  }, 30_000);
+  }, 120_000);
 
   test('goes on with the tasks of a token that is revoked, and takes no more of it', async () => {
     await keep('create', 'brief', '--kind', 'framework', '--role', '*');
@@ -197,7 +197,7 @@ suite(`a secured cluster${reason === undefined ? '' : ` (${reason})`}`, () => {
     expect(await kaon('brief', 'whoami')).toMatchObject({ exitCode: FORBIDDEN });
     expect(await stateOf(taskId)).toBe('TASK_RUNNING');
     expect((await kaon('op', 'kill', taskId)).exitCode).toBe(0);
-  }, 60_000);
+  }, 120_000);
 
   test('gives an agent whose token is replaced the reason, and takes it back with the new one', async () => {
     const taskId = await detached('ci');
@@ -210,7 +210,7 @@ suite(`a secured cluster${reason === undefined ? '' : ` (${reason})`}`, () => {
     await node.systemctl('start', 'kaon-agent.service');
     await until(async () => (await stateOf(taskId)) === 'TASK_RUNNING');
     expect((await kaon('op', 'kill', taskId)).exitCode).toBe(0);
-  }, 60_000);
+  }, 120_000);
 
   test('has no token in Redis, in command lines, in logs, in events or in what is printed of it', async () => {
     await client.call('SAVE');
@@ -233,7 +233,7 @@ suite(`a secured cluster${reason === undefined ? '' : ` (${reason})`}`, () => {
         });
       }
     }
-  }, 30_000);
+  }, 120_000);
 });
 
 function dirnameOf({ socketPath }: RedisBed): string {

@@ -50,14 +50,14 @@ suite(`kaon submit${reason === undefined ? '' : ` (${reason})`}`, () => {
     // Below what the tasks of the nodes see.
     files = join(bed.directory, 'files');
     mkdirSync(files);
-  }, 180_000);
+  }, 360_000);
   afterAll(() => bed.stop(), 60_000);
   afterEach(async () => {
     for (const { taskId, frameworkId } of await tasks()) {
       await bed.kaon('kill', '--grace', '0s', `${frameworkId}/${taskId}`);
     }
     await until(async () => (await tasks()).length === 0);
-  }, 120_000);
+  }, 240_000);
 
   const submit = (...args: string[]): Promise<Ended> =>
     bed.kaon('submit', '--node-redis', NODE_REDIS, ...args);
@@ -138,7 +138,7 @@ suite(`kaon submit${reason === undefined ? '' : ` (${reason})`}`, () => {
     await until(async () => (await agentsOf('keeper')).join() === 'host-1,host-2');
     expect((await activeOf(frameworkId)).taskId).toBe(next);
     expect(await launches()).toEqual(before);
-  }, 240_000);
+  }, 480_000);
 
   test('a runner that is killed alone is replaced, and one program is at work', async () => {
     const { frameworkId, taskId } = submitted(
@@ -153,7 +153,7 @@ suite(`kaon submit${reason === undefined ? '' : ` (${reason})`}`, () => {
     await until(async () => (await pidsOn(other, '^sleep 7001')).length === 1);
     expect(await pidsOn(agentId, 'sleep 7001')).toEqual([]);
     await until(async () => (await agentsOf('killed')).length === 2);
-  }, 120_000);
+  }, 240_000);
 
   test('a node that ends its tasks in order hands over, and does not end the framework', async () => {
     const { frameworkId, taskId } = submitted(
@@ -165,7 +165,7 @@ suite(`kaon submit${reason === undefined ? '' : ` (${reason})`}`, () => {
     await until(async () => (await activeOf(frameworkId)).taskId !== taskId);
     const { taskId: next } = await activeOf(frameworkId);
     expect(await logsOf(next)).toMatch(/taking over/);
-  }, 120_000);
+  }, 240_000);
 
   test('a node that is cut off goes on with its program until it is back, and then not', async () => {
     const { frameworkId, taskId } = submitted(
@@ -184,7 +184,7 @@ suite(`kaon submit${reason === undefined ? '' : ` (${reason})`}`, () => {
     await until(async () => (await pidsOn(agentId, '^sleep 7007')).length === 0);
     await until(async () => (await agentsOf('cutoff')).length === 2);
     expect((await activeOf(frameworkId)).taskId).toBe(next.taskId);
-  }, 180_000);
+  }, 360_000);
 
   test('a kill of the active runner ends all of it, and the tasks of the framework go on', async () => {
     const { frameworkId, taskId } = submitted(
@@ -196,7 +196,7 @@ suite(`kaon submit${reason === undefined ? '' : ` (${reason})`}`, () => {
     await until(async () => (await agentsOf('over')).length === 0);
     await until(async () => (await frameworkOf(`submit.${frameworkId}`)) === undefined);
     expect((await tasks()).map((task) => task.taskId)).toEqual(['keep-0']);
-  }, 120_000);
+  }, 240_000);
 
   test('a program that leaves with 0 is done, and so is its standby', async () => {
     const signal = join(files, 'go');
@@ -207,7 +207,7 @@ suite(`kaon submit${reason === undefined ? '' : ` (${reason})`}`, () => {
     expect((await endOf(taskId)).state).toBe('TASK_FINISHED');
     await until(async () => (await frameworkOf(`submit.${frameworkId}`)) === undefined);
     expect(await agentsOf('done')).toEqual([]);
-  }, 120_000);
+  }, 240_000);
 
   test('a program that fails is started again, and then its task has failed with its last words', async () => {
     const program = ['--', 'sh', '-c', 'echo "attempt of $KAON_FRAMEWORK_ID"; exit 7'];
@@ -220,7 +220,7 @@ suite(`kaon submit${reason === undefined ? '' : ` (${reason})`}`, () => {
       2,
     );
     expect(await logsOf(taskId)).toContain('after 1 restarts in a row; it is not started again');
-  }, 120_000);
+  }, 240_000);
 
   test('while Redis is away nothing is stopped and nobody takes over, unless that was asked for', async () => {
     const keeps = submitted(await submit(...SMALL, '-n', 'keeps', ...sleeper('7003')));
@@ -243,7 +243,7 @@ suite(`kaon submit${reason === undefined ? '' : ` (${reason})`}`, () => {
     expect((await activeOf(keeps.frameworkId)).taskId).toBe(keeps.taskId);
     expect((await activeOf(stops.frameworkId)).taskId).toBe(stops.taskId);
     expect(await pidsOn(keeping, 'sleep 7003')).toEqual(before);
-  }, 180_000);
+  }, 360_000);
 
   test('a Redis that loses everything changes nothing of who hosts', async () => {
     const { frameworkId, taskId } = submitted(
@@ -260,7 +260,7 @@ suite(`kaon submit${reason === undefined ? '' : ` (${reason})`}`, () => {
     await until(async () => (await recoveringMs()) === 0);
     expect((await activeOf(frameworkId)).taskId).toBe(taskId);
     expect(await pidsOn(agentId, 'sleep 7005')).toEqual(before);
-  }, 120_000);
+  }, 240_000);
   const recoveringMs = async (): Promise<number> => {
     const { stdout } = await bed.kaon('status', '--json');
     const status = JSON.parse(stdout) as { recovering: { remainingMs: number } | null };
@@ -274,7 +274,7 @@ suite(`kaon submit${reason === undefined ? '' : ` (${reason})`}`, () => {
     const { exitCode, stderr } = await submit('--framework-id', frameworkId, ...sleeper('1'));
     expect(exitCode).toBe(1);
     expect(stderr).toContain(`framework ${frameworkId} is hosted by task ${taskId} already`);
-  }, 60_000);
+  }, 120_000);
 
   test('a program that comes by a URI finds kaon/framework, and its output can be followed', async () => {
     const module = join(files, 'comes.mjs');
@@ -285,7 +285,7 @@ suite(`kaon submit${reason === undefined ? '' : ` (${reason})`}`, () => {
     );
     expect(stdout).toMatch(/^framework comes\.[^]*\nfunction\n$/);
     expect(exitCode).toBe(0);
-  }, 60_000);
+  }, 120_000);
 
   test('a runner that cannot reach Redis fails, with what it said', async () => {
     const { stderr, exitCode } = await submit(
@@ -295,7 +295,7 @@ suite(`kaon submit${reason === undefined ? '' : ` (${reason})`}`, () => {
     expect(stderr).toMatch(
       /TASK_FAILED: exited with code 4\n.*its last output:\n.*127\.0\.0\.1:1[^]*hint: --node-redis/,
     );
-  }, 60_000);
+  }, 120_000);
 
   test('a submission that fits nowhere says why it waits, and Ctrl-C leaves nothing behind', async () => {
     const waiting = bed.start('submit', '-m', '100G', '--', 'true');
@@ -304,7 +304,7 @@ suite(`kaon submit${reason === undefined ? '' : ` (${reason})`}`, () => {
     expect((await waiting.ended).exitCode).toBe(130);
     const left = (await list<Framework>('frameworks')).map(({ info }) => info.frameworkId);
     expect(left.filter((id) => id.startsWith('submit.true.'))).toEqual([]);
-  }, 60_000);
+  }, 120_000);
 
   test.each<[string, string[], number, RegExp]>([
     ['no such file', ['./missing.ts'], 2, /^kaon: \.\/missing\.ts: there is no such file\n/],
@@ -326,7 +326,7 @@ suite(`kaon submit${reason === undefined ? '' : ` (${reason})`}`, () => {
     const { stderr, exitCode } = await submit(module);
     expect(stderr).toMatch(/\[ERROR\] Unexpected ";"\n[^]*bad\.ts:1:10:\n.*const a = ;/);
     expect(exitCode).toBe(1);
-  }, 30_000);
+  }, 120_000);
 
   test('a program that is too large is refused, with what to do', async () => {
     const module = join(files, 'large.mjs');
@@ -334,5 +334,5 @@ suite(`kaon submit${reason === undefined ? '' : ` (${reason})`}`, () => {
     const { stderr, exitCode } = await submit(module);
     expect(stderr).toMatch(/has \d+ KiB compressed, and may have 150 KiB\nhint: .*--uri http/);
     expect(exitCode).toBe(1);
-  }, 30_000);
+  }, 120_000);
 });

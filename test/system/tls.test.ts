@@ -25,7 +25,7 @@ import { ask, endProcess, freePorts, LOOPBACK, startRedisProcess } from '../beds
 import { askApi } from '../support/api-client.ts';
 import { createWatchedLog } from '../support/watch.ts';
 
-const TIMEOUT_MS = 60_000;
+const TIMEOUT_MS = 120_000;
 const reason = bedReason('redis-tls');
 const suite = reason === undefined ? describe : describe.skip;
 const suffix = reason === undefined ? '' : ` (${reason})`;

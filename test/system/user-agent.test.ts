@@ -74,13 +74,13 @@ suite(`an agent of a user${reason === undefined ? '' : ` (${reason})`}`, () => {
     writeFileSync(join(settings, 'agent.toml'), 'resources = { cpus = 1, mem = "256M" }\n');
     await bed.systemctl('enable', '--now', AGENT);
     await until(async () => (await kaon('agents', '--json')).stdout.includes('"active"'));
-  }, 90_000);
+  }, 180_000);
   afterAll(async () => {
     master.child.kill();
     await master.ended;
     await bed.stop();
     await redis.stop();
-  }, 60_000);
+  }, 120_000);
 
   describe('says what is wrong and starts nothing', () => {
     test('as root', async () => {
@@ -140,7 +140,7 @@ suite(`an agent of a user${reason === undefined ? '' : ` (${reason})`}`, () => {
     const verify = ['systemd-analyze', '--user', 'verify', '--man=no', path];
     const { stdout, stderr } = await bed.start(verify).ended;
     expect({ stdout, stderr }).toEqual({ stdout: '', stderr: '' });
-  }, 120_000);
+  }, 240_000);
 
   test('is a service of the user that is ready, warns, and shows what it does not hold', async () => {
     expect(await show(AGENT, 'ActiveState')).toBe('active');
@@ -165,7 +165,7 @@ suite(`an agent of a user${reason === undefined ? '' : ` (${reason})`}`, () => {
       `/user-${String(bed.uid)}.slice/kaon-user-manager.service/kaon.slice/`,
     );
     expect(exitCode).toBe(3);
-  }, 120_000);
+  }, 240_000);
 
   test('shows no limit that is not in force', async () => {
     const { status } = await detached('--', 'sleep', '1000');
@@ -178,7 +178,7 @@ suite(`an agent of a user${reason === undefined ? '' : ` (${reason})`}`, () => {
     const { certificate } = (await ended(status.taskId)).status;
     expect(certificate).toMatchObject({ signal: 15 });
     expect(certificate?.memoryLimitBytes).toBe(IS_V1 ? undefined : 33_554_432);
-  }, 120_000);
+  }, 240_000);
 
   test('puts the sandbox of a node around a task: nothing of the user but its own directory', async () => {
     const script = 'echo mine > file; cat file; ls -A "$0"; ls /run/user; echo no > /usr/kaon-no';
@@ -190,7 +190,7 @@ suite(`an agent of a user${reason === undefined ? '' : ` (${reason})`}`, () => {
     expect(alone.stdout).toBe('3\n');
     const loopback = await run('--network', 'loopback', '--', 'true');
     expect(loopback.stderr).toContain('TASK_ERROR');
-  }, 120_000);
+  }, 240_000);
 
   test('refuses a task of another user for good, and takes one of its own', async () => {
     const other = await run('--user', 'daemon', '--', 'id');
@@ -200,7 +200,7 @@ suite(`an agent of a user${reason === undefined ? '' : ` (${reason})`}`, () => {
     );
     const own = await run('--user', BED_USER, '--', 'sh', '-c', 'id -u; echo $HOME');
     expect(own.stdout).toBe(`${String(bed.uid)}\n${bed.home}\n`);
-  }, 120_000);
+  }, 240_000);
 
   test('finds its tasks again after a restart, killed or not', async () => {
     const script = 'trap "exit 4" TERM; while :; do sleep 0.1; done';
@@ -212,7 +212,7 @@ suite(`an agent of a user${reason === undefined ? '' : ` (${reason})`}`, () => {
     expect(await show(status.unit ?? '', 'MainPID')).toBe(pid);
     await kaon('kill', taskId);
     expect((await ended(taskId)).status.certificate).toMatchObject({ exitCode: 4 });
-  }, 120_000);
+  }, 240_000);
 
   test('has what stops a task that is cut off, by a timer of the user', async () => {
     const { status } = await detached('--when-unreachable', 'stop:15s', '--', 'sleep', '1000');
@@ -224,7 +224,7 @@ suite(`an agent of a user${reason === undefined ? '' : ` (${reason})`}`, () => {
       state: 'TASK_KILLED',
       reason: 'REASON_STOPPED_WHEN_UNREACHABLE',
     });
-  }, 120_000);
+  }, 240_000);
 
   test('warns of the agent of the node, which offers the same memory', async () => {
     const keeper = ['--slice=kaon.slice', '--unit=kaon-keeper-other', '--collect'];
@@ -233,7 +233,7 @@ suite(`an agent of a user${reason === undefined ? '' : ` (${reason})`}`, () => {
     const log = async (): Promise<string> => (await bed.asRoot('journalctl', '--no-pager')).stdout;
     await until(async () => (await log()).includes('agent.neighbours others=system'));
     await bed.asRoot('systemctl', 'stop', 'kaon-keeper-other', 'kaon.slice');
-  }, 120_000);
+  }, 240_000);
 
   test('says that a task went with the systemd of its user', async () => {
     const { taskId } = await detached('--', 'sleep', '1000');
@@ -242,5 +242,5 @@ suite(`an agent of a user${reason === undefined ? '' : ` (${reason})`}`, () => {
     expect((await taskOf(taskId))?.status.message).toContain("its user's systemd ended");
     // It was enabled, so it is back by itself.
     expect((await run('--', 'true')).exitCode).toBe(0);
-  }, 120_000);
+  }, 240_000);
 });
