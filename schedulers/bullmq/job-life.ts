@@ -42,6 +42,8 @@ export class JobLife {
   readonly #logs: JobLogs;
   readonly #tracked = new WeakSet<JobTask>();
   readonly #work = new Set<Promise<void>>();
+  /** By task: of which is being found out whose it is. */
+  readonly #strays = new Map<string, Promise<void>>();
   #driver: SchedulerDriver | undefined;
   #askedAtMs = -Infinity;
 
@@ -83,8 +85,16 @@ export class JobLife {
 
   /** A status of a task; acknowledged when BullMQ has been told what follows from it. */
   update(driver: SchedulerDriver, status: TaskStatus): void {
-    const task = this.#options.tasks.get(status.taskId);
-    this.#track(task ? this.#update(driver, task, status) : this.#stray(driver, status));
+    this.#track(this.#take(driver, status));
+  }
+
+  async #take(driver: SchedulerDriver, status: TaskStatus): Promise<void> {
+    const { taskId } = status;
+    // While it is being found out whose task it is, what is said of it waits: an end that went past would be taken for one that
+    // has been told already, be acknowledged, and never come again.
+    while (this.#strays.has(taskId)) await this.#strays.get(taskId);
+    const task = this.#options.tasks.get(taskId);
+    await (task ? this.#update(driver, task, status) : this.#stray(driver, status));
   }
 
   async #update(driver: SchedulerDriver, task: JobTask, status: TaskStatus): Promise<void> {
@@ -159,7 +169,14 @@ export class JobLife {
   }
 
   async #stray(driver: SchedulerDriver, status: TaskStatus): Promise<void> {
-    const task = await adoptStray(this.#options, status);
+    const { taskId } = status;
+    const adoption = adoptStray(this.#options, status);
+    const over = (): void => {
+      this.#strays.delete(taskId);
+    };
+    this.#strays.set(taskId, adoption.then(over, over));
+    // Its job may have been taken, with the same name for its task, while it was looked for.
+    const task = (await adoption) ?? this.#options.tasks.get(taskId);
     if (task) await this.#update(driver, task, status);
     else driver.acknowledgeStatusUpdate(status);
   }

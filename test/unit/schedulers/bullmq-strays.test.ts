@@ -1,0 +1,81 @@
+/** Statuses of tasks that the scheduler knows nothing of: it has been replaced, or Redis has forgotten what it took. */
+import { expect, test } from '@jest/globals';
+import type { Job } from 'bullmq';
+import type { SchedulerDriver, TaskStatus } from '../../../framework/index.ts';
+import { jobDigest, taskIdOf } from '../../../schedulers/bullmq/job-ids.ts';
+import { JobLife } from '../../../schedulers/bullmq/job-life.ts';
+import { NO_SPEC } from '../../../schedulers/bullmq/job-spec.ts';
+import { JobTasks } from '../../../schedulers/bullmq/job-tasks.ts';
+import type { QueueWindow } from '../../../schedulers/bullmq/queue-window.ts';
+import { silentLog } from '../../../io/log.ts';
+import { agentIdOf, frameworkIdOf, launchIdOf } from '../../support/builders.ts';
+import { createManualClock } from '../../support/manual-clock.ts';
+
+const REF = { queue: 'bull:mail', jobId: '1', createdAtMs: 5 };
+
+/** A queue with one job, started once, that answers each question a turn later than it was asked. */
+function queueWithJob(job: Partial<Job>): { window: QueueWindow; failed: string[] } {
+  const failed: string[] = [];
+  const later = <T>(value: T): Promise<T> => new Promise((resolve) => setImmediate(resolve, value));
+  const queue = {
+    name: 'mail',
+    qualifiedName: REF.queue,
+    adopt: () => later('ours'),
+    job: () => later(job),
+    addLogs: () => later(undefined),
+    fail: (_job: Job, { message }: Error) => {
+      failed.push(message);
+      return later(undefined);
+    },
+  };
+  const window = {
+    queue,
+    drop: () => undefined,
+    add: () => undefined,
+    remove: () => undefined,
+    specOf: () => ({ ok: true, spec: { ...NO_SPEC, command: { argv: ['false'] } } }),
+  };
+  return { window: window as unknown as QueueWindow, failed };
+}
+
+function statusOf(state: TaskStatus['state']): TaskStatus {
+  return {
+    frameworkId: frameworkIdOf('f1'),
+    taskId: taskIdOf(REF, 'mail', 1),
+    agentId: agentIdOf('a1'),
+    launchId: launchIdOf('k1'),
+    source: 'SOURCE_AGENT',
+    state,
+    ...(state === 'TASK_FAILED' && { message: 'exited with code 9', certificate: { exitCode: 9 } }),
+  };
+}
+
+function lifeOf(window: QueueWindow): { life: JobLife; tasks: JobTasks } {
+  const tasks = new JobTasks();
+  const life = new JobLife({
+    ...{ windows: [window], tasks, frameworkId: frameworkIdOf('f1'), lostMax: 3 },
+    clock: createManualClock(),
+    log: silentLog,
+    wakeIn: () => undefined,
+  });
+  return { life, tasks };
+}
+
+test('an end that comes while the job of its task is looked for is told, and acknowledged after that', async () => {
+  const job = { id: '1', timestamp: 5, attemptsStarted: 1, attemptsMade: 0, opts: {} };
+  expect(jobDigest(REF)).toBe(statusOf('TASK_RUNNING').taskId.split('.')[2]);
+  const { window, failed } = queueWithJob(job as Partial<Job>);
+  const { life, tasks } = lifeOf(window);
+  const acknowledged: string[] = [];
+  const driver = {
+    acknowledgeStatusUpdate: ({ state }: TaskStatus) =>
+      acknowledged.push(`${state} after ${String(failed.length)}`),
+  } as unknown as SchedulerDriver;
+  // What a scheduler hears that comes after one that was killed: that the task runs, and right after it the end.
+  life.update(driver, statusOf('TASK_RUNNING'));
+  life.update(driver, statusOf('TASK_FAILED'));
+  await life.close();
+  expect(failed).toEqual(['exited with code 9']);
+  expect(acknowledged).toEqual(['TASK_RUNNING after 0', 'TASK_FAILED after 1']);
+  expect(tasks.size).toBe(0);
+});
