@@ -33,7 +33,7 @@ export interface AgentHooks {
 }
 
 /** Settings that need no restart. */
-const LIVE_KEYS = ['log-level', 'attribute', 'resources', 'reserve'];
+const LIVE_KEYS = ['log-level', 'attribute', 'resources', 'reserve', 'reserve-for'];
 
 /** Ready with the first turn of the main loop: Redis may be away, and the boot of the node must not wait for it. */
 export function serveAsAgent<T extends { readonly logLevel?: LogLevel }>({

@@ -111,6 +111,7 @@ class Agent {
     this.#logTask = createTaskLog(log);
     const agentTag = agentTagOf(cluster, agentId);
     this.#state = createAgentState({ agentId, agentTag, hostname });
+    this.#state.numbers = info.numbers ?? {};
     if (identity.leaderSeen) this.#state.leaderSeen = identity.leaderSeen;
     const inUse = (): ReadonlySet<number> => this.#fencesInUse();
     this.#fences = new Fences({ systemd, clock, log, agentTag, inUse });
@@ -138,6 +139,7 @@ class Agent {
     const node = nodeOf(directory);
     hooks?.watchInfo((changed) => {
       this.#info = changed;
+      this.#state.numbers = changed.numbers ?? {};
       this.#mailbox.registerAgain();
     });
     return new Mailbox({

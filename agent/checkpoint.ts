@@ -36,7 +36,7 @@ export const TaskCheckpoint = z.object({
   /** True if it was written again from the unit's own record: `task` lacks parts, and its command has been executed. */
   rebuilt: z.boolean().default(false),
   /** Who has asked for its end. */
-  kill: z.enum(['framework', 'operator', 'master', 'agent']).optional(),
+  kill: z.enum(['framework', 'operator', 'preemption', 'master', 'agent']).optional(),
   /** When SIGKILL follows, milliseconds since 1970 by this node's clock. */
   killAtMs: z.number().optional(),
   ended: z

@@ -7,8 +7,15 @@ import { arch, hostname, release } from 'node:os';
 import { join } from 'node:path';
 import si from 'systeminformation';
 import { codeOf, KaonError } from '../protocol/errors.ts';
+import type { StaticReservation } from '../protocol/reservations.ts';
 import type { Resources } from '../protocol/resources.ts';
-import { formatResources, isEmpty, subtractResources } from '../protocol/resources.ts';
+import {
+  fits,
+  formatResources,
+  isEmpty,
+  subtractResources,
+  sumResources,
+} from '../protocol/resources.ts';
 import type { Labels } from '../protocol/fields.ts';
 
 const MIB = 1024 * 1024;
@@ -76,6 +83,8 @@ export function resourcesToOffer(
   const offered = {
     cpuMillis: override.cpuMillis ?? left.cpuMillis,
     memMib: override.memMib ?? left.memMib,
+    // Only its owner knows what else there is.
+    ...(override.others && { others: override.others }),
   };
   if (isEmpty(offered) || offered.cpuMillis <= 0 || offered.memMib <= 0) {
     throw new KaonError(
@@ -85,6 +94,25 @@ export function resourcesToOffer(
     );
   }
   return offered;
+}
+
+/**
+ * What is kept for roles has to be there.
+ *
+ * @param offered all that the agent offers
+ * @throws KaonError `no-resources` if it is not
+ */
+export function checkReservations(
+  offered: Resources,
+  reservations: readonly StaticReservation[],
+): void {
+  const kept = sumResources(reservations.map(({ resources }) => resources));
+  if (fits(kept, offered)) return;
+  throw new KaonError(
+    'no-resources',
+    `cannot keep ${formatResources(kept)} for roles: the agent offers ${formatResources(offered)}`,
+    { hint: 'lower --reserve-for or --reserve, or state --resources' },
+  );
 }
 
 interface CgroupLimits {

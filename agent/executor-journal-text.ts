@@ -43,7 +43,7 @@ const Line = z.discriminatedUnion('type', [
   z.object({
     type: z.literal('kill'),
     launchId: LaunchId,
-    by: z.enum(['framework', 'operator', 'master', 'agent']),
+    by: z.enum(['framework', 'operator', 'preemption', 'master', 'agent']),
     gracePeriodMs: z.int().min(0),
   }),
   z.object({ type: z.literal('resize'), launchId: LaunchId, resources: Resources }),

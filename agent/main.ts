@@ -12,6 +12,8 @@ import { KaonError, messageOf } from '../protocol/errors.ts';
 import { idPart } from '../protocol/ids.ts';
 import type { AgentId } from '../protocol/ids.ts';
 import type { AgentInfo } from '../protocol/task.ts';
+import type { NumberRanges } from '../protocol/numbers.ts';
+import type { StaticReservation } from '../protocol/reservations.ts';
 import type { Resources } from '../protocol/resources.ts';
 import { formatResources } from '../protocol/resources.ts';
 import { detectCgroupVersion } from '../systemd/cgroup-use.ts';
@@ -26,7 +28,7 @@ import { createFetcher } from './artifacts/index.ts';
 import type { Checkpoints } from './checkpoint.ts';
 import { openCheckpoints } from './checkpoint.ts';
 import type { NodeFacts } from './detect.ts';
-import { detectNode, resourcesToOffer } from './detect.ts';
+import { checkReservations, detectNode, resourcesToOffer } from './detect.ts';
 import { lockDirectory } from './directory-lock.ts';
 import { createIntroduction, prepareSocket } from './executor-introduction.ts';
 import { ExecutorJournals } from './executor-journal.ts';
@@ -47,8 +49,12 @@ export interface AgentProcessOptions {
   readonly stateDir: string;
   /** Instead of what was detected. */
   readonly resources?: Partial<Resources>;
+  /** Which units there are of what is numbered in `resources`: ports, GPUs. */
+  readonly numbers?: NumberRanges;
   /** Kept for the system; default 512 MiB of memory, and no CPU. */
   readonly reserve?: Partial<Resources>;
+  /** What of it is kept for roles. Default: nothing. */
+  readonly reserveFor?: readonly StaticReservation[];
   /** Beside those that are detected, or instead of them. */
   readonly attributes?: Readonly<Record<string, string>>;
   /** Default: the one in the state directory, or a new one made of the host name. */
@@ -117,6 +123,8 @@ async function serve(
   stopOnSignals(stop, service);
   const infoWith = (given: AgentProcessOptions): AgentInfo => ({
     ...{ agentId, hostname: node.hostname, resources: resourcesOf(node, given) },
+    ...(given.reserveFor?.length && { reservations: [...given.reserveFor] }),
+    ...(given.numbers && { numbers: given.numbers }),
     attributes: {
       ...node.attributes,
       ...(userMode === undefined && { 'task-user': userOfTasks(executing.policy) }),
@@ -200,9 +208,11 @@ interface OpenedNode {
 
 function resourcesOf(
   { total }: { readonly total: Resources },
-  { resources = {}, reserve = {} }: AgentProcessOptions,
+  { resources = {}, reserve = {}, reserveFor = [] }: AgentProcessOptions,
 ): Resources {
-  return resourcesToOffer(total, resources, reserve);
+  const offered = resourcesToOffer(total, resources, reserve);
+  checkReservations(offered, reserveFor);
+  return offered;
 }
 
 function userModeOptions(options: AgentProcessOptions, log: Log): UserModeOptions {

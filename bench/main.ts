@@ -9,6 +9,7 @@ import { calibrate, describeMachine, meetsMark } from './harness.ts';
 const BENCHES: Readonly<Record<string, () => Promise<{ run: () => Promise<BenchResult> }>>> = {
   throughput: () => import('./throughput.ts'),
   launch: () => import('./launch.ts'),
+  allocator: () => import('./allocator.ts'),
   footprint: () => import('./footprint.ts'),
   executor: () => import('./executor.ts'),
   bullmq: () => import('./bullmq.ts'),

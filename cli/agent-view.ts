@@ -45,9 +45,17 @@ function ambiguous(asked: string, found: readonly AgentRecord[]): KaonError {
   );
 }
 
-/** @returns `active`, `connecting` (it has to register again), `unreachable for 5m`, `gone for 2h` */
+/** @returns `active`, `connecting` (it has to register again), `draining`, `drained`, `deactivated`, `unreachable for 5m`, `gone for 2h` */
 export function describeAgentState(record: AgentRecord, nowMs: number): string {
   const { state, session, awaySinceMs } = record;
-  if (state === 'active') return session === undefined ? 'connecting' : 'active';
+  if (state === 'active' && session === undefined) return 'connecting';
+  if (state === 'active') return describeActive(record, nowMs);
   return awaySinceMs === undefined ? state : `${state} for ${formatSpan(awaySinceMs, nowMs)}`;
+}
+
+function describeActive({ drain, deactivatedAtMs }: AgentRecord, nowMs: number): string {
+  const rest = deactivatedAtMs === undefined ? '' : ', deactivated';
+  if (!drain) return rest === '' ? 'active' : 'deactivated';
+  if (drain.fromMs > nowMs) return `active${rest}, drained in ${formatSpan(nowMs, drain.fromMs)}`;
+  return `${drain.emptyAtMs === undefined ? 'draining' : 'drained'}${rest}`;
 }

@@ -6,12 +6,15 @@ import type { Option } from 'commander';
 import { daemon, userFile } from './daemon.ts';
 import type { Definition } from './definition.ts';
 import { configFile, flag, json, logLevel, repeated } from './definition.ts';
-import { listenOptions } from './definitions-api.ts';
 import { BULLMQ } from './definitions-bullmq.ts';
 import { CONFIG } from './definitions-config.ts';
 import { CERTS } from './definitions-certs.ts';
 import { ACL, JOIN_TOKEN } from './definitions-join.ts';
+import { MASTER, STEP_DOWN } from './definitions-master.ts';
 import { CHECK_REDIS, COMPLETION } from './definitions-install.ts';
+import { DEACTIVATE, DRAIN, REACTIVATE, UNDRAIN } from './definitions-agents.ts';
+import { RESERVATIONS, RESERVE, reserveFor, UNRESERVE } from './definitions-reservations.ts';
+import { EXPLAIN, QUOTA, ROLES, WEIGHT, WHY } from './definitions-roles.ts';
 import { TOKEN, WHOAMI } from './definitions-token.ts';
 import { agentSandboxOptions, runSandboxOptions } from './definitions-sandbox.ts';
 
@@ -22,7 +25,10 @@ const RUN: Definition = {
   options: [
     flag('--cpus <cores>', 'CPU limit and reservation: 0.5, 2, 250m', '0.5'),
     flag('--mem <size>', 'memory limit and reservation: 128M, 1.5G', '128M'),
+    repeated('--resource <name=amount>', 'gpus=1, ports=2, disk=10G; may be repeated'),
     flag('--name <name>', 'name of the task (default: that of the command)'),
+    flag('--role <role>', 'role that it counts for: eng/prod', '*'),
+    flag('--priority <number>', 'where the master preempts: -1000 to 1000 (default: 0)'),
     repeated('--env <key=value>', 'environment variable; may be repeated'),
     flag('--user <user>', 'user that it runs as on the node (default: that of the node)'),
     ...runSandboxOptions(),
@@ -33,6 +39,9 @@ const RUN: Definition = {
     flag('--timeout <duration>', 'end it after this time: 30s, 5m, 1h30m (default: never)'),
     flag('--kill-grace <duration>', 'time between SIGTERM and SIGKILL (default: 5s)'),
     flag('--instances <count>', 'run it so many times, on whatever nodes have room', '1'),
+    flag('--distinct-hosts', 'no two instances on one node'),
+    flag('--placement <order>', 'spread: emptiest nodes first; pack: fullest first'),
+    flag('--gang', 'all instances at once, or none'),
     repeated('--attribute <key=value>', 'only on nodes that have this attribute; may be repeated'),
     flag(
       '--when-unreachable <what>',
@@ -272,13 +281,14 @@ function agentResourceOptions(): Option[] {
   return [
     flag(
       '--resources <list>',
-      'what tasks may use, cpus=4,mem=8G (default: the node less --reserve)',
+      'what tasks may use: cpus=4,mem=8G,gpus=2 (default: cpus and mem of the node less --reserve)',
     ),
     flag(
       '--reserve <list>',
       'what is kept for the system (default: mem=512M, or a quarter of less than 2G)',
     ),
     repeated('--attribute <key=value>', 'what frameworks may ask for: rack=a1; may be repeated'),
+    reserveFor(),
   ];
 }
 
@@ -296,40 +306,6 @@ const DEV: Definition = {
     return dev(parseDevOptions(raw, connection));
   },
 };
-
-const MASTER = daemon({
-  usage: 'master',
-  summary: 'a master: leads, or stands by',
-  options: [
-    flag('--lease <duration>', 'a leader that is not heard of for so long is replaced', '3s'),
-    flag(
-      '--offer-timeout <duration>',
-      'an offer that is not answered for so long is taken back',
-      '30s',
-    ),
-    flag('--agent-timeout <duration>', 'an agent that is silent for so long is unreachable', '75s'),
-    flag(
-      '--framework-timeout <duration>',
-      'a framework that is silent for so long is disconnected',
-      '30s',
-    ),
-    ...listenOptions(),
-    logLevel(),
-    configFile(),
-  ],
-  loadParser: async () => {
-    const { parseMasterOptions } = await import('./parse-options.ts');
-    const { parseListenOptions } = await import('./listen-options.ts');
-    return ({ raw, connection }) => ({
-      ...parseMasterOptions(raw, connection),
-      ...parseListenOptions(raw),
-    });
-  },
-  start: async (settings) => {
-    const { master } = await import('./commands/master.ts');
-    return master(settings);
-  },
-});
 
 const AGENT = daemon({
   usage: 'agent',
@@ -361,27 +337,12 @@ const AGENT = daemon({
   },
 });
 
-const STEP_DOWN: Definition = {
-  usage: 'step-down [masterid]',
-  summary: 'give up the lease of a master: another leads at once',
-  options: [
-    flag('--current', 'of whichever master leads'),
-    flag('--config <file>', 'the settings of a master: where the cluster is'),
-  ],
-  action: async (raw, given, [masterId]) => {
-    const { parseStepDownOptions } = await import('./parse-options.ts');
-    const { connectionWith } = await import('./daemon-settings.ts');
-    const connection = connectionWith(raw, given, process.env);
-    const options = parseStepDownOptions(raw, connection, masterId, process.env);
-    const { stepDown } = await import('./commands/step-down.ts');
-    return stepDown(options);
-  },
-};
-
 /** In the order of the help: what people do every day first. */
 export const GROUPS: readonly (readonly [string, readonly Definition[]])[] = [
-  ['Tasks:', [RUN, SUBMIT, TASKS, TASK, LOGS, KILL]],
-  ['The cluster:', [STATUS, AGENTS, FRAMEWORKS, EXECUTORS, OFFERS, EVENTS, REPLAY, GONE]],
+  ['Tasks:', [RUN, SUBMIT, TASKS, TASK, WHY, EXPLAIN, LOGS, KILL]],
+  ['The cluster:', [STATUS, AGENTS, FRAMEWORKS, EXECUTORS, OFFERS, EVENTS, REPLAY]],
+  ['Nodes:', [DRAIN, UNDRAIN, DEACTIVATE, REACTIVATE, GONE]],
+  ['Roles:', [ROLES, QUOTA, WEIGHT, RESERVE, UNRESERVE, RESERVATIONS]],
   ['Queues:', [BULLMQ]],
   ['Joining:', [JOIN_TOKEN, ACL, TOKEN, WHOAMI]],
   ['Certificates:', [CERTS]],

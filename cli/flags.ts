@@ -14,7 +14,6 @@ import {
   parseSize,
 } from '../protocol/quantities.ts';
 import { CPU_MILLIS_MAX, MEM_MIB_MAX } from '../protocol/resources.ts';
-import type { Resources } from '../protocol/resources.ts';
 import { parsePosition } from '../protocol/event-position.ts';
 import type { EventPosition } from '../protocol/event-position.ts';
 import { usageError } from './failure.ts';
@@ -181,27 +180,4 @@ export function pairsOf(
     throw usageError(`${flag} ${String(count)} times; the maximum is ${String(rule.maxItems)}`);
   }
   return pairs;
-}
-
-/**
- * `cpus=4,mem=8G`, either of them or both.
- *
- * @param least what is allowed at least of each: 0 for a reserve, a task's minimum for what is offered
- */
-export function resourcesOf(flag: Flag, least: Resources): Partial<Resources> {
-  const resources: { cpuMillis?: number; memMib?: number } = {};
-  for (const part of flag.value.split(',')) {
-    const [, key = '', value = ''] = /^\s*([^=]*?)\s*=\s*(.*?)\s*$/.exec(part) ?? [];
-    const inner: Flag = { flag: flag.flag, value, typed: part.trim() };
-    if (key === 'cpus' && resources.cpuMillis === undefined) {
-      resources.cpuMillis = cpusOf(inner, least.cpuMillis);
-    } else if (key === 'mem' && resources.memMib === undefined) {
-      resources.memMib = memOf(inner, least.memMib);
-    } else if (key === 'cpus' || key === 'mem') {
-      throw flagError(flag, `${key} is given twice`);
-    } else {
-      throw flagError(flag, 'not a list of resources; write cpus=4,mem=8G, or one of the two');
-    }
-  }
-  return resources;
 }

@@ -4,6 +4,8 @@ import type { CommandHelp } from './command-help.ts';
 import { BULLMQ_HELP } from './help-bullmq.ts';
 import { CERTS_HELP } from './help-certs.ts';
 import { JOIN_HELP } from './help-join.ts';
+import { RESERVATIONS_HELP } from './help-reservations.ts';
+import { ROLES_HELP } from './help-roles.ts';
 import { TOKEN_HELP } from './help-token.ts';
 import { CONFIG_HELP } from './help-config.ts';
 import { INSTALL_HELP } from './help-install.ts';
@@ -57,6 +59,7 @@ Examples:
   kaon run --cpus 2 --mem 1G --timeout 1h -- ./build.sh
   kaon run --env GREETING=hello -- sh -c 'echo $GREETING from $(hostname)'
   kaon run --instances 3 --name probe -- ping -c 3 10.0.0.1
+  kaon run --instances 3 --distinct-hosts --placement spread -- ./replica
   kaon run --attribute rack=a1 --user www-data --workdir /srv/www -- ./deploy
   kaon run --detach --name web -- python3 -m http.server
   kaon run --when-unreachable stop:5m -- ./only-one-may-run
@@ -78,6 +81,8 @@ Exit code:
   ...CERTS_HELP,
   ...JOIN_HELP,
   ...TOKEN_HELP,
+  ...RESERVATIONS_HELP,
+  ...ROLES_HELP,
   ...CONFIG_HELP,
   ...INSTALL_HELP,
   submit: {
@@ -232,7 +237,7 @@ Examples:
   },
   offers: {
     description: `Offers that frameworks have not answered yet. Resources in an offer are nobody
-else's until it is used, declined or expired.`,
+else's until it is used, declined or expired. ROLE is what it counts for.`,
     syntax: '[options]',
     after: '',
   },
@@ -309,6 +314,7 @@ state is in Redis: a master can be killed at any time. Logs to standard error.`,
 Examples:
   kaon master --redis redis://10.0.0.5:6379
   kaon master --lease 5s --agent-timeout 3m
+  kaon master --whitelist 'n1,rack7-*' --minimum-offer cpus=0.1,mem=64M
   kaon master --listen 7420                    and an HTTP API on this machine
   kaon master --listen 10.0.0.5:7420 --tls-cert api.crt --tls-key api.key
 

@@ -7,7 +7,8 @@ import { START } from '../io/store.ts';
 import { decodeEntry, encodeEntries } from '../protocol/codec.ts';
 import { KaonError } from '../protocol/errors.ts';
 import type { ClientName } from '../protocol/keys.ts';
-import type { Message } from '../protocol/messages.ts';
+import { formatDuration } from '../protocol/quantities.ts';
+import type { Message, MessageOf, MessageType } from '../protocol/messages.ts';
 
 /** An inbox that is full is tried again so often before it is an error. */
 const APPEND_TRIES = 20;
@@ -19,7 +20,11 @@ const APPEND_RETRY_MS = 250;
  * @param what for the error: `ask for the kill of web.k3x9a`
  * @throws KaonError `inbox-full` after five seconds without room
  */
-export async function tellMaster(store: RedisStore, message: Message, what: string): Promise<void> {
+export async function tellMaster(
+  store: RedisStore,
+  message: Message,
+  what: string,
+): Promise<Pick<Append, 'client' | 'session'>> {
   const [messages = '[]'] = encodeEntries([message]);
   const client = operatorName();
   const session = await store.openSession(client);
@@ -28,7 +33,7 @@ export async function tellMaster(store: RedisStore, message: Message, what: stri
     const result = await store.append(append);
     if (result === 'appended' || result === 'duplicate') {
       void listen(store, append, what);
-      return;
+      return append;
     }
     if (tries >= APPEND_TRIES) {
       throw new KaonError('inbox-full', `cannot ${what}: the inbox of the master is ${result}`, {
@@ -37,6 +42,52 @@ export async function tellMaster(store: RedisStore, message: Message, what: stri
     }
     await systemClock.sleep(APPEND_RETRY_MS);
   }
+}
+
+/**
+ * Asks the master, and waits for its answer. To be raced with nothing: a refusal ends the command by `refusalOf`.
+ *
+ * @returns undefined if there is none in time
+ */
+async function askMaster<T extends MessageType>(
+  store: RedisStore,
+  question: { readonly message: Message; readonly what: string; readonly answer: T },
+  patienceMs: number,
+): Promise<MessageOf<T> | undefined> {
+  const { client, session } = await tellMaster(store, question.message, question.what);
+  const deadlineMs = performance.now() + patienceMs;
+  for (let cursor = START; performance.now() < deadlineMs;) {
+    const waitMs = Math.max(1, Math.min(LISTEN_BLOCK_MS, deadlineMs - performance.now()));
+    for (const { id, messages } of await store.readClient(client, session, cursor, waitMs)) {
+      cursor = id;
+      for (const decoded of decodeEntry(messages)) {
+        if (decoded.ok && decoded.value.type === question.answer)
+          return decoded.value as MessageOf<T>;
+      }
+    }
+  }
+  return undefined;
+}
+
+/** A master answers within milliseconds, if one leads; a failover takes some seconds. */
+const ANSWER_PATIENCE_MS = 10_000;
+
+/**
+ * The same for questions whose answer takes nothing but a master.
+ *
+ * @throws KaonError `redis-unreachable` if none answers; what the master says if it refuses to
+ */
+export async function askLeader<T extends MessageType>(
+  store: RedisStore,
+  question: { readonly message: Message; readonly what: string; readonly answer: T },
+): Promise<MessageOf<T>> {
+  const answer = await askMaster(store, question, ANSWER_PATIENCE_MS);
+  if (answer) return answer;
+  throw new KaonError(
+    'redis-unreachable',
+    `no master has answered for ${formatDuration(ANSWER_PATIENCE_MS)}`,
+    { hint: 'kaon status says whether a master leads' },
+  );
 }
 
 /** A read of the answer waits so long, milliseconds; then it is begun again. */

@@ -2,7 +2,9 @@
 import type { SandboxSettings } from '../agent/sandboxing.ts';
 import type { LogLevel } from '../io/log.ts';
 import type { AgentId, MasterId } from '../protocol/ids.ts';
-import type { Resources } from '../protocol/resources.ts';
+import type { NumberRanges } from '../protocol/numbers.ts';
+import type { StaticReservation } from '../protocol/reservations.ts';
+import type { Amounts, Resources } from '../protocol/resources.ts';
 import type { WhenUnreachable } from '../protocol/command.ts';
 import type { RunSandboxing } from './sandbox-options.ts';
 import type { EventPosition } from '../protocol/event-position.ts';
@@ -19,7 +21,11 @@ export interface ConnectionOptions {
 export interface RunOptions extends ConnectionOptions {
   readonly cpuMillis: number;
   readonly memMib: number;
+  /** Beside CPU and memory: disk, GPUs, ports. */
+  readonly others?: Amounts;
   readonly name?: string;
+  /** Absent: `*`. */
+  readonly role?: string;
   readonly environment: Readonly<Record<string, string>>;
   readonly user?: string;
   readonly workingDirectory?: string;
@@ -30,11 +36,19 @@ export interface RunOptions extends ConnectionOptions {
   /** Between SIGTERM and SIGKILL; absent: the default of a task. */
   readonly killGraceMs?: number;
   readonly instances: number;
+  /** No two of them on one node. */
+  readonly distinctHosts: boolean;
+  /** Absent: in turn. */
+  readonly placement?: 'spread' | 'pack';
+  /** All at once, or none. */
+  readonly gang: boolean;
   /** Only agents that have all of these. */
   readonly attributes: Readonly<Record<string, string>>;
   readonly detach: boolean;
   readonly whenUnreachable: WhenUnreachable;
   readonly exclusive: boolean;
+  /** Absent: 0. */
+  readonly priority?: number;
 }
 
 /** `kaon master`. */
@@ -43,14 +57,26 @@ export interface MasterCommandOptions extends ConnectionOptions {
   readonly offerTimeoutMs: number;
   readonly agentTimeoutMs: number;
   readonly frameworkTimeoutMs: number;
+  readonly minimumOffer: Resources;
+  /** Ids of agents and patterns with `*`; undefined: all are offered. */
+  readonly whitelist: readonly string[] | undefined;
+  /** Undefined: nothing is ever preempted. */
+  readonly preemptAfterMs: number | undefined;
+  /** A name, or the path of a module. */
+  readonly allocator: string;
+  readonly allocatorTimeoutMs: number;
   readonly logLevel: LogLevel;
 }
 
 /** What an agent gives to tasks; absent numbers are detected or have the agent's defaults. */
 export interface AgentResourceOptions {
   readonly resources: Partial<Resources>;
+  /** Which units there are of what is numbered in `resources`. */
+  readonly numbers?: NumberRanges;
   readonly reserve: Partial<Resources>;
   readonly attributes: Readonly<Record<string, string>>;
+  /** What of it is kept for roles. */
+  readonly reserveFor: readonly StaticReservation[];
 }
 
 /** `kaon agent`. */

@@ -14,12 +14,12 @@ import {
   TASKS_PER_LAUNCH_MAX,
   UNREACHABLE_STOP_MIN_MS,
 } from '../protocol/limits.ts';
-import { NO_RESOURCES } from '../protocol/resources.ts';
 import type { WhenUnreachable } from '../protocol/command.ts';
 import { usageError } from './failure.ts';
 import { parsePosition } from '../protocol/event-position.ts';
 import { choiceOf, countFlagOf, cpusOf, DURATION_MAX_MS, durationOf } from './flags.ts';
-import { flagError, memOf, momentOf, pairsOf, placeOf, resourcesOf, sizeOf } from './flags.ts';
+import { flagError, memOf, momentOf, pairsOf, placeOf, sizeOf } from './flags.ts';
+import { amountsOf, priorityOf, reserveOf, resourcesOf } from './resource-flags.ts';
 import type { DurationRange, PairRule } from './flags.ts';
 import type {
   AgentCommandOptions,
@@ -32,26 +32,25 @@ import type {
   KillOptions,
   ListOptions,
   LogsOptions,
-  MasterCommandOptions,
   ReplayOptions,
   ResizeOptions,
   RunOptions,
   StepDownOptions,
   TasksOptions,
 } from './options.ts';
+import { parseReserveFor } from './reserve-for.ts';
+import { checkRole } from './role-name.ts';
 import { parseRunSandboxing, parseSandboxSettings } from './sandbox-options.ts';
 
 /** What was typed, by commander's names of the flags. */
 export type RawOptions = Readonly<Record<string, string | boolean | readonly string[] | undefined>>;
 
-const LOG_LEVELS: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
+/** From the most to the least. */
+export const LOG_LEVELS: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
 /** A millisecond at least: where no time at all makes no sense. */
 const POSITIVE: DurationRange = { minMs: 1, maxMs: DURATION_MAX_MS };
 /** An hour, as the messages have it. */
 export const GRACE: DurationRange = { minMs: 0, maxMs: 3_600_000 };
-/** A shorter lease would be lost to a pause of the garbage collector or a busy network. */
-const LEASE: DurationRange = { minMs: 500, maxMs: 600_000 };
-const TIMEOUT: DurationRange = { minMs: 1000, maxMs: DURATION_MAX_MS };
 
 /** Environment variables: `--env`. */
 export const VARIABLES: PairRule = {
@@ -108,17 +107,23 @@ export function parseRunOptions(raw: RawOptions, connection: ConnectionOptions):
     ...connection,
     cpuMillis: cpusOf({ flag: '--cpus', value: text(raw, 'cpus') ?? '0.5' }),
     memMib: memOf({ flag: '--mem', value: text(raw, 'mem') ?? '128M' }),
+    ...optionalOthers(amountsOf('--resource', list(raw, 'resource'))),
     environment: pairsOf('--env', list(raw, 'env'), VARIABLES),
     attributes: pairsOf('--attribute', list(raw, 'attribute'), ATTRIBUTES),
     instances: countFlagOf(
       { flag: '--instances', value: text(raw, 'instances') ?? '1' },
       TASKS_PER_LAUNCH_MAX,
     ),
+    distinctHosts: raw['distinctHosts'] === true,
+    gang: raw['gang'] === true,
+    ...optional('placement', text(raw, 'placement'), placementOf),
     detach: raw['detach'] === true,
     whenUnreachable: whenUnreachableOf(text(raw, 'whenUnreachable') ?? 'keep'),
     exclusive,
     ...optionalSandboxing(parseRunSandboxing(raw)),
     ...optional('name', text(raw, 'name'), checkName),
+    ...optional('role', text(raw, 'role'), checkRole),
+    ...optional('priority', text(raw, 'priority'), priorityOf),
     ...optional('user', text(raw, 'user'), checkUser),
     ...optional('workingDirectory', text(raw, 'workdir'), checkDirectory),
     ...optional('timeoutMs', text(raw, 'timeout'), (value) =>
@@ -128,6 +133,15 @@ export function parseRunOptions(raw: RawOptions, connection: ConnectionOptions):
       durationOf({ flag: '--kill-grace', value }, GRACE),
     ),
   };
+}
+
+function optionalOthers(others: RunOptions['others']): Pick<RunOptions, 'others'> {
+  return others ? { others } : {};
+}
+
+function placementOf(value: string): 'spread' | 'pack' {
+  if (value === 'spread' || value === 'pack') return value;
+  throw flagError({ flag: '--placement', value }, 'neither spread nor pack');
 }
 
 function optionalSandboxing(sandboxing: RunOptions['sandboxing']): Pick<RunOptions, 'sandboxing'> {
@@ -142,23 +156,6 @@ export function whenUnreachableOf(value: string): WhenUnreachable {
   if (duration === undefined) throw flagError(flag, 'not keep, or stop:DURATION as in stop:5m');
   const inner = { flag: flag.flag, value: duration, typed: value };
   return { stopAfterMs: durationOf(inner, { ...POSITIVE, minMs: UNREACHABLE_STOP_MIN_MS }) };
-}
-
-/** @throws KaonError `usage` */
-export function parseMasterOptions(
-  raw: RawOptions,
-  connection: ConnectionOptions,
-): MasterCommandOptions {
-  const duration = (flag: string, key: string, range: DurationRange): number =>
-    durationOf({ flag, value: text(raw, key) ?? '' }, range);
-  return {
-    ...connection,
-    leaseMs: duration('--lease', 'lease', LEASE),
-    offerTimeoutMs: duration('--offer-timeout', 'offerTimeout', TIMEOUT),
-    agentTimeoutMs: duration('--agent-timeout', 'agentTimeout', TIMEOUT),
-    frameworkTimeoutMs: duration('--framework-timeout', 'frameworkTimeout', TIMEOUT),
-    logLevel: choiceOf({ flag: '--log-level', value: text(raw, 'logLevel') ?? 'info' }, LOG_LEVELS),
-  };
 }
 
 /** @throws KaonError `usage` */
@@ -199,14 +196,15 @@ export function parseDevOptions(raw: RawOptions, connection: ConnectionOptions):
 
 function parseAgentResources(raw: RawOptions): AgentResourceOptions {
   const least = { cpuMillis: TASK_CPU_MILLIS_MIN, memMib: TASK_MEM_MIB_MIN };
-  const resources = text(raw, 'resources');
-  const reserve = text(raw, 'reserve');
+  const stated = text(raw, 'resources');
+  const { numbers, ...resources } =
+    stated === undefined ? {} : resourcesOf({ flag: '--resources', value: stated }, least, true);
   return {
-    resources:
-      resources === undefined ? {} : resourcesOf({ flag: '--resources', value: resources }, least),
-    reserve:
-      reserve === undefined ? {} : resourcesOf({ flag: '--reserve', value: reserve }, NO_RESOURCES),
+    resources,
+    ...(numbers && { numbers }),
+    reserve: reserveOf(text(raw, 'reserve')),
     attributes: pairsOf('--attribute', list(raw, 'attribute'), ATTRIBUTES),
+    reserveFor: parseReserveFor(list(raw, 'reserveFor')),
   };
 }
 

@@ -17,8 +17,10 @@ import {
   TASKS_PER_LAUNCH_MAX,
 } from '../protocol/limits.ts';
 import type { Message, MessageOf, MessageType } from '../protocol/messages.ts';
-import type { Filters } from '../protocol/task.ts';
-import { TaskInfo } from '../protocol/task.ts';
+import type { OfferConstraints } from '../protocol/offer-constraints.ts';
+import { strangeRole } from '../protocol/offer-constraints.ts';
+import type { Filters, FrameworkInfo } from '../protocol/task.ts';
+import { rolesOf, TaskInfo } from '../protocol/task.ts';
 import type { ResourceDescription, TaskDescription } from './descriptions.ts';
 import { driverError } from './driver-errors.ts';
 import { unknownFields } from './unknown-fields.ts';
@@ -99,6 +101,19 @@ export function requestMessage(
   }
   limit('requests of one call', requests.length, REQUESTS_PER_CALL_MAX);
   return checkedMessage({ type: 'RequestResources', frameworkId, requests });
+}
+
+/** @throws KaonError `invalid-argument`, also for a role that the framework does not have */
+export function constraintsMessage(
+  info: FrameworkInfo,
+  offerConstraints: OfferConstraints,
+): MessageOf<'UpdateOfferConstraints'> {
+  const { frameworkId } = info;
+  const type = 'UpdateOfferConstraints';
+  const message = checkedMessage<typeof type>({ type, frameworkId, offerConstraints });
+  const strange = strangeRole(message.offerConstraints, rolesOf(info));
+  if (strange === undefined) return message;
+  throw driverError('invalid-argument', `${strange} is none of the roles of ${frameworkId}`);
 }
 
 /** @returns one message, or several for very many tasks. @throws KaonError `invalid-argument` */

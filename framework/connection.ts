@@ -38,6 +38,7 @@ export interface ConnectionOptions {
 /** One framework's connection, from `open` to `close`; it is not opened again. */
 export class Connection {
   readonly #options: ConnectionOptions;
+  #info: FrameworkInfo;
   #store: Store | undefined;
   #mailbox: Mailbox | undefined;
   #detector: MasterDetector | undefined;
@@ -48,6 +49,7 @@ export class Connection {
 
   constructor(options: ConnectionOptions) {
     this.#options = options;
+    this.#info = options.info;
   }
 
   /** Undefined before it is open. */
@@ -77,7 +79,7 @@ export class Connection {
       clock,
       log,
       client: frameworkName(info.frameworkId),
-      register: (session) => [{ type: 'RegisterFramework', framework: info, session }],
+      register: (session) => [{ type: 'RegisterFramework', framework: this.#info, session }],
       onMessages,
       onMoved: () => {
         onEnd('framework failed over: another scheduler has registered with this framework id');
@@ -107,6 +109,16 @@ export class Connection {
       this.#mailbox?.start();
     }
     onMaster(master);
+  }
+
+  /** As what the framework registers. */
+  get info(): FrameworkInfo {
+    return this.#info;
+  }
+
+  /** From the next registration on; the one that is in force is not touched. */
+  set info(info: FrameworkInfo) {
+    this.#info = info;
   }
 
   /** In order; what is said before the registration follows it. */

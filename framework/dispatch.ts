@@ -91,6 +91,16 @@ export class Dispatch {
           onHandled(message.status);
         });
         return;
+      case 'InverseOffer': {
+        const { type: _type, ...offer } = message;
+        this.#call(({ scheduler, driver }) => scheduler.inverseOffer?.(driver, offer));
+        return;
+      }
+      case 'RescindInverseOffer':
+        this.#call(({ scheduler, driver }) =>
+          scheduler.inverseOfferRescinded?.(driver, message.agentId),
+        );
+        return;
       case 'LostAgent':
         this.#call(({ scheduler, driver }) => scheduler.agentLost?.(driver, message.agentId));
         return;

@@ -1,7 +1,8 @@
 /** What the environment of the process says to a driver, as far as its author has said nothing else. */
 import { redisAddressOf } from '../io/redis-address.ts';
 import { randomName } from '../io/clock.ts';
-import { FrameworkInfo } from '../protocol/task.ts';
+import { strangeRole } from '../protocol/offer-constraints.ts';
+import { FrameworkInfo, rolesOf } from '../protocol/task.ts';
 import type { FrameworkDescription } from './descriptions.ts';
 import { driverError } from './driver-errors.ts';
 import { unknownFields } from './unknown-fields.ts';
@@ -62,6 +63,13 @@ export function frameworkInfo(
   const unknown = unknownFields(description, parsed.data);
   if (unknown.length > 0) {
     throw driverError('framework-invalid', `framework ${name} has no field ${unknown.join(', ')}`);
+  }
+  const strange = strangeRole(parsed.data.offerConstraints, rolesOf(parsed.data));
+  if (strange !== undefined) {
+    throw driverError(
+      'framework-invalid',
+      `framework ${name}: offerConstraints: ${strange} is none of its roles`,
+    );
   }
   return parsed.data;
 }

@@ -1,13 +1,14 @@
 /** The public framework SDK: `import { SchedulerDriver } from 'kaon/framework'`. docs/frameworks.md tells how. */
 export { SchedulerDriver } from './scheduler-driver.ts';
-export type { DriverOptions, DriverStatus } from './scheduler-driver.ts';
+export type { DriverOptions } from './driver-options.ts';
+export type { DriverStatus } from './scheduler-driver.ts';
 export type {
   ExecutorDescription,
   FrameworkDescription,
   ResourceDescription,
   TaskDescription,
 } from './descriptions.ts';
-export type { MasterInfo, ResizeOutcome, Scheduler } from './scheduler.ts';
+export type { InverseOffer, MasterInfo, ResizeOutcome, Scheduler } from './scheduler.ts';
 export type { OfferIds } from './calls.ts';
 export type { OutputEnd, OutputKind, OutputRequest } from './output.ts';
 export type { Environment } from './environment.ts';
@@ -22,10 +23,15 @@ export type {
   PackOptions,
 } from './packing.ts';
 export { KILL_GRACE_DEFAULT_MS } from '../protocol/command.ts';
-export { FAILOVER_TIMEOUT_DEFAULT_MS, REFUSE_DEFAULT_MS } from '../protocol/task.ts';
+export {
+  FAILOVER_TIMEOUT_DEFAULT_MS,
+  REFUSE_DEFAULT_MS,
+  REQUEST_NOT_ON_MAX,
+} from '../protocol/task.ts';
 export { DATA_MAX_CHARS, OFFERS_PER_CALL_MAX, TASKS_PER_LAUNCH_MAX } from '../protocol/limits.ts';
 export type { CommandInfo, HealthCheck, Uri, WhenUnreachable } from '../protocol/command.ts';
 export type { ExecutorInfo } from '../protocol/executor.ts';
+export type { AttributeConstraint, OfferConstraints } from '../protocol/offer-constraints.ts';
 export type {
   DeathCertificate,
   Filters,

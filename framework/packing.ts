@@ -18,6 +18,8 @@ export interface PackableTask {
   readonly executor?: { readonly executorId: string; readonly resources: Resources } | undefined;
   /** Tasks of one group go onto one agent, or none of them goes anywhere. */
   readonly groupId?: string | undefined;
+  /** Default 0. */
+  readonly priority?: number | undefined;
 }
 
 /** Where a task may go. */
@@ -131,11 +133,15 @@ export function requestsOf<T extends PackableTask>(
       {},
       ...unit.constraints.map((each) => each.attributes),
     ) as Record<string, string>;
-    const key = JSON.stringify([resources, Object.entries(attributes).sort()]);
+    const priority = Math.max(...unit.tasks.map((task) => task.priority ?? 0));
+    const key = JSON.stringify([resources, Object.entries(attributes).sort(), priority]);
     const known = requests.get(key);
     if (known) known.count += 1;
     else if (requests.size < REQUESTS_PER_CALL_MAX) {
-      requests.set(key, { resources, count: 1, attributes });
+      requests.set(key, {
+        ...{ resources, count: 1, attributes },
+        ...(priority !== 0 && { priority }),
+      });
     }
   }
   return [...requests.values()];

@@ -4,17 +4,17 @@
  */
 import type { Clock } from '../io/clock.ts';
 import { randomName, systemClock } from '../io/clock.ts';
-import type { Log } from '../io/log.ts';
 import { silentLog } from '../io/log.ts';
 import { findToken } from '../io/secrets.ts';
-import type { Store } from '../io/store.ts';
 import type { FrameworkId, SessionId, TaskGroupId } from '../protocol/ids.ts';
 import type { Message } from '../protocol/messages.ts';
 import type { Resources } from '../protocol/resources.ts';
+import type { OfferConstraints } from '../protocol/offer-constraints.ts';
 import type { Filters, FrameworkInfo, TaskStatus } from '../protocol/task.ts';
 import type { OfferIds } from './calls.ts';
 import {
   checkedMessage,
+  constraintsMessage,
   declineMessage,
   executorMessage,
   launchGroupMessage,
@@ -26,8 +26,8 @@ import { Connection } from './connection.ts';
 import { Contacts } from './contacts.ts';
 import type { FrameworkDescription, ResourceDescription, TaskDescription } from './descriptions.ts';
 import { Dispatch } from './dispatch.ts';
+import type { DriverOptions } from './driver-options.ts';
 import { driverError } from './driver-errors.ts';
-import type { Environment } from './environment.ts';
 import { clusterAddress, frameworkInfo } from './environment.ts';
 import type { OutputEnd, OutputRequest } from './output.ts';
 import { OutputReadings } from './output.ts';
@@ -43,34 +43,6 @@ export type DriverStatus =
 
 /** An aborted driver waits so long for its farewell to be taken, milliseconds: Redis may be why it was aborted. */
 const ABORT_FAREWELL_MS = 3000;
-
-/**
- * Where the cluster is, and what the driver runs on. Tests and the simulator bring their own store and clock.
- */
-export interface DriverOptions {
-  /** Default: `KAON_REDIS`, else `redis://127.0.0.1:6379`. */
-  readonly redis?: string | undefined;
-  /** Default: `KAON_CLUSTER`, else `default`. */
-  readonly cluster?: string | undefined;
-  /**
-   * As whom it speaks in a secured cluster, as `kaon token create` prints it. Default: the file that `KAON_TOKEN_FILE` names,
-   * or the credential `token` of its unit, else `KAON_TOKEN`. Without one it gets `error` there. Not with `store`, which has
-   * its own.
-   */
-  readonly token?: string | undefined;
-  /**
-   * A status is acknowledged when `statusUpdate` has returned. Default true; false: the scheduler does it itself, with
-   * `acknowledgeStatusUpdate`, when it has stored what it needs to.
-   */
-  readonly implicitAcknowledgements?: boolean;
-  /** Default: says nothing. */
-  readonly log?: Log;
-  /** A store to use instead of opening one; it is not closed by the driver. */
-  readonly store?: Store;
-  readonly clock?: Clock;
-  /** Default: that of the process. */
-  readonly environment?: Environment;
-}
 
 /**
  * One framework's connection to its cluster: `start`, calls, callbacks of its scheduler, then `stop` or
@@ -227,6 +199,21 @@ export class SchedulerDriver {
   }
 
   /**
+   * States what agents must be like to be offered, role by role; replaces what was stated before, here or in the description
+   * of the framework. An agent is offered under a role if it satisfies any of the role's groups, and a group is satisfied if
+   * all of its constraints are; under a role that is not named every agent may be. Offers that are excluded are rescinded.
+   *
+   * @throws KaonError `invalid-argument`
+   */
+  setOfferConstraints(constraints: OfferConstraints): void {
+    const message = constraintsMessage(this.#connection.info, constraints);
+    const { offerConstraints } = message;
+    // Whoever registers again would else be known by what it was made with.
+    this.#connection.info = { ...this.#connection.info, offerConstraints };
+    this.#send(message);
+  }
+
+  /**
    * Accepts offers of one agent and launches tasks on them. What is left of the offers goes back, and is not offered
    * again for `filters.refuseMs` (default 5 s). A task that cannot be launched comes back as a status update; so does
    * each task of a launch whose offers are not valid any more when the master hears of it. No task: a decline.
@@ -364,14 +351,25 @@ export class SchedulerDriver {
     for (const message of reconcileMessages(this.frameworkId, taskIds)) this.#send(message);
   }
 
-  /** Wants offers again: ends a suppression, and forgets what was declined. */
-  reviveOffers(): void {
-    this.#send({ type: 'ReviveOffers', frameworkId: this.frameworkId });
+  /**
+   * Says whether the framework leaves an agent that is to be drained by itself. Nothing follows from it but that the operator
+   * sees it; who has accepted should move its work, and kill it there.
+   *
+   * @throws KaonError `invalid-argument`
+   */
+  answerInverseOffer(agentId: string, isAccepted: boolean): void {
+    const { frameworkId } = this;
+    this.#send(checkedMessage({ type: 'AnswerInverseOffer', frameworkId, agentId, isAccepted }));
   }
 
-  /** Wants no offers until `reviveOffers` or `requestResources`. */
-  suppressOffers(): void {
-    this.#send({ type: 'SuppressOffers', frameworkId: this.frameworkId });
+  /** Wants offers again, in all roles or in some: ends a suppression, and forgets what was declined. */
+  reviveOffers(roles?: readonly string[]): void {
+    this.#send(checkedMessage({ type: 'ReviveOffers', frameworkId: this.frameworkId, roles }));
+  }
+
+  /** Wants no offers, in all roles or in some, until `reviveOffers` or `requestResources`. */
+  suppressOffers(roles?: readonly string[]): void {
+    this.#send(checkedMessage({ type: 'SuppressOffers', frameworkId: this.frameworkId, roles }));
   }
 
   #acknowledge({ taskId, updateId }: Pick<TaskStatus, 'taskId' | 'updateId'>): void {

@@ -1,4 +1,5 @@
 /** What a framework writes: its scheduler. Every callback gets the driver; all may be asynchronous. */
+import type { MessageOf } from '../protocol/messages.ts';
 import type {
   AgentId,
   ExecutorId,
@@ -28,6 +29,9 @@ export interface ResizeOutcome {
   /** Why that is not what was asked for; absent if it is. */
   readonly error?: string;
 }
+
+/** An agent that is to be emptied. */
+export type InverseOffer = Omit<MessageOf<'InverseOffer'>, 'type'>;
 
 /**
  * Callbacks come one at a time, in the order in which the master sent them: the next waits until the last has
@@ -60,6 +64,14 @@ export interface Scheduler {
    * `acknowledgeStatusUpdate` is called.
    */
   statusUpdate(driver: SchedulerDriver, status: TaskStatus): void | Promise<void>;
+  /**
+   * An agent with work of this framework is to be emptied: it is not offered from `fromMs` on, and what is left of its tasks at
+   * `deadlineMs` is killed (absent: they may go on to their own ends). Also for one that begins later, a maintenance window.
+   * Comes again after a failover. See `answerInverseOffer`.
+   */
+  inverseOffer?(driver: SchedulerDriver, offer: InverseOffer): void | Promise<void>;
+  /** The agent stays after all. */
+  inverseOfferRescinded?(driver: SchedulerDriver, agentId: AgentId): void | Promise<void>;
   /** An agent has left the cluster; its tasks have been reported lost before this. */
   agentLost?(driver: SchedulerDriver, agentId: AgentId): void | Promise<void>;
   /** An executor has ended, for whatever reason; each of its tasks has had an update before this. */

@@ -18,7 +18,8 @@ import {
   TaskRecord,
 } from '../protocol/records.ts';
 import type { RegistryRecords } from '../protocol/records.ts';
-import { addResources, NO_RESOURCES } from '../protocol/resources.ts';
+import { RoleRecord } from '../protocol/roles.ts';
+import { addResources, largerOf, NO_RESOURCES } from '../protocol/resources.ts';
 import type { Resources } from '../protocol/resources.ts';
 import { isTerminal } from '../protocol/task-state.ts';
 
@@ -50,16 +51,17 @@ export async function readCluster(source: RegistrySource): Promise<Cluster> {
   const unreadable: Unreadable[] = [];
   const read = <T>(name: RegistryName, schema: z.ZodType<T>): Promise<T[]> =>
     readRecords(source, name, schema, unreadable);
-  const [nowMs, cluster, agents, frameworks, offers, executors, tasks] = await Promise.all([
+  const [nowMs, cluster, roles, agents, frameworks, offers, executors, tasks] = await Promise.all([
     source.nowMs(),
     read('cluster', ClusterRecord),
+    read('roles', RoleRecord),
     read('agents', AgentRecord),
     read('frameworks', FrameworkRecord),
     read('offers', OfferRecord),
     read('executors', ExecutorRecord),
     read('tasks', TaskRecord),
   ]);
-  return { nowMs, cluster, agents, frameworks, offers, executors, tasks, unreadable };
+  return { nowMs, cluster, roles, agents, frameworks, offers, executors, tasks, unreadable };
 }
 
 /**
@@ -129,6 +131,7 @@ export async function readClusterAtOnce(
   const cluster = {
     nowMs,
     cluster: read('cluster', ClusterRecord),
+    roles: read('roles', RoleRecord),
     agents: read('agents', AgentRecord),
     frameworks: read('frameworks', FrameworkRecord),
     offers: read('offers', OfferRecord),
@@ -217,10 +220,7 @@ const NO_USE: Use = {
  */
 export function countedOf({ resources, resize }: TaskRecord): Resources {
   if (!resize) return resources;
-  return {
-    cpuMillis: Math.max(resources.cpuMillis, resize.resources.cpuMillis),
-    memMib: Math.max(resources.memMib, resize.resources.memMib),
-  };
+  return largerOf(resources, resize.resources);
 }
 
 /** @returns what each agent (or each framework) holds; ask with `useOf` */

@@ -30,7 +30,7 @@ export interface TaskView {
   readonly info?: TaskInfo;
   /** What was promised of its end, of a task that its agent brought back too. */
   readonly rules?: Pick<TaskInfo, 'whenUnreachable' | 'exclusive'>;
-  readonly killRequested?: 'framework' | 'operator';
+  readonly killRequested?: TaskRecord['killRequested'];
   /** Its agent is not heard of. */
   readonly unreachable?: {
     readonly sinceMs: number;

@@ -17,7 +17,7 @@ import { messageOf } from '../protocol/errors.ts';
 import type { MasterEffect } from './core/effects.ts';
 import type { MasterState } from './core/state.ts';
 import { loadRecords } from './core/books.ts';
-import { createMasterState, takeChanges } from './core/state.ts';
+import { createMasterState, isAllocationDue, takeChanges } from './core/state.ts';
 import type { MasterEvent } from './core/step.ts';
 import { offerResources, step } from './core/step.ts';
 import type { MasterCounters } from './effects.ts';
@@ -214,7 +214,7 @@ export class Leadership {
   /** @returns what the next batch consumes, in order; empty if nothing came before there is something else to do */
   async #nextEntries(): Promise<InboxEntry[]> {
     if (this.#waiting.length === 0) {
-      const waitMs = this.#state.allocationDue ? 0 : Math.max(1, this.#tickAtMs - this.#now());
+      const waitMs = isAllocationDue(this.#state) ? 0 : Math.max(1, this.#tickAtMs - this.#now());
       const { store } = this.#options;
       this.#waiting = await store.readInbox(this.#cursor, READ_ENTRIES, waitMs, this.signal);
     }

@@ -17,12 +17,14 @@ import {
   REGISTRY_FORMAT,
   TaskRecord,
 } from '../protocol/records.ts';
+import { RoleRecord } from '../protocol/roles.ts';
 import { z } from 'zod';
 import type { RegistryRecords } from '../protocol/records.ts';
 
 /** What each registry holds; compiled, because a large cluster has tens of thousands of records. */
 const decoders = {
   cluster: decoderOf(ClusterRecord),
+  roles: decoderOf(RoleRecord),
   agents: decoderOf(AgentRecord),
   frameworks: decoderOf(FrameworkRecord),
   offers: decoderOf(OfferRecord),
@@ -97,6 +99,7 @@ export function* decodeInParts(
   };
   return {
     cluster: yield* all('cluster', decoders.cluster),
+    roles: yield* all('roles', decoders.roles),
     agents: yield* all('agents', decoders.agents),
     frameworks: yield* all('frameworks', decoders.frameworks),
     offers: yield* all('offers', decoders.offers),

@@ -11,6 +11,7 @@ import type { DaemonSettings, Service } from '../io/service.ts';
 import { logSettings, openService } from '../io/service.ts';
 import { idPart, masterIdOfInvocation } from '../protocol/ids.ts';
 import type { MasterId } from '../protocol/ids.ts';
+import { ALLOCATOR_DEFAULT, loadAllocator } from './allocators.ts';
 import { startApi } from './api/api.ts';
 import type { ListenSettings } from './api/listen.ts';
 import { Guard } from './guard.ts';
@@ -22,7 +23,11 @@ import { serveAsMaster } from './master-service.ts';
 const CLOSE_AFTER_MS = 2000;
 
 /** What a master is started with; everything but the address has a default. */
-export interface MasterProcessOptions extends Partial<MasterSettings> {
+export interface MasterProcessOptions extends Partial<Omit<MasterSettings, 'allocator'>> {
+  /** Name, or path of a module. Default: `drf`. */
+  readonly allocator?: string;
+  /** Of a round of a module, milliseconds. Default: 1 s. */
+  readonly allocatorTimeoutMs?: number;
   readonly redis: string;
   readonly cluster: string;
   readonly logLevel?: LogLevel;
@@ -47,11 +52,14 @@ async function serve(
   daemon: DaemonSettings<MasterProcessOptions>,
   service: Service,
 ): Promise<void> {
-  const { redis, cluster, logLevel: _level, listen, ...overrides } = daemon.options;
+  const { redis, cluster, logLevel: _level, listen, ...given } = daemon.options;
+  const { allocator: wanted = ALLOCATOR_DEFAULT, allocatorTimeoutMs, ...overrides } = given;
   const { log } = service;
-  const settings: MasterSettings = { ...MASTER_SETTINGS_DEFAULT, ...overrides };
+  const allocator = await loadAllocator(wanted, allocatorTimeoutMs);
+  const settings: MasterSettings = { ...MASTER_SETTINGS_DEFAULT, ...overrides, allocator };
   const masterId = ownMasterId(process.env);
-  log.info('master.started', { masterId, redis: hidePassword(redis), cluster, ...settings });
+  const at = { redis: hidePassword(redis), cluster };
+  log.info('master.started', { masterId, ...at, ...settings, allocator: wanted });
   const clusterKey = findClusterKey();
   const store = new RedisStore({ url: redis, cluster, log, name: 'master' });
   keepScriptsLoaded(store.redis, log);

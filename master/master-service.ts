@@ -14,13 +14,21 @@ export interface MasterServiceOptions<T extends MasterGiven> {
   readonly settings: MasterSettings;
 }
 
-interface MasterGiven extends Partial<MasterSettings> {
+interface MasterGiven extends Partial<Omit<MasterSettings, 'allocator'>> {
   readonly redis: string;
   readonly logLevel?: LogLevel;
 }
 
 /** Settings that need no restart. The lease does: who stands by and who leads would count by different ones for a while. */
-const LIVE_KEYS = ['log-level', 'offer-timeout', 'agent-timeout', 'framework-timeout'];
+const LIVE_KEYS = [
+  'log-level',
+  'offer-timeout',
+  'agent-timeout',
+  'framework-timeout',
+  'minimum-offer',
+  'whitelist',
+  'preempt-after',
+];
 
 /** @returns what to call each time that the main loop has come round */
 export function serveAsMaster<T extends MasterGiven>({
@@ -35,7 +43,9 @@ export function serveAsMaster<T extends MasterGiven>({
     apply: ({ logLevel = 'info', ...next }) => {
       service.log.setLevel(logLevel);
       const { offerTimeoutMs, agentTimeoutMs, frameworkTimeoutMs } = { ...settings, ...next };
+      const { minimumOffer = settings.minimumOffer, whitelist, preemptAfterMs } = next;
       Object.assign(settings, { offerTimeoutMs, agentTimeoutMs, frameworkTimeoutMs });
+      Object.assign(settings, { minimumOffer, whitelist, preemptAfterMs });
     },
   });
   // Ready before Redis is reached: it may be away, and the boot of the node must not wait for it.

@@ -40,6 +40,13 @@ export const OfferId = id.brand<'OfferId'>();
 export type OfferId = z.infer<typeof OfferId>;
 
 /**
+ * Of one agent: `rEPOCH.TERM.NUMBER`, made by the master, or `static:ROLE`, from the settings of the agent. Shows up in no
+ * name of a unit and in no key.
+ */
+export const ReservationId = z.string().min(1).max(160).brand<'ReservationId'>();
+export type ReservationId = z.infer<typeof ReservationId>;
+
+/**
  * One registration of a client, numbered by the store. A new session has a new stream, so an old cursor never meets new
  * data; and of two registrations of one client the one with the higher number is the later one.
  */

@@ -12,10 +12,12 @@ import type { AgentId, FrameworkId, SessionId } from './ids.ts';
 export type ClientName = `agent:${string}` | `framework:${string}` | `operator:${string}`;
 
 /** The hashes of the registry; each has the records of one kind. */
-export type RegistryName = 'cluster' | 'agents' | 'frameworks' | 'executors' | 'tasks' | 'offers';
+export type RegistryName =
+  'cluster' | 'roles' | 'agents' | 'frameworks' | 'executors' | 'tasks' | 'offers';
 /** All of them, in the order in which they are loaded. */
 export const REGISTRY_NAMES: readonly RegistryName[] = [
   'cluster',
+  'roles',
   'agents',
   'frameworks',
   'executors',
@@ -99,6 +101,7 @@ export function keysOf(cluster: string): Keys {
     sessions: key('sessions'),
     registry: {
       cluster: key('registry:cluster'),
+      roles: key('registry:roles'),
       agents: key('registry:agents'),
       frameworks: key('registry:frameworks'),
       executors: key('registry:executors'),

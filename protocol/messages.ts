@@ -1,12 +1,14 @@
 /**
  * Every message of Kaon, as one union discriminated by `type`. The names are those of the founding papers of
- * two-level scheduling where they have one. This file is the only source of the types, the decoder and the docs.
+ * two-level scheduling where they have one. This file, with those of operators beside it,
+ * is the only source of the types, the decoder and the docs.
  *
  * Ways: framework, agent or operator -> `inbox` -> master; master -> `framework:ID:SESSION` and `agent:ID:SESSION`;
  * a reader of output -> `agent:ID:/requests`, past the master.
  */
 import { z } from 'zod';
 import { AgentExecutor, PositiveResources } from './executor.ts';
+import { TimestampMs } from './fields.ts';
 import {
   AgentId,
   ExecutorId,
@@ -23,13 +25,17 @@ import {
   TASKS_PER_LAUNCH_MAX,
   TEXT_MAX_CHARS,
 } from './limits.ts';
+import { OfferConstraints } from './offer-constraints.ts';
+import { OPERATOR_MESSAGES } from './operator-messages.ts';
 import { Resources } from './resources.ts';
+import { RoleName } from './roles.ts';
 import {
   AgentFramework,
   AgentInfo,
   AgentTask,
   EndedLaunch,
   Filters,
+  FRAMEWORK_ROLES_MAX,
   FrameworkInfo,
   LeaderInfo,
   Offer,
@@ -37,6 +43,8 @@ import {
   TaskInfo,
   TaskStatus,
 } from './task.ts';
+
+const SomeRoles = z.array(RoleName).min(1).max(FRAMEWORK_ROLES_MAX);
 
 // --- framework to master ---------------------------------------------------------------------------------------
 
@@ -76,8 +84,25 @@ const DeclineOffers = z.object({
   offerIds: z.array(OfferId).min(1).max(OFFERS_PER_CALL_MAX),
   filters: Filters.optional(),
 });
-const ReviveOffers = z.object({ type: z.literal('ReviveOffers'), frameworkId: FrameworkId });
-const SuppressOffers = z.object({ type: z.literal('SuppressOffers'), frameworkId: FrameworkId });
+/** Whether the framework leaves an agent by itself; the operator sees it, and decides. */
+const AnswerInverseOffer = z.object({
+  type: z.literal('AnswerInverseOffer'),
+  frameworkId: FrameworkId,
+  agentId: AgentId,
+  isAccepted: z.boolean(),
+});
+/** Its filters are forgotten, and offers come again; `roles`: of these only. */
+const ReviveOffers = z.object({
+  type: z.literal('ReviveOffers'),
+  frameworkId: FrameworkId,
+  roles: SomeRoles.optional(),
+});
+/** No offers until it asks or revives; `roles`: for these only. */
+const SuppressOffers = z.object({
+  type: z.literal('SuppressOffers'),
+  frameworkId: FrameworkId,
+  roles: SomeRoles.optional(),
+});
 /**
  * Asks for the newest status of tasks: after a reconnection a framework cannot know which of its launches arrived. An
  * empty list: of all that have not ended (implicit reconciliation).
@@ -92,6 +117,12 @@ const RequestResources = z.object({
   type: z.literal('RequestResources'),
   frameworkId: FrameworkId,
   requests: z.array(ResourceRequest).max(1000),
+});
+/** What agents must be like to be offered to it, role by role; replaces what it has said before. */
+const UpdateOfferConstraints = z.object({
+  type: z.literal('UpdateOfferConstraints'),
+  frameworkId: FrameworkId,
+  offerConstraints: OfferConstraints,
 });
 const StatusUpdateAcknowledgement = z.object({
   type: z.literal('StatusUpdateAcknowledgement'),
@@ -109,7 +140,7 @@ const KillTask = z.object({
   /** Overrides the task's own grace period. */
   gracePeriodMs: z.int().min(0).max(3_600_000).optional(),
   /** `master`: it has ended the task on its own word, and another one may have taken its place. */
-  by: z.enum(['framework', 'operator', 'master']).default('framework'),
+  by: z.enum(['framework', 'operator', 'preemption', 'master']).default('framework'),
 });
 
 /** From a framework or an operator, and from the master to the agent: other limits for a task that runs. */
@@ -140,11 +171,6 @@ const FrameworkToExecutor = z.object({
   executorId: ExecutorId,
   data: z.string().max(DATA_MAX_CHARS),
 });
-
-// --- operator to master ----------------------------------------------------------------------------------------
-
-/** The node will not come back: its tasks are TASK_GONE_BY_OPERATOR, and ended there should it come back after all. */
-const MarkAgentGone = z.object({ type: z.literal('MarkAgentGone'), agentId: AgentId });
 
 // --- agent to master -------------------------------------------------------------------------------------------
 
@@ -225,6 +251,20 @@ const RescindResourceOffer = z.object({
   offerId: OfferId,
   reason: z.string(),
 });
+/** An agent with work of the framework is to be emptied: not offered from `fromMs` on, its tasks killed from `deadlineMs` on. */
+const InverseOffer = z.object({
+  type: z.literal('InverseOffer'),
+  agentId: AgentId,
+  hostname: z.string(),
+  fromMs: TimestampMs,
+  /** Absent: its tasks may go on to their own ends. */
+  deadlineMs: TimestampMs.optional(),
+});
+/** The agent stays. */
+const RescindInverseOffer = z.object({
+  type: z.literal('RescindInverseOffer'),
+  agentId: AgentId,
+});
 const LostAgent = z.object({ type: z.literal('LostAgent'), agentId: AgentId });
 /** An executor has ended; its tasks have been reported before. */
 const ExecutorLost = z.object({
@@ -235,15 +275,6 @@ const ExecutorLost = z.object({
 });
 const FrameworkError = z.object({
   type: z.literal('FrameworkError'),
-  code: z.string(),
-  message: z.string().max(TEXT_MAX_CHARS),
-});
-
-// --- master to operator ----------------------------------------------------------------------------------------
-
-/** What an operator has asked for is not done. That it is done nobody says: the event log does. */
-const RequestRefused = z.object({
-  type: z.literal('RequestRefused'),
   code: z.string(),
   message: z.string().max(TEXT_MAX_CHARS),
 });
@@ -315,7 +346,9 @@ export const Message = z.discriminatedUnion('type', [
   RequestResources,
   StatusUpdateAcknowledgement,
   KillTask,
-  MarkAgentGone,
+  InverseOffer,
+  RescindInverseOffer,
+  AnswerInverseOffer,
   RegisterAgent,
   UnregisterAgent,
   StatusUpdate,
@@ -324,7 +357,6 @@ export const Message = z.discriminatedUnion('type', [
   RescindResourceOffer,
   LostAgent,
   FrameworkError,
-  RequestRefused,
   AgentRegistered,
   AgentError,
   RunTask,
@@ -339,6 +371,8 @@ export const Message = z.discriminatedUnion('type', [
   FrameworkToExecutor,
   ExecutorToFramework,
   ContainerShrink,
+  UpdateOfferConstraints,
+  ...OPERATOR_MESSAGES,
 ]);
 export type Message = z.infer<typeof Message>;
 /** The names of all messages. */

@@ -6,7 +6,11 @@ import { z } from 'zod';
 import { ExecutorInfo } from './executor.ts';
 import { Labels } from './fields.ts';
 import { AgentId, ExecutorId, FrameworkId, LaunchId, OfferId, SessionId, TaskId } from './ids.ts';
+import { OfferConstraints } from './offer-constraints.ts';
+import { Reservation, RESERVATIONS_MAX, ReservedPart } from './reservations.ts';
 import { Resources } from './resources.ts';
+import type { RoleRecord } from './roles.ts';
+import { RoleName } from './roles.ts';
 import { TaskReason, TaskState } from './task-state.ts';
 import {
   AgentInfo,
@@ -17,6 +21,19 @@ import {
   TaskRules,
   TaskStatus,
 } from './task.ts';
+
+/** What an operator has said of an agent that is to be emptied. */
+export const AgentDrain = z.object({
+  /** From then on it is not offered. */
+  fromMs: z.int(),
+  /** From then on what is left of its tasks is killed; absent: they go on to their own ends. */
+  deadlineMs: z.int().optional(),
+  /** By framework: whether it has accepted to leave. */
+  answers: z.record(z.string(), z.boolean()),
+  /** Since when nothing is left on it. */
+  emptyAtMs: z.int().optional(),
+});
+export type AgentDrain = z.infer<typeof AgentDrain>;
 
 /** An agent, as the registry holds it under its id. */
 export const AgentRecord = z.object({
@@ -40,6 +57,12 @@ export const AgentRecord = z.object({
   /** Of a secured cluster: as whom it has registered, and with which of the tokens of that name. */
   principal: z.string().optional(),
   generation: z.int().optional(),
+  /** Absent: it is not drained, and will not be. */
+  drain: AgentDrain.optional(),
+  /** Those that operators have made; absent: none. `reservationsOf` has the static ones as well. */
+  reservations: z.array(Reservation).max(RESERVATIONS_MAX).optional(),
+  /** Since when an operator wants nothing of it to be offered. Absent: it may be. */
+  deactivatedAtMs: z.int().optional(),
 });
 export type AgentRecord = z.infer<typeof AgentRecord>;
 
@@ -50,10 +73,6 @@ export const DeferredQuestion = z.object({
   about: z.enum(['status', 'kill', 'launch']),
 });
 export type DeferredQuestion = z.infer<typeof DeferredQuestion>;
-
-/** A framework does not want offers of `agentId` that are within `resources` until then. */
-export const OfferFilter = z.object({ agentId: AgentId, resources: Resources, untilMs: z.int() });
-export type OfferFilter = z.infer<typeof OfferFilter>;
 
 /** A framework, as the registry holds it under its id. */
 export const FrameworkRecord = z.object({
@@ -66,9 +85,12 @@ export const FrameworkRecord = z.object({
   registeredAtMs: z.int(),
   disconnectedAtMs: z.int().optional(),
   suppressed: z.boolean(),
+  /** Of these roles it wants no offers for now. */
+  suppressedRoles: z.array(RoleName).default([]),
   /** Absent: it wants whatever there is. Empty: nothing. */
   demand: z.array(ResourceRequest).optional(),
-  filters: z.array(OfferFilter),
+  /** What agents must be like to be offered to it. Absent: it may be offered any. */
+  offerConstraints: OfferConstraints.optional(),
   deferred: z.array(DeferredQuestion),
   /** Of a secured cluster: with which of the tokens of `info.principal` it has registered. */
   generation: z.int().optional(),
@@ -95,10 +117,17 @@ export const ExecutorRecord = z.object({
   agentId: AgentId,
   frameworkId: FrameworkId,
   launchId: LaunchId,
+  /** Under which its own resources are counted; absent in the record of an older master: the framework's. */
+  role: RoleName.optional(),
   info: ExecutorInfo,
+  /** What of it is of reservations; absent: nothing. */
+  reserved: z.array(ReservedPart).optional(),
   launchedAtMs: z.int(),
 });
 export type ExecutorRecord = z.infer<typeof ExecutorRecord>;
+
+/** Who can have a task ended while the master knows it. */
+export const KILL_REQUESTERS = ['framework', 'operator', 'preemption'] as const;
 
 /** A task that runs or has updates to acknowledge, as the registry holds it under `frameworkId/taskId`. */
 export const TaskRecord = z.object({
@@ -107,7 +136,11 @@ export const TaskRecord = z.object({
   launchId: LaunchId,
   agentId: AgentId,
   name: z.string(),
+  /** Under which it is counted; absent in the record of an older master: the framework's. */
+  role: RoleName.optional(),
   resources: Resources,
+  /** What is counted of it and is of reservations; absent: nothing. */
+  reserved: z.array(ReservedPart).optional(),
   state: TaskState,
   launchedAtMs: z.int(),
   updatedAtMs: z.int(),
@@ -123,7 +156,7 @@ export const TaskRecord = z.object({
   rules: TaskRules.optional(),
   /** True until the agent has said anything of the task: only then may its launch be sent once more. */
   unheard: z.boolean(),
-  killRequested: z.enum(['framework', 'operator']).optional(),
+  killRequested: z.enum(KILL_REQUESTERS).optional(),
   /** Shortest grace period that was asked for with it; absent: the task's own. */
   killGraceMs: z.int().optional(),
   /** Of an unreachable task: from then on its node has stopped it, whatever became of the agent. */
@@ -155,7 +188,7 @@ export const EndedTask = z.object({
 export type EndedTask = z.infer<typeof EndedTask>;
 
 /** Of what the registry holds; raised when an older Kaon could not read it any more. */
-export const REGISTRY_FORMAT = 2;
+export const REGISTRY_FORMAT = 3;
 
 /** Facts of the whole cluster, as the registry `cluster` holds them under `state`. */
 export const ClusterRecord = z.object({
@@ -180,6 +213,7 @@ export type ClusterRecord = z.infer<typeof ClusterRecord>;
 export interface RegistryRecords {
   /** At most one. */
   readonly cluster: readonly ClusterRecord[];
+  readonly roles: readonly RoleRecord[];
   readonly agents: readonly AgentRecord[];
   readonly frameworks: readonly FrameworkRecord[];
   readonly offers: readonly OfferRecord[];

@@ -7,7 +7,7 @@
 import { z } from 'zod';
 import { AgentId, ExecutorId, FrameworkId, LaunchId, OfferId, taskKey } from './ids.ts';
 import type { TaskKey } from './ids.ts';
-import { AgentRecord, FrameworkRecord } from './records.ts';
+import { AgentRecord, FrameworkRecord, KILL_REQUESTERS } from './records.ts';
 import type {
   ClusterEvent,
   ClusterRecord,
@@ -83,7 +83,7 @@ export const ProjectedTask = z.object({
   resources: Resources,
   wished: Resources.optional(),
   state: TaskState,
-  killRequested: z.enum(['framework', 'operator']).optional(),
+  killRequested: z.enum(KILL_REQUESTERS).optional(),
   unacknowledged: z.int().min(0),
 });
 export type ProjectedTask = Readonly<z.infer<typeof ProjectedTask>>;
@@ -202,7 +202,7 @@ function applyTaskEvent({ tasks }: Projection, event: ClusterEvent): void {
       if (task) tasks.set(key, { ...task, unacknowledged: Math.max(0, task.unacknowledged - 1) });
       return;
     case 'task.kill-requested': {
-      const by = event.reason === 'operator' ? 'operator' : 'framework';
+      const by = KILL_REQUESTERS.find((one) => one === event.reason) ?? 'framework';
       if (task) tasks.set(key, { ...task, killRequested: task.killRequested ?? by });
       return;
     }

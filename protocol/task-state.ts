@@ -91,5 +91,7 @@ export const TaskReason = z.enum([
   'REASON_TASK_GROUP_FAILED',
   'REASON_HEALTH_CHECK_FAILED',
   'REASON_ARTIFACT_FAILED',
+  'REASON_RESOURCES_UNKNOWN',
+  'REASON_PREEMPTED',
 ]);
 export type TaskReason = z.infer<typeof TaskReason>;

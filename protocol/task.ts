@@ -23,9 +23,15 @@ import {
   UpdateId,
 } from './ids.ts';
 import { DATA_MAX_CHARS, TEXT_MAX_CHARS, URIS_MAX_ITEMS } from './limits.ts';
-import { Resources } from './resources.ts';
+import { AssignedNumbers, NumberRanges } from './numbers.ts';
+import { OfferConstraints } from './offer-constraints.ts';
+import { OfferReservation, StaticReservations } from './reservations.ts';
+import { Amounts, Resources } from './resources.ts';
+import { ROLE_DEFAULT, RoleName } from './roles.ts';
 import { TaskReason, TaskSource, TaskState } from './task-state.ts';
 
+/** More than anybody has been seen to need: each is asked in every round. */
+export const FRAMEWORK_ROLES_MAX = 100;
 /** Seconds-to-live of a framework that is away: one week, as Mesos's users end up choosing; its default of 0 kills tasks. */
 export const FAILOVER_TIMEOUT_DEFAULT_MS = 604_800_000;
 
@@ -36,14 +42,29 @@ export const FrameworkInfo = z.object({
   /** For people: who runs it, and where. */
   user: Text.default(''),
   hostname: Text.default(''),
-  role: z.string().min(1).max(128).default('*'),
+  /** Under which it works; of one with several, the first of `roles`. */
+  role: RoleName.default(ROLE_DEFAULT),
+  /** All of its roles. Absent: `role` alone. */
+  roles: z.array(RoleName).min(1).max(FRAMEWORK_ROLES_MAX).optional(),
   /** How long its tasks go on without it; then it is removed and they are killed. */
   failoverTimeoutMs: DurationMs.default(FAILOVER_TIMEOUT_DEFAULT_MS),
   labels: Labels.default({}),
+  /** What agents must be like to be offered to it, role by role. Absent: it may be offered any. */
+  offerConstraints: OfferConstraints.optional(),
   /** Name of the principal that has registered it, by the word of the master; what a framework says here does not count. */
   principal: z.string().max(64).optional(),
 });
 export type FrameworkInfo = z.infer<typeof FrameworkInfo>;
+
+/** @returns all roles of a framework, each once; the first is that of requests that name none */
+export function rolesOf({ role, roles }: Pick<FrameworkInfo, 'role' | 'roles'>): readonly string[] {
+  return roles ? [...new Set(roles)] : [role];
+}
+
+/** Of tasks and of what is asked for; a higher one goes first. */
+export const Priority = z.int().min(-1000).max(1000);
+/** Of a task that does not say. */
+export const PRIORITY_DEFAULT = 0;
 
 /** An agent as it describes itself when it registers. */
 export const AgentInfo = z.object({
@@ -53,6 +74,10 @@ export const AgentInfo = z.object({
   resources: Resources,
   /** `os`, `kernel`, `arch`, `hostname`, `systemd`, `cgroup`, and the operator's own. */
   attributes: Labels,
+  /** Which units it has of what is numbered: as many as `resources` says. */
+  numbers: NumberRanges.optional(),
+  /** What of it is kept for roles, by its own settings. Absent: nothing. */
+  reservations: StaticReservations.optional(),
 });
 export type AgentInfo = z.infer<typeof AgentInfo>;
 
@@ -63,7 +88,7 @@ export type AgentInfo = z.infer<typeof AgentInfo>;
 export const TaskInfo = z.object({
   taskId: TaskId,
   name: z.string().min(1).max(128),
-  resources: PositiveResources,
+  resources: PositiveResources.extend({ others: Amounts.optional() }),
   command: CommandInfo.optional(),
   executor: ExecutorInfo.optional(),
   /** Tasks of one launch and one executor with the same group start together, and fail together. */
@@ -83,7 +108,13 @@ export const TaskInfo = z.object({
    * running, on a node that cannot be reached for example.
    */
   exclusive: z.boolean().default(false),
+  /** Where the master preempts, a task of a lower one may have to make room for one of a higher one below the same role. */
+  priority: Priority.optional(),
   labels: Labels.default({}),
+  /** Of a framework with several: under which it is counted. The master sets it, by the offer. */
+  role: RoleName.optional(),
+  /** Which ports, GPUs and the like it has. The agent sets it, when it takes the task. */
+  numbers: AssignedNumbers.optional(),
 });
 export type TaskInfo = z.infer<typeof TaskInfo>;
 
@@ -169,6 +200,7 @@ export const TaskRules = TaskInfo.pick({
   killGracePeriodMs: true,
   whenUnreachable: true,
   exclusive: true,
+  priority: true,
 });
 export type TaskRules = z.infer<typeof TaskRules>;
 
@@ -194,6 +226,8 @@ export const TaskStatus = z.object({
   data: z.string().max(DATA_MAX_CHARS).optional(),
   /** systemd unit of the task, so that `systemctl status` is one paste away. */
   unit: z.string().max(255).optional(),
+  /** Which ports, GPUs and the like it has. */
+  numbers: AssignedNumbers.optional(),
   certificate: DeathCertificate.optional(),
 });
 export type TaskStatus = z.infer<typeof TaskStatus>;
@@ -202,10 +236,14 @@ export type TaskStatus = z.infer<typeof TaskStatus>;
 export const Offer = z.object({
   offerId: OfferId,
   frameworkId: FrameworkId,
+  /** Of the framework: under which it is made, and what is launched on it counts. */
+  role: RoleName.default(ROLE_DEFAULT),
   agentId: AgentId,
   hostname: z.string(),
   resources: Resources,
   attributes: Labels,
+  /** All of it is of this reservation; absent: it is not reserved. */
+  reservation: OfferReservation.optional(),
   /** Executors of the framework that are on this agent already: a task of one needs no resources for it. */
   executorIds: z.array(ExecutorId).default([]),
   expiresAtMs: TimestampMs,
@@ -217,11 +255,30 @@ export const REFUSE_DEFAULT_MS = 5000;
 export const Filters = z.object({ refuseMs: DurationMs.default(REFUSE_DEFAULT_MS) });
 export type Filters = z.infer<typeof Filters>;
 
+/** Agents that a request may exclude. */
+export const REQUEST_NOT_ON_MAX = 1000;
+
+/** In which order agents are looked at for a request. */
+export const Placement = z.enum(['spread', 'pack']);
+export type Placement = z.infer<typeof Placement>;
+
 /** What a framework still needs: `count` times `resources`, on agents that have all of `attributes`. */
 export const ResourceRequest = z.object({
   resources: Resources,
   count: z.int().min(1).max(1_000_000).default(1),
   attributes: Labels.default({}),
+  /** One of the framework's; absent: its first. */
+  role: RoleName.optional(),
+  /** Of the tasks that it is for. Default 0. */
+  priority: Priority.optional(),
+  /** Units of it in outstanding offers of one agent, at most; absent: what fits. */
+  maxPerAgent: z.int().min(1).max(1_000_000).optional(),
+  /** Agents that will not do: where it runs one already, for example. */
+  notOn: z.array(AgentId).max(REQUEST_NOT_ON_MAX).optional(),
+  /** Which agents come first: those with the least that is free (`pack`) or the most (`spread`); absent: in turn. */
+  placement: Placement.optional(),
+  /** All units of it in one round, or none. Default false. */
+  gang: z.boolean().optional(),
 });
 export type ResourceRequest = z.infer<typeof ResourceRequest>;
 
@@ -239,6 +296,8 @@ export const AgentTask = z.object({
   executorLaunchId: LaunchId.optional(),
   /** What has been promised of its end; absent from an agent that does not know (any more). */
   rules: TaskRules.optional(),
+  /** Absent: the framework's. */
+  role: RoleName.optional(),
 });
 export type AgentTask = z.infer<typeof AgentTask>;
 

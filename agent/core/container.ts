@@ -23,7 +23,9 @@ export function isCovered({ needed, granted, resizing }: ExecutorEntry): boolean
 }
 
 /** From now on that much is needed. */
-export function setNeeded(executor: ExecutorEntry, needed: Resources): void {
+export function setNeeded(executor: ExecutorEntry, { cpuMillis, memMib }: Resources): void {
+  // What else tasks have is no limit of a container.
+  const needed = { cpuMillis, memMib };
   executor.needed = needed;
   executor.peak = largerOf(executor.peak, needed);
 }

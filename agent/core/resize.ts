@@ -38,7 +38,8 @@ function resizeUnit(
   entry: AgentTaskEntry,
   { resizeId, resources }: { readonly resizeId: ResizeId; readonly resources: Resources },
 ): void {
-  entry.task = { ...entry.task, resources: largerOf(entry.task.resources, resources) };
+  const inForce = largerOf(entry.task.resources, resources);
+  entry.task = { ...entry.task, resources: { ...entry.task.resources, ...inForce } };
   cx.effects.push({ type: 'checkpoint.update', entry });
   cx.effects.push({ type: 'unit.resize', entry, resizeId, limits: resources });
 }
@@ -96,9 +97,10 @@ export function unitResized(
   const { resizeId, limits, error } = event;
   const entry = liveEntry(cx, event);
   if (!entry) return; // It ended meanwhile, and its end says more.
-  if (entry.hosted) setResources(cx, entry, entry.hosted.executor, limits);
+  const inForce = { ...entry.task.resources, ...limits };
+  if (entry.hosted) setResources(cx, entry, entry.hosted.executor, inForce);
   else {
-    entry.task = { ...entry.task, resources: limits };
+    entry.task = { ...entry.task, resources: inForce };
     cx.effects.push({ type: 'checkpoint.update', entry });
   }
   answer(cx, entry, resizeId, error);

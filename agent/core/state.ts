@@ -6,6 +6,7 @@ import type { AgentExecutor, ExecutorInfo } from '../../protocol/executor.ts';
 import type { ExecutorUpdate } from '../../protocol/executor-messages.ts';
 import type { AgentId, ExecutorKey, LaunchId, TaskKey } from '../../protocol/ids.ts';
 import type { MessageOf } from '../../protocol/messages.ts';
+import type { NumberRanges } from '../../protocol/numbers.ts';
 import type { Resources } from '../../protocol/resources.ts';
 import type {
   AgentFramework,
@@ -142,6 +143,8 @@ export interface AgentState {
   /** Short form of cluster and agent, for unit names. */
   readonly agentTag: string;
   readonly hostname: string;
+  /** Which units it has of what is numbered; changes with the agent's settings. */
+  numbers: NumberRanges;
   /** In the order of launch, with what has ended and is not acknowledged: one launch of a task at a time. */
   readonly tasks: Map<TaskKey, AgentTaskEntry>;
   /** Those that have not ended. */
@@ -169,6 +172,7 @@ export interface AgentIdentity {
 export function createAgentState(identity: AgentIdentity): AgentState {
   return {
     ...identity,
+    numbers: {},
     tasks: new Map(),
     executors: new Map(),
     endedExecutors: new Map(),
@@ -225,7 +229,9 @@ function agentTasks(state: AgentState): AgentTask[] {
         killGracePeriodMs: task.killGracePeriodMs,
         whenUnreachable: task.whenUnreachable,
         exclusive: task.exclusive,
+        ...(task.priority !== undefined && { priority: task.priority }),
       },
+      ...(task.role !== undefined && { role: task.role }),
     }),
   );
 }

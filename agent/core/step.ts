@@ -5,6 +5,7 @@
 import type { FrameworkId } from '../../protocol/ids.ts';
 import { executorKey, taskKey } from '../../protocol/ids.ts';
 import type { Message, MessageOf } from '../../protocol/messages.ts';
+import type { TaskStatus } from '../../protocol/task.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
 import { containerResized, containerResizeFailed, liveExecutor } from './container.ts';
 import { pruneEnded } from './ended.ts';
@@ -19,6 +20,7 @@ import {
 import { handOver, killHosted, takeUpdate } from './hosted.ts';
 import { failHosted } from './hosted-end.ts';
 import { runHosted } from './launch-hosted.ts';
+import { assignNumbers } from './numbers.ts';
 import { resizeTask, settleResizes, unitResized } from './resize.ts';
 import type { AgentState, AgentTaskEntry } from './state.ts';
 import { isExecutor } from './state.ts';
@@ -131,20 +133,31 @@ function runTask(cx: Context, message: MessageOf<'RunTask'>): void {
   const known = state.tasks.get(key);
   if (known?.launchId === launchId || sendEndAgain(cx, launchId)) return;
   if (known && !isTerminal(known.state)) {
-    refuseLaunch(cx, message, known);
+    refuseLaunch(cx, message, {
+      ...{ state: 'TASK_ERROR', reason: 'REASON_TASK_DUPLICATE' },
+      message: `launch ${known.launchId} of this task is still running on ${state.hostname}`,
+    });
     return;
   }
   // There would be no other launch unless the framework knew the end of this one: its acknowledgement was lost.
   if (known) retire(cx, known);
-  if (task.executor) {
-    runHosted(cx, message, task.executor);
+  const numbered = assignNumbers(state, task);
+  if ('problem' in numbered) {
+    refuseLaunch(cx, message, {
+      ...{ state: 'TASK_DROPPED', reason: 'REASON_RESOURCES_UNKNOWN' },
+      message: numbered.problem,
+    });
+    return;
+  }
+  if (numbered.executor) {
+    runHosted(cx, { ...message, task: numbered }, numbered.executor);
     return;
   }
   const entry: AgentTaskEntry = {
     key,
     framework,
     detached: false,
-    task,
+    task: numbered,
     launchId,
     unit: taskUnit(state.agentTag, task.taskId, launchId),
     state: 'TASK_STAGING',
@@ -159,17 +172,15 @@ function runTask(cx: Context, message: MessageOf<'RunTask'>): void {
 function refuseLaunch(
   cx: Context,
   { framework, launchId, task }: MessageOf<'RunTask'>,
-  running: AgentTaskEntry,
+  why: Pick<TaskStatus, 'state' | 'reason' | 'message'>,
 ): void {
   sendUpdate(cx, {
     frameworkId: framework.frameworkId,
     taskId: task.taskId,
     agentId: cx.state.agentId,
     launchId,
-    state: 'TASK_ERROR',
     source: 'SOURCE_AGENT',
-    reason: 'REASON_TASK_DUPLICATE',
-    message: `launch ${running.launchId} of this task is still running on ${cx.state.hostname}`,
+    ...why,
   });
 }
 

@@ -51,6 +51,7 @@ export function addUpdate(
     launchId: entry.launchId,
     ...(entry.hosted && { executorId: entry.hosted.executor.info.executorId }),
     unit: entry.unit,
+    ...(entry.task.numbers && { numbers: entry.task.numbers }),
   };
   entry.last = status;
   // A framework that acknowledges more slowly than its executor speaks must fill neither this memory nor the master's.

@@ -54,6 +54,7 @@ export function judgeForgotten({ kill, hosted }: AgentTaskEntry): Verdict {
 const KILL_REASONS = {
   framework: 'REASON_KILLED_BY_FRAMEWORK',
   operator: 'REASON_KILLED_BY_OPERATOR',
+  preemption: 'REASON_PREEMPTED',
   master: 'REASON_TASK_SUPERSEDED',
   agent: 'REASON_EXECUTOR_TERMINATED',
 } as const satisfies Record<KilledBy, TaskReason>;

@@ -15,7 +15,7 @@ export interface EndedUnit {
 }
 
 /** Who has asked for the end. `master`: another launch may have taken its place; `agent`: of an executor that nobody needs. */
-export type KilledBy = 'framework' | 'operator' | 'master' | 'agent';
+export type KilledBy = 'framework' | 'operator' | 'preemption' | 'master' | 'agent';
 
 /** State, reason and words of a task's end, as its last status update carries them. */
 export interface Verdict {
@@ -73,6 +73,13 @@ function killed(by: KilledBy, certificate: DeathCertificate): Verdict {
   }
   if (by === 'agent') {
     return { state: 'TASK_KILLED', message: `not needed any more: ${howItLeft(certificate)}` };
+  }
+  if (by === 'preemption') {
+    return {
+      state: 'TASK_KILLED',
+      reason: 'REASON_PREEMPTED',
+      message: `preempted, for work that goes before it: ${howItLeft(certificate)}`,
+    };
   }
   return {
     state: 'TASK_KILLED',

@@ -18,15 +18,18 @@ export async function agent(settings: DaemonSettings<AgentCommandOptions>): Prom
 }
 
 function processOptions(options: AgentCommandOptions): AgentProcessOptions {
-  const { redis, cluster, resources, reserve, attributes, agentId, bus, logLevel } = options;
-  const { ofUser, stateDirectory, sandboxing } = options;
+  const { redis, cluster, resources, numbers, reserve, attributes, agentId, bus, logLevel } =
+    options;
+  const { ofUser, stateDirectory, sandboxing, reserveFor } = options;
   return {
     redis,
     cluster,
     stateDir: resolve(stateDirectory ?? defaultStateDirectory(ofUser !== undefined)),
     resources,
+    ...(numbers && { numbers }),
     reserve,
     attributes,
+    reserveFor,
     sandboxing,
     logLevel,
     ...(agentId !== undefined && { agentId }),

@@ -1,5 +1,6 @@
 /** `kaon agents`: the nodes, and how much of each is used. */
 import type { NO_RESOURCES } from '../../protocol/resources.ts';
+import { formatOthers } from '../../protocol/resources.ts';
 import type { AgentRecord } from '../../protocol/records.ts';
 import { agentJson, agentRows } from '../../io/registry-rows.ts';
 import type { AgentRow } from '../../io/registry-rows.ts';
@@ -63,6 +64,11 @@ export function agentColumns(paint: Paint, nowMs: number, isWide: boolean): Colu
     },
   ];
   if (isWide) {
+    columns.push({
+      title: 'OTHER',
+      text: ({ record }) => formatOthers(record.info.resources).join(', ') || '-',
+      shrinksTo: 8,
+    });
     columns.push({
       title: 'ATTRIBUTES',
       text: ({ record }) => formatLabels(record.info.attributes),

@@ -6,9 +6,7 @@ import type { SandboxSettings } from '../../agent/sandboxing.ts';
 import { silentLog } from '../../io/log.ts';
 import { RedisStore } from '../../io/redis-store.ts';
 import { codeOf, KaonError } from '../../protocol/errors.ts';
-import { formatCpus } from '../../protocol/quantities.ts';
 import type { AgentRecord } from '../../protocol/records.ts';
-import type { Resources } from '../../protocol/resources.ts';
 import { formatResources } from '../../protocol/resources.ts';
 import { RELAXATION_NAMES } from '../../protocol/sandboxing.ts';
 import { agentPlace, startAgent } from '../dev/agent.ts';
@@ -20,6 +18,8 @@ import type { DevRedis } from '../dev/redis.ts';
 import type { DevCommandOptions } from '../options.ts';
 import { sandboxArguments } from '../sandbox-options.ts';
 import { readCluster } from '../registry.ts';
+import type { StatedResources } from '../resource-flags.ts';
+import { writeResources } from '../resource-flags.ts';
 import { paintFor } from '../style.ts';
 
 /** Kept between runs, so that history and logs are still there the next time. */
@@ -144,21 +144,24 @@ function devSandboxing(given: SandboxSettings, redisUrl: string): SandboxSetting
   };
 }
 
-function agentArguments({ resources, reserve, attributes }: DevCommandOptions): string[] {
+function agentArguments(options: DevCommandOptions): string[] {
+  const { resources, numbers, reserve, attributes, reserveFor } = options;
   return [
-    ...vectorFlag('--resources', resources),
+    ...vectorFlag('--resources', { ...resources, ...(numbers && { numbers }) }),
     ...vectorFlag('--reserve', reserve),
     ...Object.entries(attributes).flatMap(([key, value]) => ['--attribute', `${key}=${value}`]),
+    ...reserveFor.flatMap(({ role, resources: kept }) => {
+      return vectorFlag('--reserve-for', kept).map((part, index) => {
+        return index === 0 ? part : `${role}:${part}`;
+      });
+    }),
   ];
 }
 
 /** `--resources cpus=0.5,mem=256M`; nothing for an empty vector. */
-function vectorFlag(flag: string, { cpuMillis, memMib }: Partial<Resources>): string[] {
-  const parts = [
-    ...(cpuMillis === undefined ? [] : [`cpus=${formatCpus(cpuMillis)}`]),
-    ...(memMib === undefined ? [] : [`mem=${String(memMib)}M`]),
-  ];
-  return parts.length === 0 ? [] : [flag, parts.join(',')];
+function vectorFlag(flag: string, stated: StatedResources): string[] {
+  const value = writeResources(stated);
+  return value === '' ? [] : [flag, value];
 }
 
 /** The agent of this machine, once it has registered. */

@@ -2,6 +2,7 @@
 import { formatCpus } from '../../protocol/quantities.ts';
 import type { FrameworkRecord } from '../../protocol/records.ts';
 import { formatResources } from '../../protocol/resources.ts';
+import { rolesOf } from '../../protocol/task.ts';
 import { frameworkJson, frameworkRows } from '../../io/registry-rows.ts';
 import type { FrameworkRow } from '../../io/registry-rows.ts';
 import { withStore } from '../connection.ts';
@@ -40,6 +41,7 @@ export function frameworkColumns(paint: Paint, nowMs: number): Column<FrameworkR
   return [
     { title: 'ID', text: ({ record }) => record.info.frameworkId },
     { title: 'NAME', text: ({ record }) => record.info.name, shrinksTo: 8 },
+    { title: 'ROLES', text: ({ record }) => rolesOf(record.info).join(' '), shrinksTo: 8 },
     { title: 'USER', text: ({ record }) => record.info.user || '-', isSpare: true },
     {
       title: 'STATE',

@@ -1,5 +1,6 @@
 /** `kaon offers`: what frameworks are thinking about at this moment. */
 import { formatCpus, formatMib } from '../../protocol/quantities.ts';
+import { formatOthers } from '../../protocol/resources.ts';
 import type { OfferRecord } from '../../protocol/records.ts';
 import { withStore } from '../connection.ts';
 import { EXIT_OK } from '../failure.ts';
@@ -30,9 +31,11 @@ export function offerColumns(nowMs: number): Column<OfferRecord>[] {
   return [
     { title: 'ID', text: ({ offerId }) => offerId },
     { title: 'FRAMEWORK', text: ({ frameworkId }) => frameworkId },
+    { title: 'ROLE', text: ({ role }) => role, shrinksTo: 8 },
     { title: 'AGENT', text: ({ agentId }) => agentId },
     { title: 'CPUS', text: ({ resources }) => formatCpus(resources.cpuMillis), align: 'right' },
     { title: 'MEM', text: ({ resources }) => formatMib(resources.memMib), align: 'right' },
+    { title: 'OTHER', text: ({ resources }) => formatOthers(resources).join(', ') || '-' },
     { title: 'AGE', text: ({ madeAtMs }) => formatSpan(madeAtMs, nowMs), align: 'right' },
     {
       title: 'EXPIRES IN',

@@ -13,9 +13,11 @@ import type { RedisStore } from '../../io/redis-store.ts';
 import { findToken } from '../../io/secrets.ts';
 import { idPart } from '../../protocol/ids.ts';
 import { exitCodeOf } from '../../schedulers/run/exit-code.ts';
+import type { RunRequest } from '../../schedulers/run/run-scheduler.ts';
 import { RunScheduler } from '../../schedulers/run/run-scheduler.ts';
 import { whyWaiting } from '../../schedulers/run/why-waiting.ts';
 import type { RunOptions } from '../options.ts';
+import { TASK_LABEL } from '../run-label.ts';
 import { readAgentRooms } from '../registry.ts';
 import { OutputOfTasks } from './run-output.ts';
 
@@ -57,7 +59,7 @@ class Run {
     this.#taskIds = taskIdsOf(name, options.instances);
     this.#task = taskOf(options, argv, name);
     this.#scheduler = new RunScheduler(
-      { taskIds: this.#taskIds, task: this.#task, attributes: options.attributes },
+      { ...placesOf(options), taskIds: this.#taskIds, task: this.#task },
       {
         onLaunched: (taskId, { agentId }) => {
           if (!options.detach) this.#output.follow(taskId, agentId);
@@ -82,6 +84,8 @@ class Run {
         name: 'run',
         user: userInfo().username,
         hostname: hostname(),
+        labels: { [TASK_LABEL]: name },
+        ...(options.role !== undefined && { role: options.role }),
         ...(!options.detach && { failoverTimeoutMs: FAILOVER_TIMEOUT_MS }),
       },
       { store },
@@ -185,6 +189,15 @@ function whyNotKnown(error: unknown): string {
   throw error;
 }
 
+function placesOf({
+  attributes,
+  distinctHosts,
+  gang,
+  placement,
+}: RunOptions): Omit<RunRequest, 'taskIds' | 'task'> {
+  return { attributes, distinctHosts, gang, ...(placement && { placement }) };
+}
+
 function taskIdsOf(name: string, instances: number): TaskId[] {
   const base = `${name}.${randomName(5)}`;
   if (instances === 1) return [base as TaskId];
@@ -198,7 +211,11 @@ function taskOf(
 ): Omit<TaskDescription, 'taskId'> {
   return {
     name,
-    resources: { cpuMillis: options.cpuMillis, memMib: options.memMib },
+    resources: {
+      cpuMillis: options.cpuMillis,
+      memMib: options.memMib,
+      ...(options.others && { others: options.others }),
+    },
     command: {
       argv: [...argv],
       environment: { ...options.environment },
@@ -210,6 +227,7 @@ function taskOf(
     ...(options.killGraceMs !== undefined && { killGracePeriodMs: options.killGraceMs }),
     whenUnreachable: options.whenUnreachable,
     exclusive: options.exclusive,
+    ...(options.priority !== undefined && { priority: options.priority }),
   };
 }
 

@@ -76,9 +76,10 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   const isOwnName = tls?.isOwnName ?? (() => false);
   const tell = accessLog(log, () => options.clock.monotonicMs());
   const gate = new Gate(store, clusterKey);
+  const read = sharedReader(store);
   const routes = [
-    ...readRoutes({ ...options, store, read: sharedReader(store) }),
-    ...actRoutes({ ...options, store, hostname: hostname() }),
+    ...readRoutes({ ...options, store, read }),
+    ...actRoutes({ ...options, store, read, hostname: hostname() }),
   ];
   const answer: Parameters<typeof createServer>[1] = (request, response) => {
     void exchange({ routes, gate, store, log, isOwnName, tell }, request, response);

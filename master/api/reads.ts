@@ -8,6 +8,8 @@ import {
 } from '../../io/event-log.ts';
 import type { LoggedEvent } from '../../io/event-log.ts';
 import { agentJson, agentRows, frameworkJson, frameworkRows } from '../../io/registry-rows.ts';
+import { reservationRows } from '../../io/reservation-rows.ts';
+import { roleRows } from '../../io/role-rows.ts';
 import type { RedisStore } from '../../io/redis-store.ts';
 import { readHistory, readTask } from '../../io/registry.ts';
 import type { Cluster } from '../../io/registry.ts';
@@ -55,6 +57,14 @@ export function readRoutes(options: ReadOptions): Route[] {
     get('/v1/frameworks', async () => {
       const cluster = await options.read();
       return listing(cluster, { frameworks: frameworkRows(cluster).map(frameworkJson) });
+    }),
+    get('/v1/roles', async () => {
+      const cluster = await options.read();
+      return listing(cluster, { roles: roleRows(cluster) });
+    }),
+    get('/v1/reservations', async () => {
+      const cluster = await options.read();
+      return listing(cluster, { reservations: reservationRows(cluster) });
     }),
     get('/v1/offers', async () => {
       const cluster = await options.read();

@@ -18,7 +18,7 @@ export interface ApiRequest {
 /** One thing that can be asked. */
 export interface Route {
   readonly method: 'GET' | 'POST';
-  /** `/v1/agents/:agent` */
+  /** `/v1/agents/:agent`; a last part `:role+` takes all parts that are left, with their slashes. */
   readonly path: string;
   readonly need: Need;
   /** Names of its parameters; any other is an error. */
@@ -64,6 +64,8 @@ export function matchRoute(routes: readonly Route[], method: string, target: Tar
 
 function paramsOf(path: string, parts: readonly string[]): Map<string, string> | undefined {
   const pattern = path.slice(1).split('/');
+  const last = pattern.at(-1) ?? '';
+  if (last.endsWith('+')) return paramsOf(path.slice(0, -1), joinRest(parts, pattern.length));
   if (pattern.length !== parts.length) return undefined;
   const params = new Map<string, string>();
   for (const [index, name] of pattern.entries()) {
@@ -74,6 +76,13 @@ function paramsOf(path: string, parts: readonly string[]): Map<string, string> |
     } else if (name !== part) return undefined;
   }
   return params;
+}
+
+/** The parts from the last one of a pattern on, as one; as they are if one of them is empty. */
+function joinRest(parts: readonly string[], length: number): readonly string[] {
+  const rest = parts.slice(length - 1);
+  if (rest.length === 0 || rest.includes('')) return parts;
+  return [...parts.slice(0, length - 1), rest.join('/')];
 }
 
 function checkQuery({ query: known = [] }: Route, query: Target['query']): void {

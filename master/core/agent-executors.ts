@@ -30,6 +30,8 @@ import {
   writeOff,
 } from './executors.ts';
 import { isNewerLaunch, isNextLaunch } from './launch-ids.ts';
+import { claimOf } from './pools.ts';
+import { roleOf } from './role-books.ts';
 import type { Agent, MasterState } from './state.ts';
 import { findExecutor, isRecovering } from './state.ts';
 
@@ -93,7 +95,9 @@ function adoptIfNew(
   const known = findExecutor(cx.state, agentId, frameworkId, info.executorId);
   if (known?.launchId === launchId) return;
   if (known) dropExecutor(cx, known, { reason: 'a newer launch of the executor has turned up' });
-  const record = { agentId, frameworkId, launchId, info, launchedAtMs: cx.nowMs };
+  const role = roleOf(cx.state, { frameworkId });
+  const reserved = claimOf(agent, role, info.resources);
+  const record = { agentId, frameworkId, launchId, info, ...reserved, launchedAtMs: cx.nowMs };
   recordExecutor(cx, record, 'executor.adopted');
 }
 

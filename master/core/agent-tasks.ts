@@ -31,6 +31,8 @@ import { appendEvent, send } from './effects.ts';
 import { isNewerLaunch } from './launch-ids.ts';
 import { sendRunTask } from './launch.ts';
 import { endResize, reconcileResources } from './resize.ts';
+import { claimOf } from './pools.ts';
+import { roleOf } from './role-books.ts';
 import type { Agent } from './state.ts';
 import { isRecovering } from './state.ts';
 import { acknowledgeToAgent, endByMaster, tellByMaster } from './tasks.ts';
@@ -109,7 +111,7 @@ function sendKill(
   cx: StepContext,
   agent: Agent,
   { frameworkId, taskId, launchId, killGraceMs: gracePeriodMs }: TaskRecord,
-  by: 'framework' | 'operator',
+  by: NonNullable<TaskRecord['killRequested']>,
 ): void {
   const { info, session } = agent.record;
   const grace = gracePeriodMs !== undefined && { gracePeriodMs };
@@ -192,7 +194,7 @@ function settleReported(cx: StepContext, agent: Agent, task: AgentTask, report: 
     if (isDoubtful) knowFramework(cx, task.frameworkId, report);
   } else if (surplus !== undefined) endThere(cx, agent, task, surplus);
   else if (!cx.state.tasks.has(taskKey(task.frameworkId, task.taskId))) {
-    adoptTask(cx, agent.record.info.agentId, task, report);
+    adoptTask(cx, agent, task, report);
   }
 }
 
@@ -228,9 +230,10 @@ function endThere(cx: StepContext, agent: Agent, task: Launch, reason: string): 
 }
 
 /** A task that the agent has and the master has never heard of: it is counted, whatever else becomes of it. */
-function adoptTask(cx: StepContext, agentId: AgentId, task: AgentTask, report: Report): void {
-  const { frameworkId, taskId, launchId, name, resources, state, rules, executorId } = task;
+function adoptTask(cx: StepContext, agent: Agent, task: AgentTask, report: Report): void {
+  const { frameworkId, taskId, launchId, name, role, resources, state, rules, executorId } = task;
   const ofExecutor = executorId !== undefined && { executorId };
+  const { agentId } = agent.record.info;
   knowFramework(cx, frameworkId, report);
   const record: TaskRecord = {
     frameworkId,
@@ -238,7 +241,9 @@ function adoptTask(cx: StepContext, agentId: AgentId, task: AgentTask, report: R
     launchId,
     agentId,
     name,
+    ...(role !== undefined && { role }),
     resources,
+    ...claimOf(agent, roleOf(cx.state, { role, frameworkId }), resources),
     state,
     launchedAtMs: cx.nowMs,
     updatedAtMs: cx.nowMs,

@@ -7,6 +7,7 @@ import type { AgentRecord } from '../../protocol/records.ts';
 import { areEqual } from '../../protocol/resources.ts';
 import type { TaskReason, TaskState } from '../../protocol/task-state.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
+import type { AgentInfo } from '../../protocol/task.ts';
 import { reconcileAgent } from './agent-tasks.ts';
 import { noteOldAgent } from './data-loss.ts';
 import type { StepContext } from './effects.ts';
@@ -47,7 +48,7 @@ function admit(
 ): void {
   const { agent: info, session, node } = message;
   const { agentId } = info;
-  if (known && !areEqual(known.record.info.resources, info.resources)) {
+  if (known && !isSameSupply(known.record.info, info)) {
     rescindOffersOf(cx, known, 'the agent has other resources than before');
   }
   const before = known?.record;
@@ -61,9 +62,9 @@ function admit(
     // For as long as it reports them: it may miss the word that ends them, or come back before it has acted on it.
     writtenOff: stillReported(before, message),
     ...ownerIn(cx),
+    ...saidOf(before),
   });
   changeSession(cx, agentName(agentId), before?.session, session);
-  cx.state.allocationDue = true;
   appendEvent(cx, {
     type: (before?.state ?? 'gone') === 'gone' ? 'agent.registered' : 'agent.reregistered',
     agentId,
@@ -72,6 +73,22 @@ function admit(
   });
   reconcileAgent(cx, agent, message, new Set(before?.writtenOff));
   rescindIfOvercommitted(cx, agent, 'the agent has come back with more tasks');
+}
+
+/** What operators have said of an agent stays. */
+function saidOf(before: Partial<AgentRecord> = {}): Partial<AgentRecord> {
+  const { drain, reservations, deactivatedAtMs } = before;
+  return {
+    ...(drain && { drain }),
+    ...(reservations && { reservations }),
+    ...(deactivatedAtMs !== undefined && { deactivatedAtMs }),
+  };
+}
+
+/** Whether it gives as much to everybody as before. */
+function isSameSupply(before: AgentInfo, now: AgentInfo): boolean {
+  const reservedIn = ({ reservations = [] }: AgentInfo): string => JSON.stringify(reservations);
+  return areEqual(before.resources, now.resources) && reservedIn(before) === reservedIn(now);
 }
 
 /** As whom it speaks: from here on the master signs for that key. */

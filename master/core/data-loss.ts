@@ -108,7 +108,7 @@ export function recoverFramework(cx: StepContext, { info, detached }: AgentFrame
     registeredAtMs: cx.nowMs,
     ...(!detached && { disconnectedAtMs: cx.nowMs }),
     suppressed: false,
-    filters: [],
+    suppressedRoles: [],
     deferred: [],
   });
   const { frameworkId, name, role } = info;

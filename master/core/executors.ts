@@ -38,12 +38,11 @@ export function eventOf({
 /** An executor that is not there yet: it starts with the first `RunTask` that names this launch. */
 export function launchExecutor(
   cx: StepContext,
-  place: Pick<ExecutorRecord, 'agentId' | 'frameworkId'>,
+  place: Pick<ExecutorRecord, 'agentId' | 'frameworkId' | 'role' | 'reserved'>,
   info: ExecutorInfo,
 ): ExecutorRecord {
-  const { agentId, frameworkId } = place;
   const launchId = nextLaunchId(cx.state);
-  const record = { agentId, frameworkId, launchId, info, launchedAtMs: cx.nowMs };
+  const record = { ...place, launchId, info, launchedAtMs: cx.nowMs };
   recordExecutor(cx, record, 'executor.launched');
   return record;
 }

@@ -5,10 +5,13 @@ import { agentName, frameworkName } from '../../protocol/keys.ts';
 import type { MessageOf } from '../../protocol/messages.ts';
 import type { FrameworkRecord } from '../../protocol/records.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
+import { rolesOf } from '../../protocol/task.ts';
+import { rescindExcluded } from './constraints.ts';
 import type { StepContext } from './effects.ts';
 import { appendEvent, changeSession, send } from './effects.ts';
+import { resendInverseOffers } from './drain.ts';
 import { writeOff } from './executors.ts';
-import { rescindOffersOf, sendOffers } from './offers.ts';
+import { forgetFilters, rescindOffersOf, sendOffers } from './offers.ts';
 import { answerDeferred } from './questions.ts';
 import { isFromBeforeLoss, problemOfHolder } from './sessions.ts';
 import type { Framework } from './state.ts';
@@ -32,8 +35,10 @@ export function registerFramework(cx: StepContext, message: MessageOf<'RegisterF
     return;
   }
   const framework = setFramework(cx.state, recordOf(cx, message, before));
+  framework.ignored = undefined;
+  // What the scheduler before it has declined the new one may want.
+  forgetFilters(cx, framework);
   changeSession(cx, frameworkName(frameworkId), before?.session, session);
-  cx.state.allocationDue = true;
   appendEvent(cx, {
     type: before ? 'framework.reregistered' : 'framework.registered',
     frameworkId,
@@ -55,10 +60,11 @@ function recordOf(
   before: FrameworkRecord | undefined,
 ): FrameworkRecord {
   // What it says itself of whose it is does not count.
-  const { principal: _claimed, ...info } = framework;
+  const { principal: _claimed, offerConstraints, ...info } = framework;
+  const [role = info.role] = rolesOf(info);
   const { principal } = cx;
   return {
-    info: { ...info, ...(principal && { principal: principal.name }) },
+    info: { ...info, role, ...(principal && { principal: principal.name }) },
     ...(principal && { generation: principal.generation }),
     session,
     newestSession: session,
@@ -66,7 +72,8 @@ function recordOf(
     registeredAtMs: before?.registeredAtMs ?? cx.nowMs,
     // The new scheduler has said nothing yet of what it needs; it must not inherit a silence.
     suppressed: false,
-    filters: [],
+    suppressedRoles: [],
+    ...(offerConstraints && { offerConstraints }),
     deferred: before?.deferred ?? [],
   };
 }
@@ -74,11 +81,13 @@ function recordOf(
 /** What agents remember of it is brought up to date, and the new scheduler gets what the old one had in hand. */
 function takeOver(cx: StepContext, framework: Framework, before: FrameworkRecord): void {
   const { info, session } = framework.record;
+  rescindExcluded(cx, framework);
   const isNews =
     before.state === 'detached' || before.info.failoverTimeoutMs !== info.failoverTimeoutMs;
   if (isNews) tellAgents(cx, framework, false);
   if (session !== undefined) resendTo(cx, framework, session);
   answerDeferred(cx, framework);
+  resendInverseOffers(cx, framework);
 }
 
 /** Late, from a scheduler whose successor has registered: to listen to it would cut the living one off. */
@@ -192,7 +201,6 @@ export function teardownFramework(cx: StepContext, framework: Framework, reason:
   }
   removeFramework(cx.state, frameworkId);
   appendEvent(cx, { type: 'framework.removed', frameworkId, reason });
-  cx.state.allocationDue = true;
 }
 
 /** Nobody is there to acknowledge any more, so the master does. */
@@ -238,23 +246,37 @@ export function requestResources(
 ): void {
   framework.record.demand = message.requests;
   framework.record.suppressed = false;
+  framework.record.suppressedRoles = [];
   touchFramework(cx, framework);
 }
 
-/** No offers until the framework asks or revives; those that it holds stay valid. */
-export function suppressOffers(cx: StepContext, framework: Framework): void {
-  framework.record.suppressed = true;
+/** No offers until the framework asks or revives, for all of its roles or for some; those that it holds stay valid. */
+export function suppressOffers(
+  cx: StepContext,
+  framework: Framework,
+  { roles }: MessageOf<'SuppressOffers'>,
+): void {
+  const { record } = framework;
+  if (roles) record.suppressedRoles = [...new Set([...record.suppressedRoles, ...roles])];
+  else record.suppressed = true;
   touchFramework(cx, framework);
 }
 
-/** Filters go, and offers come again. */
-export function reviveOffers(cx: StepContext, framework: Framework): void {
-  framework.record.suppressed = false;
-  framework.record.filters = [];
+/** Filters go, and offers come again, for all of its roles or for some. */
+export function reviveOffers(
+  cx: StepContext,
+  framework: Framework,
+  { roles }: MessageOf<'ReviveOffers'>,
+): void {
+  const { record } = framework;
+  const suppressed = record.suppressed ? rolesOf(record.info) : record.suppressedRoles;
+  record.suppressed = false;
+  record.suppressedRoles = roles ? suppressed.filter((role) => !roles.includes(role)) : [];
+  forgetFilters(cx, framework, roles);
   touchFramework(cx, framework);
 }
 
 function touchFramework(cx: StepContext, framework: Framework): void {
   cx.state.dirty.frameworks.add(framework.record.info.frameworkId);
-  cx.state.allocationDue = true;
+  cx.state.changed.frameworks.add(framework.record.info.frameworkId);
 }

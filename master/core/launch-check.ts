@@ -15,6 +15,7 @@ import {
   formatResources,
   NO_RESOURCES,
   subtractResources,
+  sumResources,
 } from '../../protocol/resources.ts';
 import type { TaskReason, TaskState } from '../../protocol/task-state.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
@@ -22,6 +23,7 @@ import type { TaskInfo } from '../../protocol/task.ts';
 import { problemOf } from '../../protocol/task.ts';
 import type { StepContext } from './effects.ts';
 import { problemOfUser } from './permissions.ts';
+import type { Purse } from './pools.ts';
 import type { Agent, Framework, MasterState } from './state.ts';
 import { findExecutor, findTask, rulesOf } from './state.ts';
 
@@ -39,7 +41,11 @@ export type Checked = { readonly task: TaskInfo } | { readonly refusal: Refusal 
 export interface LaunchPlan {
   readonly framework: Framework;
   readonly agent: Agent;
+  /** Of its offers. */
+  readonly role: string;
   left: Resources;
+  /** The pools of the offers, with what is left of each: what is reserved first. Taken from as tasks are launched. */
+  readonly purses: readonly Purse[];
   /** Executors that are not there yet, of tasks that are checked together and not launched yet. */
   readonly newExecutors: Map<ExecutorId, ExecutorInfo>;
   /**
@@ -51,9 +57,14 @@ export interface LaunchPlan {
   liveGroups?: ReadonlyMap<TaskGroupId, TaskRecord>;
 }
 
-/** @returns the plan of a call with these resources in its offers */
-export function createPlan(framework: Framework, agent: Agent, offered: Resources): LaunchPlan {
-  return { framework, agent, left: offered, newExecutors: new Map(), compared: new Map() };
+/** @returns the plan of a call with these pools in its offers */
+export function createPlan(
+  framework: Framework,
+  { agent, role, purses }: Pick<LaunchPlan, 'agent' | 'role' | 'purses'>,
+): LaunchPlan {
+  const left = sumResources(purses.map((purse) => purse.left));
+  const none = { newExecutors: new Map(), compared: new Map() };
+  return { framework, agent, role, left, purses, ...none };
 }
 
 /**

@@ -2,13 +2,12 @@
  * LaunchTasks: offers become tasks. Each task is checked alone, so a bad one harms no other but those of its group; what
  * is checked is in `launch-check.ts`.
  */
-import type { TaskGroupId, TaskId } from '../../protocol/ids.ts';
+import type { ReservationId, TaskGroupId, TaskId } from '../../protocol/ids.ts';
 import { agentName, frameworkName } from '../../protocol/keys.ts';
 import { TEXT_MAX_CHARS } from '../../protocol/limits.ts';
 import type { MessageOf } from '../../protocol/messages.ts';
 import type { OfferRecord, TaskRecord } from '../../protocol/records.ts';
-import type { Resources } from '../../protocol/resources.ts';
-import { sumResources } from '../../protocol/resources.ts';
+import { addResources, NO_RESOURCES } from '../../protocol/resources.ts';
 import type { FrameworkInfo, TaskInfo } from '../../protocol/task.ts';
 import { REFUSE_DEFAULT_MS } from '../../protocol/task.ts';
 import { addTask, removeOffer } from './books.ts';
@@ -19,6 +18,8 @@ import type { LaunchPlan, RawGroup, Refusal } from './launch-check.ts';
 import { checkGroup, checkTask, createPlan, taskIdOf } from './launch-check.ts';
 import { nextLaunchId } from './launch-ids.ts';
 import { refuse } from './offers.ts';
+import type { Purse } from './pools.ts';
+import { reservedIn, takeFrom } from './pools.ts';
 import { defer, forgetQuestions } from './questions.ts';
 import type { Agent, Framework } from './state.ts';
 import { findExecutor, findTask } from './state.ts';
@@ -44,14 +45,17 @@ export function launchTasks(
     }
     return;
   }
-  const plan = createPlan(framework, used.agent, used.offered);
+  const plan = createPlan(framework, used);
   for (const part of partsOf(message.tasks)) {
     if ('raw' in part) launchAlone(cx, plan, part.raw);
     else launchGroup(cx, plan, part);
   }
+  const { role } = used;
   const { agentId } = used.agent.record.info;
   const refuseMs = message.filters?.refuseMs ?? REFUSE_DEFAULT_MS;
-  refuse(cx, framework, { agentId, resources: plan.left }, refuseMs);
+  for (const { reservationId, left: resources } of used.purses) {
+    refuse(cx, framework, { agentId, reservationId, role, resources }, refuseMs);
+  }
 }
 
 /** Tasks of one group, wherever they stand in the call, or a task alone; in the order in which they begin. */
@@ -91,7 +95,12 @@ function launchGroup(cx: StepContext, plan: LaunchPlan, group: RawGroup): void {
 }
 
 type Taken =
-  | { readonly ok: true; readonly agent: Agent; readonly offered: Resources }
+  | {
+      readonly ok: true;
+      readonly agent: Agent;
+      readonly role: string;
+      readonly purses: readonly Purse[];
+    }
   | { readonly ok: false; readonly refusal: Refusal };
 
 /** Uses the offers up. If one of them cannot be used, the launch fails and the good ones are free again. */
@@ -107,7 +116,7 @@ function takeOffers(cx: StepContext, message: MessageOf<'LaunchTasks'>): Taken {
   }
   const agent = first && cx.state.agents.get(first.agentId);
   if (problem === undefined && agent) {
-    return { ok: true, agent, offered: sumResources(offers.map((offer) => offer.resources)) };
+    return { ok: true, agent, role: first.role, purses: pursesIn(offers) };
   }
   const refusal: Refusal = {
     state: 'TASK_LOST',
@@ -115,6 +124,18 @@ function takeOffers(cx: StepContext, message: MessageOf<'LaunchTasks'>): Taken {
     message: `not launched: ${problem ?? 'the agent is gone'}; wait for the next offer and launch again`,
   };
   return { ok: false, refusal };
+}
+
+/** What was offered of each pool, those of the deepest roles first, and last what is not reserved. */
+function pursesIn(offers: readonly OfferRecord[]): Purse[] {
+  const depth = ({ reservation }: OfferRecord): number => reservation?.role.split('/').length ?? 0;
+  const purses = new Map<ReservationId | undefined, Purse>();
+  for (const offer of [...offers].sort((a, b) => depth(b) - depth(a))) {
+    const reservationId = offer.reservation?.reservationId;
+    const { left } = purses.get(reservationId) ?? { left: NO_RESOURCES };
+    purses.set(reservationId, { reservationId, left: addResources(left, offer.resources) });
+  }
+  return [...purses.values()];
 }
 
 /** The offers that the framework holds of those that it names, and why they cannot be used together. */
@@ -134,12 +155,15 @@ function findOffers(
   if (new Set(offers.map(({ agentId }) => agentId)).size > 1) {
     problem ??= 'the offers of one launch must be of one agent, these are of several';
   }
+  if (new Set(offers.map(({ role }) => role)).size > 1) {
+    problem ??= 'the offers of one launch must be of one role, these are of several';
+  }
   return { offers, problem };
 }
 
 function launch(
   cx: StepContext,
-  { framework, agent }: LaunchPlan,
+  { framework, agent, role, purses }: LaunchPlan,
   { executor, ...task }: TaskInfo,
   groupSize?: number,
 ): void {
@@ -149,7 +173,8 @@ function launch(
   const { agentId } = agent.record.info;
   const executorId = executor?.executorId;
   if (executor && !findExecutor(state, agentId, frameworkId, executor.executorId)) {
-    launchExecutor(cx, { agentId, frameworkId }, executor);
+    const taken = reservedIn(takeFrom(purses, executor.resources));
+    launchExecutor(cx, { agentId, frameworkId, role, ...taken }, executor);
   }
   const { taskId, name, resources } = task;
   const launchId = nextLaunchId(state);
@@ -159,13 +184,15 @@ function launch(
     launchId,
     agentId,
     name,
+    role,
     resources,
+    ...reservedIn(takeFrom(purses, resources)),
     state: 'TASK_STAGING',
     launchedAtMs: cx.nowMs,
     updatedAtMs: cx.nowMs,
     ...(executorId !== undefined && { executorId }),
     ...(groupSize !== undefined && { groupSize }),
-    info: task,
+    info: info.roles ? { ...task, role } : task,
     unheard: true,
     unacknowledged: [],
   };

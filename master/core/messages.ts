@@ -1,7 +1,7 @@
 /** Who may say what: each message of the inbox finds its handler here, or is ignored with the reason. */
 import type { AgentId, FrameworkId, SessionId } from '../../protocol/ids.ts';
 import { agentName, frameworkName } from '../../protocol/keys.ts';
-import type { Message } from '../../protocol/messages.ts';
+import type { Message, MessageOf, MessageType } from '../../protocol/messages.ts';
 import type { Principal } from '../../protocol/principals.ts';
 import { markAgentGone, registerAgent, unregisterAgent } from './agents.ts';
 import type { StepContext } from './effects.ts';
@@ -20,13 +20,19 @@ import {
   suppressOffers,
   teardownFramework,
 } from './frameworks.ts';
+import { updateOfferConstraints } from './constraints.ts';
+import { deactivateAgent, reactivateAgent } from './deactivation.ts';
+import { answerInverseOffer, drainAgent, undrainAgent } from './drain.ts';
 import { launchTasks } from './launch.ts';
-import { declineOffers } from './offers.ts';
+import { declineOffers, noteAnswer } from './offers.ts';
 import { reconcileTasks } from './questions.ts';
-import { isAllowed } from './refusals.ts';
+import { answerWith, isAllowed } from './refusals.ts';
+import { reserve, unreserve } from './reservations.ts';
+import { updateRole } from './roles.ts';
 import { resizeTask, taskResized } from './resize.ts';
 import type { Framework } from './state.ts';
 import { acknowledge, killTask, statusUpdate } from './tasks.ts';
+import { answerOf } from './why-answer.ts';
 
 /** A decoded message of the inbox, with the name and session that its sender gave. */
 export interface MessageEvent {
@@ -44,14 +50,8 @@ export function handleMessage(cx: StepContext, event: MessageEvent): void {
   if (!isAllowed(cx, event)) return;
   switch (message.type) {
     case 'RegisterFramework':
-      if (isFrom(event, frameworkName(message.framework.frameworkId), message.session)) {
-        registerFramework(cx, message);
-      } else ignore(cx, event, 'a framework registers only itself');
-      return;
     case 'RegisterAgent':
-      if (isFrom(event, agentName(message.agent.agentId), message.session))
-        registerAgent(cx, message);
-      else ignore(cx, event, 'an agent registers only itself');
+      handleRegistration(cx, event, message);
       return;
     case 'StatusUpdate':
     case 'ExitedExecutor':
@@ -61,26 +61,47 @@ export function handleMessage(cx: StepContext, event: MessageEvent): void {
       handleAgentMessage(cx, event, message);
       return;
     case 'MarkAgentGone':
-      handleMarkAgentGone(cx, event, message.agentId);
+    case 'UpdateRole':
+    case 'DrainAgent':
+    case 'UndrainAgent':
+    case 'DeactivateAgent':
+    case 'ReactivateAgent':
+    case 'Reserve':
+    case 'Unreserve':
+    case 'Explain':
+      handleOperatorMessage(cx, event, message);
       return;
     case 'ResizeTask':
-      if (isFromOperator(event)) resizeTask(cx, message, 'operator');
-      else handleFrameworkMessage(cx, event, message.frameworkId);
-      return;
     case 'KillTask':
-      if (isFromOperator(event)) killTask(cx, { ...message, by: 'operator' });
-      else handleFrameworkMessage(cx, event, message.frameworkId);
-      return;
     case 'UnregisterFramework':
-      if (isFromOperator(event)) tearDown(cx, event, message.frameworkId);
+      if (isFromOperator(event)) actForOperator(cx, event, message);
       else handleFrameworkMessage(cx, event, message.frameworkId);
       return;
+    default:
+      handleOtherMessage(cx, event, message);
+  }
+}
+
+type OtherMessage = Exclude<
+  Message,
+  | OperatorMessage
+  | AgentMessage
+  | MessageOf<
+      'RegisterFramework' | 'RegisterAgent' | 'ResizeTask' | 'KillTask' | 'UnregisterFramework'
+    >
+>;
+
+/** Of frameworks alone, or of masters. */
+function handleOtherMessage(cx: StepContext, event: MessageEvent, message: OtherMessage): void {
+  switch (message.type) {
     case 'DeactivateFramework':
     case 'DetachFramework':
     case 'LaunchTasks':
     case 'DeclineOffers':
+    case 'UpdateOfferConstraints':
     case 'ReviveOffers':
     case 'SuppressOffers':
+    case 'AnswerInverseOffer':
     case 'ReconcileTasks':
     case 'RequestResources':
     case 'StatusUpdateAcknowledgement':
@@ -92,8 +113,11 @@ export function handleMessage(cx: StepContext, event: MessageEvent): void {
     case 'ResourceOffers':
     case 'RescindResourceOffer':
     case 'LostAgent':
+    case 'InverseOffer':
+    case 'RescindInverseOffer':
     case 'FrameworkError':
     case 'RequestRefused':
+    case 'Explained':
     case 'AgentRegistered':
     case 'AgentError':
     case 'RunTask':
@@ -103,6 +127,95 @@ export function handleMessage(cx: StepContext, event: MessageEvent): void {
     case 'ExecutorLost':
     case 'ExecutorToFramework':
       ignore(cx, event, 'not a message for a master');
+      return;
+    default:
+      message satisfies never;
+  }
+}
+
+function handleRegistration(
+  cx: StepContext,
+  event: MessageEvent,
+  message: Extract<Message, { type: 'RegisterFramework' | 'RegisterAgent' }>,
+): void {
+  if (message.type === 'RegisterFramework') {
+    if (isFrom(event, frameworkName(message.framework.frameworkId), message.session)) {
+      registerFramework(cx, message);
+    } else ignore(cx, event, 'a framework registers only itself');
+  } else if (isFrom(event, agentName(message.agent.agentId), message.session)) {
+    registerAgent(cx, message);
+  } else ignore(cx, event, 'an agent registers only itself');
+}
+
+/** What a framework says of what is its own, and an operator of anybody's. */
+function actForOperator(
+  cx: StepContext,
+  event: MessageEvent,
+  message: Extract<Message, { type: 'ResizeTask' | 'KillTask' | 'UnregisterFramework' }>,
+): void {
+  switch (message.type) {
+    case 'ResizeTask':
+      resizeTask(cx, message, 'operator');
+      return;
+    case 'KillTask':
+      killTask(cx, { ...message, by: 'operator' });
+      return;
+    case 'UnregisterFramework':
+      tearDown(cx, event, message.frameworkId);
+      return;
+    default:
+      message satisfies never;
+  }
+}
+
+type OperatorMessage = MessageOf<
+  | 'MarkAgentGone'
+  | 'UpdateRole'
+  | 'DrainAgent'
+  | 'UndrainAgent'
+  | 'DeactivateAgent'
+  | 'ReactivateAgent'
+  | 'Reserve'
+  | 'Unreserve'
+  | 'Explain'
+>;
+
+function handleOperatorMessage(
+  cx: StepContext,
+  event: MessageEvent,
+  message: OperatorMessage,
+): void {
+  if (!isFromOperator(event)) {
+    ignore(cx, event, 'only an operator says that');
+    return;
+  }
+  switch (message.type) {
+    case 'MarkAgentGone':
+      handleMarkAgentGone(cx, event, message.agentId);
+      return;
+    case 'UpdateRole':
+      updateRole(cx, message);
+      return;
+    case 'DrainAgent':
+      drainAgent(cx, message);
+      return;
+    case 'UndrainAgent':
+      undrainAgent(cx, message);
+      return;
+    case 'DeactivateAgent':
+      deactivateAgent(cx, message);
+      return;
+    case 'ReactivateAgent':
+      reactivateAgent(cx, message);
+      return;
+    case 'Reserve':
+      reserve(cx, message);
+      return;
+    case 'Unreserve':
+      unreserve(cx, message);
+      return;
+    case 'Explain':
+      answerWith(cx, event, answerOf(cx, message));
       return;
     default:
       message satisfies never;
@@ -162,8 +275,19 @@ function handleFrameworkMessage(
   actFor(cx, framework, event);
 }
 
+/** By these a framework shows that it looks at its offers. */
+const ANSWERS: ReadonlySet<MessageType> = new Set<MessageType>([
+  'LaunchTasks',
+  'DeclineOffers',
+  'RequestResources',
+  'UpdateOfferConstraints',
+  'ReviveOffers',
+  'SuppressOffers',
+]);
+
 function actFor(cx: StepContext, framework: Framework, event: MessageEvent): void {
   const { message } = event;
+  if (ANSWERS.has(message.type)) noteAnswer(cx, framework);
   switch (message.type) {
     case 'ShutdownExecutor':
       if (!shutdownExecutor(cx, framework, message)) ignore(cx, event, 'no such executor');
@@ -183,17 +307,23 @@ function actFor(cx: StepContext, framework: Framework, event: MessageEvent): voi
     case 'DeclineOffers':
       declineOffers(cx, framework, message);
       return;
+    case 'UpdateOfferConstraints':
+      updateOfferConstraints(cx, framework, message);
+      return;
     case 'RequestResources':
       requestResources(cx, framework, message);
       return;
     case 'ReviveOffers':
-      reviveOffers(cx, framework);
+      reviveOffers(cx, framework, message);
       return;
     case 'ReconcileTasks':
       reconcileTasks(cx, message);
       return;
     case 'SuppressOffers':
-      suppressOffers(cx, framework);
+      suppressOffers(cx, framework, message);
+      return;
+    case 'AnswerInverseOffer':
+      answerInverseOffer(cx, framework, message);
       return;
     case 'KillTask':
       killTask(cx, { ...message, by: 'framework' });
@@ -234,7 +364,6 @@ function tearDown(cx: StepContext, event: MessageEvent, frameworkId: FrameworkId
 
 function handleMarkAgentGone(cx: StepContext, event: MessageEvent, agentId: AgentId): void {
   const agent = cx.state.agents.get(agentId);
-  if (!isFromOperator(event)) ignore(cx, event, 'only an operator says that');
-  else if (agent) markAgentGone(cx, agent);
+  if (agent) markAgentGone(cx, agent);
   else ignore(cx, event, 'no such agent');
 }

@@ -1,30 +1,38 @@
 /** Offers: made by the allocator's word, taken back on decline, timeout, loss of a side, or when used. */
-import type { AgentId, ExecutorId, FrameworkId, OfferId } from '../../protocol/ids.ts';
+import type {
+  AgentId,
+  ExecutorId,
+  FrameworkId,
+  OfferId,
+  ReservationId,
+} from '../../protocol/ids.ts';
 import { frameworkName } from '../../protocol/keys.ts';
 import type { MessageOf } from '../../protocol/messages.ts';
 import { OFFERS_PER_CALL_MAX } from '../../protocol/limits.ts';
 import type { OfferRecord } from '../../protocol/records.ts';
+import type { OfferReservation, Reservation } from '../../protocol/reservations.ts';
 import type { Resources } from '../../protocol/resources.ts';
-import { addResources, fits, isEmpty } from '../../protocol/resources.ts';
+import { fits, isEmpty, NO_RESOURCES } from '../../protocol/resources.ts';
 import { REFUSE_DEFAULT_MS } from '../../protocol/task.ts';
-import { allocate } from './allocator/drf.ts';
+import type { PoolGrant } from './allocation.ts';
+import { allocateChanges, endPreemption } from './allocation.ts';
 import type { StepContext } from './effects.ts';
 import { appendEvent, send } from './effects.ts';
 import type { Agent, Framework, MasterState } from './state.ts';
 import { addOffer, removeOffer } from './books.ts';
+import { addFilter, dropEnded, dropRoles, forgetEnds, takeEnded } from './filters.ts';
+import { isOverOffered, poolOf } from './pools.ts';
 
 /** Longest filter that a framework may ask for: a year, as in Mesos. */
 const REFUSE_MAX_MS = 31_536_000_000;
-/** Filters kept for one framework; the oldest go first. */
-const FILTERS_MAX = 1000;
+/** Of the pause after offers that ran out: 30 s become 16 minutes. */
+const HOLD_BACK_DOUBLINGS = 5;
 
 /** Lets the allocator decide and makes the offers, one message a framework. */
 export function makeOffers(cx: StepContext): void {
   const { state } = cx;
-  if (!state.allocationDue) return;
-  state.allocationDue = false;
   const byFramework = new Map<FrameworkId, OfferRecord[]>();
-  for (const grant of allocate(state, cx.nowMs)) {
+  for (const grant of allocateChanges(cx)) {
     const offer = recordOffer(cx, grant);
     const offers = byFramework.get(grant.frameworkId);
     if (offers) offers.push(offer);
@@ -51,23 +59,30 @@ export function sendOffers(
 
 function recordOffer(
   cx: StepContext,
-  grant: { frameworkId: FrameworkId; agentId: AgentId; resources: Resources },
+  { frameworkId, role, agentId, resources, reservation }: PoolGrant,
 ): OfferRecord {
   const { state } = cx;
-  const info = state.agents.get(grant.agentId)?.record.info;
+  const info = state.agents.get(agentId)?.record.info;
   const offer: OfferRecord = {
     offerId: `o${String(state.epoch)}.${state.term}.${String(state.nextOffer++)}` as OfferId,
-    ...grant,
+    ...{ frameworkId, role, agentId, resources },
     hostname: info?.hostname ?? '',
     attributes: info?.attributes ?? {},
-    executorIds: executorIdsOn(state, grant.agentId, grant.frameworkId),
+    ...(reservation && { reservation: seenOf(reservation) }),
+    executorIds: executorIdsOn(state, agentId, frameworkId),
     madeAtMs: cx.nowMs,
     expiresAtMs: cx.nowMs + state.options.offerTimeoutMs,
   };
   addOffer(state, offer);
-  const { offerId, frameworkId, agentId, resources } = offer;
+  if (state.preemptions.get(agentId)?.frameworkId === frameworkId) endPreemption(state, agentId);
+  const { offerId } = offer;
   appendEvent(cx, { type: 'offer.made', offerId, frameworkId, agentId, resources });
   return offer;
+}
+
+/** What a framework sees of a reservation. */
+function seenOf({ reservationId, role, labels }: Reservation): OfferReservation {
+  return { reservationId, role, labels };
 }
 
 /** Executors of a framework that an agent has already, or is about to have. */
@@ -110,8 +125,29 @@ export function rescindOffersOf(
 
 /** What an agent says to be in use may be what was offered meanwhile, after Redis has lost data. */
 export function rescindIfOvercommitted(cx: StepContext, agent: Agent, reason: string): void {
-  const { record, used, offered } = agent;
-  if (!fits(addResources(used, offered), record.info.resources)) rescindOffersOf(cx, agent, reason);
+  if (isOverOffered(agent)) rescindOffersOf(cx, agent, reason);
+}
+
+/** What is needed of one pool of an agent, and why offers go for it. */
+export interface RoomNeeded {
+  readonly reservationId: ReservationId | undefined;
+  readonly resources: Resources;
+  readonly reason: string;
+  /** Whose offers go first. */
+  readonly frameworkId?: FrameworkId;
+}
+
+/** Rescinds offers of a pool, one after the other, until so much of it is free; what tasks use is not touched. */
+export function makeRoom(cx: StepContext, agent: Agent, needed: RoomNeeded): void {
+  const { reservationId, resources, reason, frameworkId } = needed;
+  const offers = [...agent.offers]
+    .flatMap((offerId) => cx.state.offers.get(offerId) ?? [])
+    .filter(({ reservation }) => reservation?.reservationId === reservationId);
+  const isFirst = (offer: OfferRecord): boolean => offer.frameworkId === frameworkId;
+  for (const offer of [...offers.filter(isFirst), ...offers.filter((one) => !isFirst(one))]) {
+    if (fits(resources, poolOf(agent, reservationId)?.free ?? NO_RESOURCES)) return;
+    rescindOffer(cx, offer, reason);
+  }
 }
 
 /**
@@ -127,28 +163,59 @@ export function declineOffers(
     // An unknown offer is one that was rescinded while the decline was on its way.
     if (offer?.frameworkId !== message.frameworkId) continue;
     removeOffer(cx.state, offer);
-    refuse(cx, framework, offer, message.filters?.refuseMs ?? REFUSE_DEFAULT_MS);
+    const { reservationId } = offer.reservation ?? {};
+    refuse(
+      cx,
+      framework,
+      { ...offer, reservationId },
+      message.filters?.refuseMs ?? REFUSE_DEFAULT_MS,
+    );
     const { agentId, frameworkId } = offer;
     appendEvent(cx, { type: 'offer.declined', offerId, frameworkId, agentId });
   }
 }
 
-/** Remembers that a framework does not want these resources of this agent for a while. */
+/** Resources of one pool of an agent that a framework does not want under a role. */
+interface Refused {
+  readonly agentId: AgentId;
+  readonly role: string;
+  readonly resources: Resources;
+  /** Absent: of what is not reserved. */
+  readonly reservationId?: ReservationId | undefined;
+}
+
+/** Remembers that a framework does not want these for a while. */
 export function refuse(
-  cx: StepContext,
+  { state, nowMs }: StepContext,
   framework: Framework,
-  refused: { readonly agentId: AgentId; readonly resources: Resources },
+  refused: Refused,
   refuseMs: number,
 ): void {
   if (refuseMs <= 0 || isEmpty(refused.resources)) return;
-  const { record } = framework;
-  const { agentId, resources } = refused;
-  const untilMs = cx.nowMs + Math.min(refuseMs, REFUSE_MAX_MS);
-  record.filters = record.filters
-    .filter((filter) => filter.untilMs > cx.nowMs)
-    .slice(-FILTERS_MAX + 1);
-  record.filters.push({ agentId, resources, untilMs });
-  cx.state.dirty.frameworks.add(record.info.frameworkId);
+  const { frameworkId } = framework.record.info;
+  const { agentId, role, resources, reservationId } = refused;
+  const untilMs = nowMs + Math.min(refuseMs, REFUSE_MAX_MS);
+  const filter = { frameworkId, agentId, reservationId, role, resources, untilMs };
+  addFilter(framework.filters, state.filterEnds, filter);
+}
+
+/**
+ * A framework that does not answer would get the same resources again at once, and for ever; and with a few of its kind they
+ * would go from one to the next, past those with work. Each time in a row it waits twice as long.
+ */
+function holdBack({ state, nowMs }: StepContext, framework: Framework): void {
+  const { ignored } = framework;
+  if (ignored && ignored.untilMs > nowMs) return;
+  const count = (ignored?.count ?? 0) + 1;
+  const pauseMs = state.options.offerTimeoutMs * 2 ** Math.min(count - 1, HOLD_BACK_DOUBLINGS);
+  framework.ignored = { count, untilMs: nowMs + pauseMs };
+}
+
+/** It has answered an offer, or asked for some: it is there. */
+export function noteAnswer({ state }: StepContext, framework: Framework): void {
+  if (!framework.ignored) return;
+  framework.ignored = undefined;
+  state.changed.frameworks.add(framework.record.info.frameworkId);
 }
 
 /** Rescinds what has been held for too long, and makes filters that have run out a reason to allocate. */
@@ -157,15 +224,30 @@ export function expireOffers(cx: StepContext): void {
     if (offer.expiresAtMs > cx.nowMs) continue;
     rescindOffer(cx, offer, 'offer timeout: neither accepted nor declined');
     const framework = cx.state.frameworks.get(offer.frameworkId);
-    // Otherwise the framework that does not answer would get the same resources again at once, and for ever.
-    if (framework) refuse(cx, framework, offer, REFUSE_DEFAULT_MS);
+    if (framework) holdBack(cx, framework);
   }
-  for (const { record } of cx.state.frameworks.values()) {
-    if (record.filters.length === 0) continue;
-    const kept = record.filters.filter((filter) => filter.untilMs > cx.nowMs);
-    if (kept.length === record.filters.length) continue;
-    record.filters = kept;
-    cx.state.allocationDue = true;
-    cx.state.dirty.frameworks.add(record.info.frameworkId);
+  for (const framework of cx.state.frameworks.values()) {
+    const { ignored, record } = framework;
+    if (!ignored || ignored.untilMs === 0 || ignored.untilMs > cx.nowMs) continue;
+    // Asked again; how often it has not answered is remembered.
+    framework.ignored = { ...ignored, untilMs: 0 };
+    cx.state.changed.frameworks.add(record.info.frameworkId);
   }
+  for (const end of takeEnded(cx.state.filterEnds, cx.nowMs)) {
+    const framework = cx.state.frameworks.get(end.frameworkId);
+    if (framework) dropEnded(framework.filters, end, cx.nowMs);
+    cx.state.changed.agents.add(end.agentId);
+  }
+}
+
+/** The framework wants to be asked again, in all of its roles or in some. */
+export function forgetFilters(
+  { state }: StepContext,
+  { filters, record }: Framework,
+  roles?: readonly string[],
+): void {
+  if (filters.size === 0) return;
+  if (roles) dropRoles(filters, roles);
+  else filters.clear();
+  if (filters.size === 0) forgetEnds(state.filterEnds, record.info.frameworkId);
 }

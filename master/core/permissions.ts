@@ -8,6 +8,7 @@ import type { Message, MessageOf, MessageType } from '../../protocol/messages.ts
 import type { Principal, PrincipalKind } from '../../protocol/principals.ts';
 import { ANY } from '../../protocol/principals.ts';
 import type { TaskInfo } from '../../protocol/task.ts';
+import { rolesOf } from '../../protocol/task.ts';
 
 /** As what a client speaks: the first part of its name. */
 export type Speaker = 'framework' | 'agent' | 'operator';
@@ -24,14 +25,24 @@ export const SPEAKERS: Readonly<Record<MessageType, readonly Speaker[]>> = {
   DeclineOffers: ['framework'],
   ReviveOffers: ['framework'],
   SuppressOffers: ['framework'],
+  AnswerInverseOffer: ['framework'],
   ReconcileTasks: ['framework'],
   RequestResources: ['framework'],
+  UpdateOfferConstraints: ['framework'],
   StatusUpdateAcknowledgement: ['framework'],
   ShutdownExecutor: ['framework'],
   FrameworkToExecutor: ['framework'],
   KillTask: ['framework', 'operator'],
   ResizeTask: ['framework', 'operator'],
   MarkAgentGone: ['operator'],
+  UpdateRole: ['operator'],
+  DrainAgent: ['operator'],
+  UndrainAgent: ['operator'],
+  DeactivateAgent: ['operator'],
+  ReactivateAgent: ['operator'],
+  Reserve: ['operator'],
+  Unreserve: ['operator'],
+  Explain: ['operator'],
   RegisterAgent: ['agent'],
   UnregisterAgent: ['agent'],
   StatusUpdate: ['agent'],
@@ -42,10 +53,13 @@ export const SPEAKERS: Readonly<Record<MessageType, readonly Speaker[]>> = {
   ResourceOffers: NOBODY,
   RescindResourceOffer: NOBODY,
   LostAgent: NOBODY,
+  InverseOffer: NOBODY,
+  RescindInverseOffer: NOBODY,
   FrameworkError: NOBODY,
   AgentRegistered: NOBODY,
   AgentError: NOBODY,
   RequestRefused: NOBODY,
+  Explained: NOBODY,
   RunTask: NOBODY,
   UpdateFramework: NOBODY,
   ShutdownFramework: NOBODY,
@@ -115,9 +129,11 @@ function problemOfFramework(
 
 function problemOfRole(
   { name, roles }: Principal,
-  { framework: { role } }: MessageOf<'RegisterFramework'>,
+  { framework }: MessageOf<'RegisterFramework'>,
 ): string | undefined {
-  if (roles.includes(role) || roles.includes(ANY)) return undefined;
+  if (roles.includes(ANY)) return undefined;
+  const role = rolesOf(framework).find((one) => !roles.includes(one));
+  if (role === undefined) return undefined;
   return `token ${name} is for role ${roles.join(', ')}, not for role ${role}`;
 }
 

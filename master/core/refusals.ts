@@ -172,16 +172,23 @@ function answer(
   code: string,
   message: string,
 ): void {
-  const client = from as ClientName;
-  const farewell = refusalTo(client, code, message);
-  if (!farewell || sessionNumber(session) === 0) return;
-  const isRefusal = true;
+  const farewell = refusalTo(from, code, message);
+  if (farewell) answerWith(cx, { from, session }, farewell);
+}
+
+/** Into the stream of a session that nobody has registered, which goes soon after. */
+export function answerWith(
+  cx: StepContext,
+  { from, session }: { readonly from: string; readonly session: string },
+  farewell: Message,
+): void {
+  if (!CLIENT.test(from) || sessionNumber(session) === 0) return;
   cx.effects.push({
     type: 'stream.end',
-    client,
+    client: from as ClientName,
     session: session as SessionId,
     farewell,
-    isRefusal,
+    isRefusal: true,
   });
 }
 

@@ -8,14 +8,23 @@ import { agentName, frameworkName } from '../../protocol/keys.ts';
 import type { MessageOf } from '../../protocol/messages.ts';
 import type { TaskRecord, TaskResize } from '../../protocol/records.ts';
 import type { Resources } from '../../protocol/resources.ts';
-import { areEqual, fits, formatResources, subtractResources } from '../../protocol/resources.ts';
+import {
+  areEqual,
+  atLeastNothing,
+  formatResources,
+  isEmpty,
+  subtractResources,
+  sumResources,
+} from '../../protocol/resources.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
 import { recountTask } from './books.ts';
 import type { StepContext } from './effects.ts';
 import { appendEvent, send } from './effects.ts';
-import { rescindIfOvercommitted, rescindOffer } from './offers.ts';
+import { makeRoom, rescindIfOvercommitted } from './offers.ts';
+import type { Pool, Taken } from './pools.ts';
+import { poolsOf, pursesOf, reservedIn, takeFrom } from './pools.ts';
 import type { Agent } from './state.ts';
-import { findTask, freeOf } from './state.ts';
+import { findTask } from './state.ts';
 
 /**
  * Grants or refuses a wish for other resources.
@@ -25,11 +34,13 @@ import { findTask, freeOf } from './state.ts';
  */
 export function resizeTask(
   cx: StepContext,
-  message: MessageOf<'ResizeTask'>,
+  wish: MessageOf<'ResizeTask'>,
   by: TaskResize['by'],
 ): void {
-  const { frameworkId, taskId, resizeId, resources } = message;
+  const { frameworkId, taskId, resizeId } = wish;
   const task = findTask(cx.state, frameworkId, taskId);
+  const resources = withOthers(wish.resources, task);
+  const message = { ...wish, resources };
   // The same wish, sent twice: the first one is being dealt with.
   if (task?.resize?.resizeId === resizeId) return;
   const agent = task && cx.state.agents.get(task.agentId);
@@ -38,12 +49,22 @@ export function resizeTask(
     refuse(cx, { message, by, task, error: problem ?? `task ${taskId} cannot be resized` });
     return;
   }
-  makeRoom(cx, agent, task, growthOf(task, resources));
-  recountTask(cx.state, task, task.resources, { resizeId, by, resources });
+  const { parts } = takeGrowth(agent, task, resources);
+  const reason = `task ${taskId} on this agent grows`;
+  for (const part of parts) makeRoom(cx, agent, { ...part, reason, frameworkId });
+  const resize = { resizeId, by, resources };
+  const { reserved = [] } = reservedIn({ parts: [...(task.reserved ?? []), ...parts] });
+  recountTask(cx.state, task, { resources: task.resources, resize, reserved });
   const { agentId } = task;
   const type = 'task.resize-requested';
   appendEvent(cx, { type, frameworkId, taskId, agentId, resources, reason: resizeId });
   sendResize(cx, agent, task);
+}
+
+/** CPU and memory can be changed while a task runs; ports, GPUs and the rest are given once. */
+function withOthers({ cpuMillis, memMib }: Resources, task: TaskRecord | undefined): Resources {
+  const others = task?.resources.others;
+  return { cpuMillis, memMib, ...(others && { others }) };
 }
 
 function problemOfResize(
@@ -66,8 +87,8 @@ function problemOfResize(
   if (agent?.record.session === undefined) {
     return `task ${taskId} is on agent ${agentId}, which is not connected: try again when it is`;
   }
-  const free = atLeastNothing(subtractResources(agent.record.info.resources, agent.used));
-  if (fits(growthOf(task, resources), free)) return undefined;
+  if (isEmpty(takeGrowth(agent, task, resources).lacking)) return undefined;
+  const free = sumResources(poolsFor(agent, task).map(({ unused }) => unused));
   return `task ${taskId}: ${formatResources(resources)} asked, it has ${formatResources(task.resources)}; agent ${agentId} has ${formatResources(free)} free`;
 }
 
@@ -76,19 +97,16 @@ function growthOf({ resources }: TaskRecord, wished: Resources): Resources {
   return atLeastNothing(subtractResources(wished, resources));
 }
 
-/** Of an agent that has shrunk below its tasks less than nothing is free; what does not grow needs none of it. */
-function atLeastNothing({ cpuMillis, memMib }: Resources): Resources {
-  return { cpuMillis: Math.max(0, cpuMillis), memMib: Math.max(0, memMib) };
+/** It grows in the reservations that it is of already, and beyond them in what is not reserved. */
+function takeGrowth(agent: Agent, task: TaskRecord, wished: Resources): Taken {
+  return takeFrom(pursesOf(poolsFor(agent, task)), growthOf(task, wished));
 }
 
-function makeRoom(cx: StepContext, agent: Agent, task: TaskRecord, growth: Resources): void {
-  const offers = [...agent.offers].flatMap((offerId) => cx.state.offers.get(offerId) ?? []);
-  const isOwn = (offer: { frameworkId: string }): boolean => offer.frameworkId === task.frameworkId;
-  const inOrder = [...offers.filter(isOwn), ...offers.filter((offer) => !isOwn(offer))];
-  for (const offer of inOrder) {
-    if (fits(growth, atLeastNothing(freeOf(agent)))) return;
-    rescindOffer(cx, offer, `task ${task.taskId} on this agent grows`);
-  }
+function poolsFor(agent: Agent, { reserved = [] }: TaskRecord): readonly Pool[] {
+  const own = new Set(reserved.map(({ reservationId }) => reservationId));
+  return poolsOf(agent).filter(
+    ({ reservation }) => !reservation || own.has(reservation.reservationId),
+  );
 }
 
 interface RefusedResize {
@@ -146,7 +164,7 @@ export function taskResized(
   if (!task || !isAnswer(task, agentId, message)) return false;
   const by = task.resize?.by ?? 'framework';
   const resources = message.resources ?? task.resources;
-  recountTask(cx.state, task, resources);
+  recountTask(cx.state, task, { resources });
   const agent = cx.state.agents.get(agentId);
   if (agent) rescindIfOvercommitted(cx, agent, 'a task on the agent has more than was known');
   const { resizeId: reason, error } = message;
@@ -189,7 +207,7 @@ export function reconcileResources(
   inForce: Resources,
 ): void {
   if (!areEqual(inForce, task.resources)) {
-    recountTask(cx.state, task, inForce, task.resize);
+    recountTask(cx.state, task, { resources: inForce, resize: task.resize });
     const { frameworkId, taskId, agentId } = task;
     const type = 'task.resources-corrected';
     const reason = 'its agent has registered with it';

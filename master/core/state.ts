@@ -11,6 +11,7 @@ import type {
   ExecutorId,
   FrameworkId,
   OfferId,
+  ReservationId,
   TaskId,
   TaskKey,
 } from '../../protocol/ids.ts';
@@ -18,10 +19,12 @@ import { taskKey } from '../../protocol/ids.ts';
 import type { RegistryName } from '../../protocol/keys.ts';
 import type { ExecutorPath } from '../../protocol/replay.ts';
 import { executorPath } from '../../protocol/replay.ts';
+import { TASK_CPU_MILLIS_MIN, TASK_MEM_MIB_MIN } from '../../protocol/limits.ts';
 import type { Resources } from '../../protocol/resources.ts';
 import { NO_RESOURCES, subtractResources } from '../../protocol/resources.ts';
 import { REGISTRY_FORMAT } from '../../protocol/records.ts';
 import type { PrincipalRecord } from '../../protocol/principals.ts';
+import type { RoleRecord } from '../../protocol/roles.ts';
 import type { TaskRules } from '../../protocol/task.ts';
 import type {
   AgentRecord,
@@ -31,6 +34,17 @@ import type {
   OfferRecord,
   TaskRecord,
 } from '../../protocol/records.ts';
+import { allocateHierarchically } from './allocator/hierarchical.ts';
+import type { Allocator } from './allocator/port.ts';
+import type { Asked } from './demand.ts';
+import type { FilterEnds, Filters } from './filters.ts';
+import { createFilterEnds } from './filters.ts';
+
+/** What is held of one pool of an agent. */
+export interface PoolUse {
+  readonly used: Resources;
+  readonly offered: Resources;
+}
 
 /** An agent as the leader sees it: the stored record, and beside it what is derived. */
 export interface Agent {
@@ -39,6 +53,8 @@ export interface Agent {
   used: Resources;
   /** Resources in its outstanding offers. */
   offered: Resources;
+  /** What of both is of reservations, those that nothing is held of left out; `pools.ts` has the rest. */
+  readonly pools: Map<ReservationId, PoolUse>;
   readonly executors: Set<ExecutorPath>;
   readonly tasks: Set<TaskKey>;
   readonly offers: Set<OfferId>;
@@ -53,6 +69,38 @@ export interface Framework {
   readonly executors: Set<ExecutorPath>;
   readonly tasks: Set<TaskKey>;
   readonly offers: Set<OfferId>;
+  /** Used and offered, by role. */
+  readonly shares: Map<string, Resources>;
+  /** What it has declined. Not stored: to the next leader it may decline it again. */
+  readonly filters: Filters;
+  /**
+   * It has let offers run out, so often in a row since it has answered any: until then it is offered nothing, so that who does
+   * not look at offers does not keep them from others.
+   */
+  ignored: { readonly count: number; readonly untilMs: number } | undefined;
+  /** Since when it has asked for something and been offered nothing. Looked at only where the master preempts. */
+  waitingSinceMs: number | undefined;
+  /** What of its demand is in its offers; undefined until somebody wants to know. */
+  asked: Asked | undefined;
+}
+
+/** A role that somebody holds something under, or that an operator has said something of. */
+export interface Role {
+  readonly role: string;
+  record: RoleRecord | undefined;
+  /** Used and offered under this role itself. */
+  own: Resources;
+  /** The same with the roles below it. */
+  holds: Resources;
+}
+
+/** What is made free of one agent, for one framework: until it has been offered that, nobody else is offered the agent. */
+export interface Preemption {
+  readonly frameworkId: FrameworkId;
+  readonly role: string;
+  readonly victims: ReadonlySet<TaskKey>;
+  /** Given up then, if victims take longer than their grace periods or the framework is not offered it. */
+  readonly untilMs: number;
 }
 
 /** Options of the master that decisions depend on. */
@@ -71,6 +119,14 @@ export interface MasterOptions {
    * them is called unreachable. Looked at from three silent agents on. Default 0.5.
    */
   readonly unreachableShareMax: number;
+  /** Who is offered what. Default: hierarchical weighted DRF. */
+  readonly allocator: Allocator;
+  /** What is asked for and has not been offered for so long may preempt. Undefined, the default: nothing ever does. */
+  readonly preemptAfterMs: number | undefined;
+  /** Less than this of any resource is not offered. Default: what the smallest task has. */
+  readonly minimumOffer: Resources;
+  /** Ids of agents, or patterns of them with `*`: of others nothing is offered. Undefined, the default: all are. */
+  readonly whitelist: readonly string[] | undefined;
 }
 /** The defaults of `MasterOptions`. */
 export const MASTER_OPTIONS_DEFAULT: MasterOptions = {
@@ -78,6 +134,10 @@ export const MASTER_OPTIONS_DEFAULT: MasterOptions = {
   agentTimeoutMs: 75_000,
   agentRemovalsPerMinute: 30,
   unreachableShareMax: 0.5,
+  allocator: allocateHierarchically,
+  minimumOffer: { cpuMillis: TASK_CPU_MILLIS_MIN, memMib: TASK_MEM_MIB_MIN },
+  preemptAfterMs: undefined,
+  whitelist: undefined,
 };
 
 /** Everything that the leader decides on. The maps are in the order of registration, launch and offer. */
@@ -90,10 +150,18 @@ export interface MasterState {
   readonly term: string;
   nextOffer: number;
   nextLaunch: number;
-  /** Where the allocator begins to look: it goes round, so that work spreads over the agents. */
+  /** Where in `agentOrder` the next round begins: it goes round, so that work spreads over the agents. */
   nextAgent: number;
-  /** Something changed that may make an offer possible. */
-  allocationDue: boolean;
+  /** Ids of all agents, sorted: what is decided must not depend on who registered when. */
+  readonly agentOrder: AgentId[];
+  /** What may have made an offer possible since the last round. */
+  readonly changed: Changed;
+  /** Settings that this leader has acted on; undefined before its first tick. */
+  inForce: Pick<MasterOptions, 'whitelist' | 'minimumOffer'> | undefined;
+  /** That of the options, as it is looked up. */
+  whitelist: Whitelist | undefined;
+  /** A round was refused: none is decided before a tick after that time. 0: there is no pause. */
+  allocationPausedUntilMs: number;
   /** Agents that may become unreachable now: a bucket that fills with time. */
   removals: { left: number; atMs: number };
   /** More agents are silent than this master believes; said once, until they are not. */
@@ -107,7 +175,16 @@ export interface MasterState {
   cluster: ClusterRecord;
   /** Sum over the agents that are active. */
   total: Resources;
+  /** Used and offered on these. */
+  taken: Resources;
+  readonly roles: Map<string, Role>;
+  /** What is being made free, and for whom. Not stored: the next leader sees who still waits. */
+  readonly preemptions: Map<AgentId, Preemption>;
+  /** Ends of filters, for the ticks. */
+  readonly filterEnds: FilterEnds;
   readonly agents: Map<AgentId, Agent>;
+  /** Those of which anything is reserved. */
+  readonly reservedAgents: Set<AgentId>;
   readonly frameworks: Map<FrameworkId, Framework>;
   readonly offers: Map<OfferId, OfferRecord>;
   readonly executors: Map<ExecutorPath, ExecutorRecord>;
@@ -117,6 +194,35 @@ export interface MasterState {
   /** The same of executors. */
   readonly orphanExecutors: Set<ExecutorPath>;
   readonly dirty: Readonly<Record<RecordChange['registry'], Set<string>>>;
+}
+
+/** Agents that may be offered. */
+export interface Whitelist {
+  readonly agentIds: ReadonlySet<string>;
+  readonly patterns: readonly string[];
+}
+
+/** @returns undefined: all agents may be offered */
+export function whitelistOf({ whitelist }: MasterOptions): Whitelist | undefined {
+  if (!whitelist) return undefined;
+  const patterns = whitelist.filter((one) => one.includes('*'));
+  return { agentIds: new Set(whitelist), patterns };
+}
+
+/** What has to be looked at in the next round of allocation. */
+export interface Changed {
+  /** Something has become free there, or somebody takes it again. */
+  readonly agents: Set<AgentId>;
+  /** They want more or something else, or may have more. */
+  readonly frameworks: Set<FrameworkId>;
+  /** All agents, for all frameworks. */
+  everything: boolean;
+}
+
+/** @returns whether there is a reason for a round of allocation, and no pause */
+export function isAllocationDue({ changed, allocationPausedUntilMs }: MasterState): boolean {
+  if (allocationPausedUntilMs > 0) return false;
+  return changed.everything || changed.agents.size > 0 || changed.frameworks.size > 0;
 }
 
 /** Who leads: what clients are told, and what makes ids unique. */
@@ -140,7 +246,12 @@ export function createMasterState(
     nextOffer: 1,
     nextLaunch: 1,
     nextAgent: 0,
-    allocationDue: true,
+    agentOrder: [],
+    preemptions: new Map(),
+    changed: { agents: new Set(), frameworks: new Set(), everything: true },
+    inForce: undefined,
+    whitelist: whitelistOf(options),
+    allocationPausedUntilMs: 0,
     removals: { left: options.agentRemovalsPerMinute, atMs: 0 },
     isSuspicious: false,
     principals: undefined,
@@ -148,7 +259,11 @@ export function createMasterState(
     refusals: new Map(),
     cluster: { format: REGISTRY_FORMAT, recoveringUntilMs: 0, isNew: false, tornDown: [] },
     total: NO_RESOURCES,
+    taken: NO_RESOURCES,
+    roles: new Map(),
+    filterEnds: createFilterEnds(),
     agents: new Map(),
+    reservedAgents: new Set(),
     frameworks: new Map(),
     offers: new Map(),
     executors: new Map(),
@@ -157,6 +272,7 @@ export function createMasterState(
     orphanExecutors: new Set(),
     dirty: {
       cluster: new Set(),
+      roles: new Set(),
       agents: new Set(),
       frameworks: new Set(),
       executors: new Set(),
@@ -170,6 +286,11 @@ export function createMasterState(
 export function freeOf(agent: Readonly<Agent>): Resources {
   const { record, used, offered } = agent;
   return subtractResources(subtractResources(record.info.resources, used), offered);
+}
+
+/** It is being emptied: not offered any more. */
+export function isDraining({ record: { drain } }: Readonly<Agent>, nowMs: number): boolean {
+  return drain !== undefined && drain.fromMs <= nowMs;
 }
 
 /** @returns the agent of that client's name */
@@ -230,6 +351,7 @@ export function takeChanges(state: MasterState): RecordChange[] {
     state.dirty[registry].clear();
   };
   take('cluster', (key) => (key === 'state' ? state.cluster : undefined));
+  take('roles', (key) => state.roles.get(key)?.record);
   take('agents', (key) => state.agents.get(key as AgentId)?.record);
   take('frameworks', (key) => state.frameworks.get(key as FrameworkId)?.record);
   take('executors', (key) => state.executors.get(key as ExecutorPath));

@@ -6,15 +6,18 @@ import { sessionNumberAt } from '../../protocol/ids.ts';
 import type { ClientName } from '../../protocol/keys.ts';
 import { agentOverflowing, forgetGoneAgents } from './agents.ts';
 import { dataLost, endRecovery } from './data-loss.ts';
+import { stepDrains } from './drain.ts';
 import type { MasterEffect, StepContext } from './effects.ts';
 import { disconnectFramework, expireFrameworks } from './frameworks.ts';
 import type { MessageEvent } from './messages.ts';
 import { handleMessage } from './messages.ts';
 import { expireOffers, makeOffers } from './offers.ts';
+import { stepPreemption } from './preemption.ts';
 import type { PrincipalsChangedEvent } from './principals.ts';
 import { endLostSessions, principalsChanged } from './principals.ts';
 import type { EntryRefusedEvent } from './refusals.ts';
 import { entryRefused } from './refusals.ts';
+import { takeUpSettings } from './settings.ts';
 import type { MasterState } from './state.ts';
 import { agentOf, frameworkOf } from './state.ts';
 import type { SilentAgent } from './unreachable.ts';
@@ -74,11 +77,15 @@ export function step(state: MasterState, event: MasterEvent, nowMs: number): Mas
       dataLost(cx, event.lostBefore ?? sessionNumberAt(nowMs) - 1, event.unreadable);
       break;
     case 'tick':
+      if (state.allocationPausedUntilMs <= nowMs) state.allocationPausedUntilMs = 0;
+      takeUpSettings(cx);
       expireOffers(cx);
       endLostSessions(cx);
       expireFrameworks(cx);
       expireUnreachableTasks(cx);
       forgetGoneAgents(cx);
+      stepDrains(cx);
+      stepPreemption(cx);
       endRecovery(cx);
       break;
     default:

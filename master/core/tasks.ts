@@ -269,29 +269,36 @@ export function killTask(cx: StepContext, message: MessageOf<'KillTask'>): void 
     return;
   }
   if (isTerminal(task.state)) return;
-  noteKill(task, by, message.gracePeriodMs);
+  requestKill(cx, task, { by, gracePeriodMs: message.gracePeriodMs });
+}
+
+/** Why a task is to end. */
+export interface KillWish {
+  readonly by: NonNullable<TaskRecord['killRequested']>;
+  /** Absent: the task's own. */
+  readonly gracePeriodMs?: number | undefined;
+  /** For the event log. */
+  readonly message?: string;
+}
+
+/** Has the agent of a task that has not ended kill it. */
+export function requestKill(cx: StepContext, task: TaskRecord, wish: KillWish): void {
+  const { by, gracePeriodMs, message } = wish;
+  const { frameworkId, taskId, agentId, launchId } = task;
+  noteKill(task, by, gracePeriodMs);
   touchTask(cx.state, task);
   appendEvent(cx, {
-    type: 'task.kill-requested',
-    frameworkId,
-    taskId,
-    agentId: task.agentId,
-    reason: by,
+    ...{ type: 'task.kill-requested', frameworkId, taskId, agentId, reason: by },
+    ...(message !== undefined && { message }),
   });
-  const { agentId, launchId } = task;
   send(cx, agentName(agentId), cx.state.agents.get(agentId)?.record.session, {
-    ...message,
-    by,
-    launchId,
+    ...{ type: 'KillTask', frameworkId, taskId, by, launchId },
+    ...(gracePeriodMs !== undefined && { gracePeriodMs }),
   });
 }
 
 /** Kept until the end, for an agent that cannot be reached now or forgets it. */
-function noteKill(
-  task: TaskRecord,
-  by: 'framework' | 'operator',
-  graceMs: number | undefined,
-): void {
+function noteKill(task: TaskRecord, by: KillWish['by'], graceMs: number | undefined): void {
   task.killRequested ??= by;
   if (graceMs !== undefined) task.killGraceMs = Math.min(task.killGraceMs ?? graceMs, graceMs);
 }

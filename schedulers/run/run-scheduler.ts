@@ -5,14 +5,13 @@
 import type {
   AgentId,
   Offer,
-  Resources,
   Scheduler,
   SchedulerDriver,
   TaskDescription,
   TaskId,
   TaskStatus,
 } from '../../framework/index.ts';
-import { isTerminal, unitsIn } from '../../framework/index.ts';
+import { isTerminal, REQUEST_NOT_ON_MAX, unitsIn } from '../../framework/index.ts';
 
 /** What to run, and where it may run. */
 export interface RunRequest {
@@ -21,6 +20,12 @@ export interface RunRequest {
   /** Everything of the task but its id. */
   readonly task: Omit<TaskDescription, 'taskId'>;
   readonly attributes: Readonly<Record<string, string>>;
+  /** No two instances that have not ended on one agent. Default false. */
+  readonly distinctHosts?: boolean;
+  /** Which agents come first; absent: in turn. */
+  readonly placement?: 'spread' | 'pack';
+  /** All instances are offered room in one round, or none. Default false. */
+  readonly gang?: boolean;
 }
 
 /** What the scheduler tells whoever runs it. */
@@ -45,7 +50,8 @@ export class RunScheduler implements Scheduler {
   readonly #listener: RunListener;
   /** Not placed, in order. */
   #waiting: TaskId[];
-  readonly #launched = new Set<TaskId>();
+  /** With the agent that each was launched on. */
+  readonly #launched = new Map<TaskId, AgentId>();
   readonly #ended = new Map<TaskId, TaskStatus>();
   #cancelled = false;
 
@@ -82,7 +88,7 @@ export class RunScheduler implements Scheduler {
   /** A launch of the session before may never have arrived; without asking, its end would be waited for for ever. */
   reregistered(driver: SchedulerDriver): void {
     this.#ask(driver);
-    const open = [...this.#launched].filter((taskId) => !this.#ended.has(taskId));
+    const open = [...this.#launched.keys()].filter((taskId) => !this.#ended.has(taskId));
     if (open.length > 0) driver.reconcileTasks(open);
   }
 
@@ -100,6 +106,7 @@ export class RunScheduler implements Scheduler {
     if (status.reason === 'REASON_INVALID_OFFERS' && !this.#cancelled) {
       // The offer had gone before the launch arrived: nothing has run, so it waits again.
       this.#waiting.push(status.taskId);
+      this.#launched.delete(status.taskId);
       this.#ask(driver);
       return;
     }
@@ -128,7 +135,7 @@ export class RunScheduler implements Scheduler {
       ([name, value]) => offer.attributes[name] === value,
     );
     const room = isFit ? unitsIn(task.resources, offer.resources) : 0;
-    const count = Math.min(this.#waiting.length, room);
+    const count = Math.min(this.#waiting.length, room, this.#mostOn(offer.agentId));
     if (count === 0) {
       driver.declineOffer(offer.offerId);
       return;
@@ -140,17 +147,33 @@ export class RunScheduler implements Scheduler {
       { refuseMs: 0 },
     );
     for (const taskId of taskIds) {
-      this.#launched.add(taskId);
+      this.#launched.set(taskId, offer.agentId);
       this.#listener.onLaunched?.(taskId, offer);
     }
   }
 
   #ask(driver: SchedulerDriver): void {
-    const resources: Resources = this.#request.task.resources;
+    const { resources, priority } = this.#request.task;
     const count = this.#waiting.length;
-    const { attributes } = this.#request;
-    driver.requestResources(
-      count === 0 ? [] : [{ resources, count, attributes: { ...attributes } }],
-    );
+    const { attributes, distinctHosts, placement, gang } = this.#request;
+    const request = {
+      ...{ resources, count, attributes: { ...attributes } },
+      ...(distinctHosts && { maxPerAgent: 1, notOn: this.#taken().slice(0, REQUEST_NOT_ON_MAX) }),
+      ...(placement && { placement }),
+      ...(gang && { gang }),
+      ...(priority !== undefined && { priority }),
+    };
+    driver.requestResources(count === 0 ? [] : [request]);
+  }
+
+  /** Agents with an instance that has not ended. */
+  #taken(): AgentId[] {
+    const live = [...this.#launched].filter(([taskId]) => !this.#ended.has(taskId));
+    return [...new Set(live.map(([, agentId]) => agentId))];
+  }
+
+  #mostOn(agentId: AgentId): number {
+    if (!this.#request.distinctHosts) return Infinity;
+    return this.#taken().includes(agentId) ? 0 : 1;
   }
 }

@@ -38,7 +38,7 @@ export function whyWaiting(
   }
   const roomy = largeEnough.filter((agent) => fits(need, agent.free));
   if (roomy.length > 0)
-    return `${asked} are free on ${roomy[0]?.hostname ?? ''}; waiting for its offer`;
+    return `${asked} are free on ${roomy[0]?.hostname ?? ''}, and not offered yet: kaon why says if anything is in the way`;
   const freest = largestOf(largeEnough, (agent) => agent.free);
   const where = largeEnough.length === 1 ? 'the one agent' : `any of ${countOf(largeEnough)}`;
   return `${asked} are not free on ${where}: most is free on ${freest.hostname}, ${formatResources(freest.free)} of ${formatResources(freest.total)}`;

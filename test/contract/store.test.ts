@@ -233,6 +233,7 @@ describeStores('%s', STORES, ({ open }) => {
         heard: new Map(),
         registry: {
           cluster: new Map(),
+          roles: new Map(),
           agents: new Map([['a2', '{"n":4}']]),
           frameworks: new Map(),
           executors: new Map(),
@@ -428,6 +429,7 @@ describeStores('%s', STORES, ({ open }) => {
       heard: new Map(),
       registry: {
         cluster: new Map(),
+        roles: new Map(),
         agents: new Map(),
         executors: new Map(),
         frameworks: new Map(),

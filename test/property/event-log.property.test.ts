@@ -16,7 +16,7 @@ import type { Message, MessageOf } from '../../protocol/messages.ts';
 import type { Resources } from '../../protocol/resources.ts';
 import type { TaskStatus } from '../../protocol/task.ts';
 import { answerToResize, executorsOn, wordsOnTask } from '../support/agent-words.ts';
-import { anyMessage, anyResources, anyState } from '../support/arbitraries.ts';
+import { anyMessage, anyResources, anyState, OF_OPERATORS } from '../support/arbitraries.ts';
 import {
   agentInfo,
   frameworkInfo,
@@ -118,12 +118,14 @@ function say({ state, nowMs }: World, message: Message): MasterEffect[] {
   if (message.type === 'RegisterFramework') {
     return told(`framework:${message.framework.frameworkId}`, message.session);
   }
-  if (message.type === 'MarkAgentGone') return told('operator:ann');
+  if (OF_OPERATORS.includes(message.type)) return told('operator:ann');
   if (message.type === 'KillTask' && message.by === 'operator') return told('operator:ann');
   if (message.type === 'UnregisterAgent') {
     return told(`agent:${message.agentId}`, state.agents.get(message.agentId)?.record.session);
   }
-  if (!('frameworkId' in message)) return told('framework:f1');
+  if (!('frameworkId' in message) || message.frameworkId === undefined) {
+    return told('framework:f1');
+  }
   const framework = state.frameworks.get(message.frameworkId);
   return told(`framework:${message.frameworkId}`, framework?.record.session);
 }

@@ -12,12 +12,13 @@ import { createMasterState, takeChanges } from '../../master/core/state.ts';
 import { offerResources, step } from '../../master/core/step.ts';
 import type { AgentId } from '../../protocol/ids.ts';
 import type { Message } from '../../protocol/messages.ts';
+import { reservationsOf } from '../../protocol/reservations.ts';
 import type { Resources } from '../../protocol/resources.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
 import type { AgentTask, EndedLaunch } from '../../protocol/task.ts';
 import { agentInfo, frameworkInfo, launchIdOf, sessionOf } from '../support/builders.ts';
 import { answerToResize, executorsOn, wordsOnTask } from '../support/agent-words.ts';
-import { anyMessage, anyResources } from '../support/arbitraries.ts';
+import { anyMessage, anyResources, OF_OPERATORS } from '../support/arbitraries.ts';
 import { assertInvariants } from '../support/invariants.ts';
 import { recordsOf } from '../support/records.ts';
 
@@ -25,6 +26,17 @@ type Action =
   | { readonly do: 'say'; readonly message: Message; readonly as: 'sender' | 'stranger' | 'ghost' }
   /** Accepts an offer that is really out, with tasks that may fit. */
   | { readonly do: 'accept'; readonly pick: number; readonly tasks: readonly unknown[] }
+  /** The same with all offers of one framework and role that are of the agent of that offer. */
+  | { readonly do: 'accept all'; readonly pick: number; readonly tasks: readonly unknown[] }
+  /** An operator reserves something of an agent, or of one of its reservations. */
+  | {
+      readonly do: 'reserve';
+      readonly pick: number;
+      readonly role: string;
+      readonly resources: Resources;
+      readonly isFurther: boolean;
+    }
+  | { readonly do: 'unreserve'; readonly pick: number }
   /** An agent reports a state of a task that it really has. */
   | { readonly do: 'report'; readonly pick: number; readonly state: TaskStateName }
   | { readonly do: 'acknowledge'; readonly pick: number }
@@ -71,6 +83,25 @@ const anyAction: fc.Arbitrary<Action> = fc.oneof(
     weight: 4,
     arbitrary: fc.record({ do: fc.constant('accept' as const), pick: anyPick, tasks: anyTasks }),
   },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      do: fc.constant('accept all' as const),
+      pick: anyPick,
+      tasks: anyTasks,
+    }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      do: fc.constant('reserve' as const),
+      pick: anyPick,
+      role: fc.constantFrom('*', 'eng', 'eng/prod', 'eng/prod/a'),
+      resources: anyResources,
+      isFurther: fc.boolean(),
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('unreserve' as const), pick: anyPick }) },
   {
     weight: 5,
     arbitrary: fc.record({
@@ -157,7 +188,7 @@ function senderOf(
     return [`agent:${message.agent.agentId}`, as === 'ghost' ? 's9' : message.session];
   }
   if (message.type === 'KillTask' && message.by === 'operator') return ['operator:ann', 's1'];
-  if (message.type === 'MarkAgentGone') return ['operator:ann', 's1'];
+  if (OF_OPERATORS.includes(message.type)) return ['operator:ann', 's1'];
   if (message.type === 'UnregisterAgent') {
     const session = state.agents.get(message.agentId)?.record.session;
     return [`agent:${message.agentId}`, as === 'ghost' ? 's9' : (session ?? 's1')];
@@ -166,7 +197,9 @@ function senderOf(
     const [agent] = state.agents.values();
     return [`agent:${agent?.record.info.agentId ?? 'a1'}`, agent?.record.session ?? 's1'];
   }
-  if (!('frameworkId' in message)) return ['framework:f1', 's1'];
+  if (!('frameworkId' in message) || message.frameworkId === undefined) {
+    return ['framework:f1', 's1'];
+  }
   const session = state.frameworks.get(message.frameworkId)?.record.session;
   return [`framework:${message.frameworkId}`, as === 'ghost' ? 's9' : (session ?? 's1')];
 }
@@ -210,6 +243,18 @@ function act(world: World, action: Action): MasterEffect[] {
         tasks: [...action.tasks],
       });
     }
+    case 'accept all': {
+      const { agentId, frameworkId, role } = pickOf(state.offers.values(), action.pick) ?? {};
+      const offerIds = [...state.offers.values()]
+        .filter((one) => one.agentId === agentId && one.frameworkId === frameworkId)
+        .flatMap((one) => (one.role === role ? [one.offerId] : []));
+      if (frameworkId === undefined) return [];
+      const tasks = [...action.tasks];
+      return say(world, { type: 'LaunchTasks', frameworkId, offerIds, tasks });
+    }
+    case 'reserve':
+    case 'unreserve':
+      return changeReservations(world, action);
     case 'report': {
       const task = pickOf(state.tasks.values(), action.pick);
       const session = task && state.agents.get(task.agentId)?.record.session;
@@ -284,6 +329,35 @@ function act(world: World, action: Action): MasterEffect[] {
   }
 }
 
+function changeReservations(
+  { state, nowMs }: World,
+  action: Action & { do: 'reserve' | 'unreserve' },
+): MasterEffect[] {
+  const requestId = sessionOf('wish');
+  const all = [...state.agents.values()].flatMap(({ record }) =>
+    reservationsOf(record).map((one) => ({ ...one, agentId: record.info.agentId })),
+  );
+  const known = pickOf(all, action.pick);
+  const operator = { type: 'message', from: 'operator:ann', session: 's1' } as const;
+  if (action.do === 'unreserve') {
+    if (!known) return [];
+    const { agentId, reservationId } = known;
+    const message: Message = { type: 'Unreserve', requestId, agentId, reservationId };
+    return step(state, { ...operator, message }, nowMs);
+  }
+  const { role, resources, isFurther } = action;
+  const agentId = pickOf(state.agents.keys(), action.pick);
+  const parent = isFurther ? known : undefined;
+  if (agentId === undefined) return [];
+  const message: Message = {
+    ...{ type: 'Reserve', requestId, agentId: parent?.agentId ?? agentId, role },
+    resources: { ...resources },
+    ...(parent && { parentId: parent.reservationId }),
+    labels: {},
+  };
+  return step(state, { ...operator, message }, nowMs);
+}
+
 /** In the session that the agent has, if it has one. */
 function sayOfAgent({ state, nowMs }: World, agentId: AgentId, message: Message): MasterEffect[] {
   const session = state.agents.get(agentId)?.record.session;
@@ -329,9 +403,14 @@ function essence(state: MasterState): unknown {
       key,
       {
         ...holder,
+        ...('pools' in holder && { pools: [...holder.pools].sort() }),
         executors: [...holder.executors].sort(),
         tasks: [...holder.tasks].sort(),
         offers: [...holder.offers].sort(),
+        // In memory only, as filters are.
+        ignored: undefined,
+        waitingSinceMs: undefined,
+        asked: undefined,
       },
     ]);
   const plain = {

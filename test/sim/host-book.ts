@@ -234,7 +234,7 @@ export class HostBook {
       tasks: true,
     };
     for (const { registry, key } of commit.changes) {
-      if (registry === 'cluster' || !isLookedAt[registry]) continue;
+      if (registry === 'cluster' || registry === 'roles' || !isLookedAt[registry]) continue;
       const record = this.#recordOf(registry, key);
       const alone = projectionOf({
         cluster: [],

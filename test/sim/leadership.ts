@@ -4,7 +4,12 @@ import type { CommitResult, InboxEntry, Lease, SilentClient, StreamId } from '..
 import type { MasterEffect } from '../../master/core/effects.ts';
 import type { MasterState } from '../../master/core/state.ts';
 import { loadRecords } from '../../master/core/books.ts';
-import { createMasterState, takeChanges } from '../../master/core/state.ts';
+import {
+  createMasterState,
+  isAllocationDue,
+  MASTER_OPTIONS_DEFAULT,
+  takeChanges,
+} from '../../master/core/state.ts';
 import type { MasterEvent } from '../../master/core/step.ts';
 import { offerResources } from '../../master/core/step.ts';
 import { buildCommit } from '../../master/effects.ts';
@@ -66,6 +71,7 @@ export class Leadership {
     this.#state = createMasterState(
       { ...lease, term },
       {
+        ...MASTER_OPTIONS_DEFAULT,
         offerTimeoutMs: timing.offerTimeoutMs,
         agentTimeoutMs: timing.agentTimeoutMs,
         agentRemovalsPerMinute: 30,
@@ -160,7 +166,7 @@ export class Leadership {
   #batch(): void {
     if (this.#finishIfStopped()) return;
     const dueAtMs = this.#isQuiet() ? this.#livenessAtMs : this.#tickAtMs;
-    const forMs = this.#state.allocationDue ? 0 : Math.max(1, dueAtMs - this.#now());
+    const forMs = isAllocationDue(this.#state) ? 0 : Math.max(1, dueAtMs - this.#now());
     this.#options.reads.read(
       { key: INBOX, forMs },
       (redis) => redis.readInbox(this.#cursor, BATCH_ENTRIES),
@@ -177,8 +183,8 @@ export class Leadership {
     if (offers.size > 0 || cluster.recoveringUntilMs > 0 || this.#events.length > 0) return false;
     for (const { record } of agents.values())
       if (record.state !== 'active' || record.session === undefined) return false;
-    for (const { record } of frameworks.values())
-      if (record.state === 'disconnected' || record.filters.length > 0) return false;
+    for (const { record, filters } of frameworks.values())
+      if (record.state === 'disconnected' || filters.size > 0) return false;
     return true;
   }
 

@@ -4,6 +4,7 @@ import type { CommandInfo } from '../../protocol/command.ts';
 import type { AgentExecutor, ExecutorInfo } from '../../protocol/executor.ts';
 import type { TaskGroupId } from '../../protocol/ids.ts';
 import type { Message } from '../../protocol/messages.ts';
+import type { OfferConstraints } from '../../protocol/offer-constraints.ts';
 import type { TaskState } from '../../protocol/task-state.ts';
 import { TaskState as taskStates } from '../../protocol/task-state.ts';
 import type { AgentTask, ResourceRequest, TaskInfo, TaskStatus } from '../../protocol/task.ts';
@@ -145,16 +146,27 @@ const ofFramework = <T extends Message['type']>(type: T): fc.Arbitrary<Message> 
 const anyWork: fc.Arbitrary<Message> = fc.oneof(
   fc.record({
     type: fc.constant('RegisterFramework' as const),
-    framework: anyFrameworkId.map((id) => frameworkInfo(id, { failoverTimeoutMs: 1000 })),
+    framework: fc
+      .record({ id: anyFrameworkId, role: fc.constantFrom('*', '*', 'eng', 'eng/prod') })
+      .map(({ id, role }) => frameworkInfo(id, { role, failoverTimeoutMs: 1000 })),
     session: anySession,
   }),
   fc.record({
     type: fc.constant('RegisterAgent' as const),
     agent: fc
-      .record({ agentId: anyAgentId, cpuMillis: fc.constantFrom(2000, 4000) })
-      .map(({ agentId, cpuMillis }) =>
-        agentInfo(agentId, { resources: { cpuMillis, memMib: 8192 }, attributes: { rack: 'r1' } }),
-      ),
+      .record({
+        agentId: anyAgentId,
+        cpuMillis: fc.constantFrom(2000, 4000),
+        reservedFor: fc.constantFrom(undefined, undefined, 'eng', '*'),
+      })
+      .map(({ agentId, cpuMillis, reservedFor: role }) => {
+        const resources = { cpuMillis: 1000, memMib: 1024 };
+        return agentInfo(agentId, {
+          resources: { cpuMillis, memMib: 8192 },
+          attributes: { rack: 'r1' },
+          ...(role !== undefined && { reservations: [{ role, resources }] }),
+        });
+      }),
     session: anySession,
     node: fc.constantFrom('n1', 'n1', 'n1', 'n2'),
     tasks: fc.array(anyAgentTask, { maxLength: 3 }),
@@ -273,6 +285,46 @@ const anyFarewell: fc.Arbitrary<Message> = fc.oneof(
   ofFramework('ShutdownFramework'),
 );
 
+/** What decides who is offered what, and questions about it. */
+const anyOffering: fc.Arbitrary<Message> = fc.oneof(
+  fc.record({
+    type: fc.constantFrom('DeactivateAgent' as const, 'ReactivateAgent' as const),
+    requestId: anyResizeId,
+    agentId: anyAgentId,
+  }),
+  fc.record({
+    type: fc.constant('UpdateOfferConstraints' as const),
+    frameworkId: anyFrameworkId,
+    offerConstraints: fc.constantFrom<OfferConstraints[]>(
+      {},
+      { '*': [[{ attribute: 'rack', predicate: 'matches', pattern: 'r*' }]] },
+      { '*': [[{ attribute: 'rack', predicate: 'notExists' }]] },
+    ),
+  }),
+  fc.record({ type: fc.constant('Explain' as const), frameworkId: anyFrameworkId }),
+  fc.record({
+    type: fc.constant('Explain' as const),
+    frameworkId: anyFrameworkId,
+    taskId: anyTaskId,
+  }),
+  fc.record({
+    type: fc.constant('Explain' as const),
+    need: fc.record({
+      role: fc.constant('*'),
+      resources: anyResources,
+      count: fc.constant(3),
+      attributes: fc.constant({}),
+    }),
+  }),
+);
+/** Of these, what operators say. */
+export const OF_OPERATORS: readonly Message['type'][] = [
+  'MarkAgentGone',
+  'DeactivateAgent',
+  'ReactivateAgent',
+  'Explain',
+];
+
 /** What only a master says. */
 const anyAnswer: fc.Arbitrary<Message> = fc.oneof(
   fc.record({
@@ -305,6 +357,7 @@ const anyAnswer: fc.Arbitrary<Message> = fc.oneof(
 export const anyMessage: fc.Arbitrary<Message> = fc.oneof(
   { weight: 6, arbitrary: anyWork },
   { weight: 2, arbitrary: anyExecutorWork },
+  { weight: 1, arbitrary: anyOffering },
   { weight: 1, arbitrary: anyFarewell },
   { weight: 1, arbitrary: anyAnswer },
 );

@@ -3,9 +3,20 @@
  * again from the records, so a forgotten addition shows at the step that forgot it.
  */
 import assert from 'node:assert/strict';
+import type { Pool } from '../../master/core/pools.ts';
+import { hasReservations, poolsOf } from '../../master/core/pools.ts';
 import type { Agent, Framework, MasterState } from '../../master/core/state.ts';
 import type { Resources } from '../../protocol/resources.ts';
-import { addResources, fits, sumResources } from '../../protocol/resources.ts';
+import {
+  addResources,
+  atLeastNothing,
+  fits,
+  largerOf,
+  NO_RESOURCES,
+  subtractResources,
+  sumResources,
+} from '../../protocol/resources.ts';
+import { rolePath } from '../../protocol/roles.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
 
 type Kind = 'agentId' | 'frameworkId';
@@ -23,7 +34,9 @@ export function assertInvariants(
     assertHolder(state, 'frameworkId', frameworkId, framework);
   }
   assertTotal(state);
+  assertRoles(state);
   assertReferences(state);
+  for (const [agentId, agent] of state.agents) assertPools(state, agentId, agent);
   for (const [agentId, { record, used, offered }] of state.agents) {
     if (overCommitted.has(agentId)) continue;
     const { resources } = record.info;
@@ -50,7 +63,9 @@ function assertHolder(state: MasterState, kind: Kind, id: string, holder: Agent 
     },
     {
       used: sumResources([
-        ...running.map(([, task]) => largerOf(task.resources, task.resize?.resources)),
+        ...running.map(([, task]) =>
+          largerOf(task.resources, task.resize?.resources ?? NO_RESOURCES),
+        ),
         ...executors.map(([, { info }]) => info.resources),
       ]),
       offered: sumResources(offers.map((offer) => offer.resources)),
@@ -62,21 +77,123 @@ function assertHolder(state: MasterState, kind: Kind, id: string, holder: Agent 
   );
 }
 
-/** Of a task that is being resized either may be in force. */
-function largerOf(a: Resources, b: Resources = a): Resources {
-  return {
-    cpuMillis: Math.max(a.cpuMillis, b.cpuMillis),
-    memMib: Math.max(a.memMib, b.memMib),
+/**
+ * What is used and offered of each reservation, from the records of tasks, executors and offers; and that offered, used, free
+ * and reserved are what the agent has, pool by pool and together.
+ */
+function assertPools(state: MasterState, agentId: string, agent: Agent): void {
+  const sums = new Map<string, { used: Resources; offered: Resources }>();
+  const add = (id: string, kind: 'used' | 'offered', part: Resources): void => {
+    const sum = sums.get(id) ?? { used: NO_RESOURCES, offered: NO_RESOURCES };
+    sums.set(id, { ...sum, [kind]: addResources(sum[kind], part) });
   };
+  const users = [
+    ...[...state.tasks.values()].filter((task) => !isTerminal(task.state)),
+    ...state.executors.values(),
+  ];
+  for (const user of users.filter((one) => one.agentId === agentId)) {
+    for (const { reservationId, resources } of user.reserved ?? []) {
+      add(reservationId, 'used', resources);
+    }
+    const has =
+      'info' in user && !('taskId' in user)
+        ? user.info.resources
+        : largerOf(user.resources, user.resize?.resources ?? NO_RESOURCES);
+    const parts = sumResources((user.reserved ?? []).map(({ resources }) => resources));
+    assert.ok(fits(parts, has), `${agentId}: parts ${text(parts)} of what has ${text(has)}`);
+  }
+  for (const { agentId: of, reservation, resources } of state.offers.values()) {
+    if (of === agentId && reservation) add(reservation.reservationId, 'offered', resources);
+  }
+  assert.deepEqual(
+    Object.fromEntries([...agent.pools].sort()),
+    Object.fromEntries([...sums].sort()),
+    `pools of ${agentId}`,
+  );
+  assert.equal(state.reservedAgents.has(agentId as never), hasReservations(agent.record));
+  assertPoolSums(agentId, agent);
+}
+
+function assertPoolSums(agentId: string, agent: Agent): void {
+  const pools = poolsOf(agent);
+  const { resources } = agent.record.info;
+  const sum = (of: (pool: Pool) => Resources): Resources => sumResources(pools.map(of));
+  assert.deepEqual(
+    [sum(({ capacity }) => capacity), sum(({ used }) => used), sum(({ offered }) => offered)],
+    [resources, agent.used, agent.offered],
+    `${agentId}: its pools together`,
+  );
+  const isOver = pools.some(({ capacity, used }) => !fits(used, capacity));
+  for (const { reservation, capacity, used, offered, free } of pools) {
+    const name = `${agentId} ${reservation?.reservationId ?? 'not reserved'}`;
+    assert.ok(fits(offered, atLeastNothing(capacity)), `${name}: offers ${text(offered)}`);
+    if (isOver) continue;
+    assert.deepEqual(sumResources([used, offered, free]), capacity, `${name}: its sums`);
+  }
+  if (!isOver) return;
+  // Some pool uses more than it has: what the others give out is then still within the agent, as far as anything is left.
+  const rest = atLeastNothing(subtractResources(resources, agent.used));
+  const given = sum(({ offered, free }) => addResources(offered, free));
+  assert.ok(fits(given, rest), `${agentId}: gives out ${text(given)} of ${text(rest)}`);
 }
 
 function assertTotal(state: MasterState): void {
   const active = [...state.agents.values()].filter(({ record }) => record.state === 'active');
   assert.deepEqual(
-    state.total,
-    sumResources(active.map(({ record }) => record.info.resources)),
-    'total of the active agents',
+    { total: state.total, taken: state.taken },
+    {
+      total: sumResources(active.map(({ record }) => record.info.resources)),
+      taken: sumResources(active.flatMap(({ used, offered }) => [used, offered])),
+    },
+    'sums of the active agents',
   );
+  assert.deepEqual(state.agentOrder, [...state.agents.keys()].sort(), 'order of the agents');
+}
+
+/** What each role holds, and each framework under it, from the records of tasks, executors and offers. */
+function assertRoles(state: MasterState): void {
+  const own = new Map<string, Resources>();
+  const holds = new Map<string, Resources>();
+  const shares = new Map<string, Map<string, Resources>>();
+  const add = (sums: Map<string, Resources>, key: string, part: Resources): void => {
+    sums.set(key, addResources(sums.get(key) ?? NO_RESOURCES, part));
+  };
+  const countRole = (frameworkId: string, role = '*', part: Resources): void => {
+    add(own, role, part);
+    for (const name of rolePath(role)) add(holds, name, part);
+    const share = shares.get(frameworkId) ?? new Map<string, Resources>();
+    shares.set(frameworkId, share);
+    add(share, role, part);
+  };
+  for (const task of state.tasks.values()) {
+    if (isTerminal(task.state)) continue;
+    const { frameworkId, role, resources, resize } = task;
+    countRole(frameworkId, role, largerOf(resources, resize?.resources ?? NO_RESOURCES));
+  }
+  for (const { frameworkId, role, info } of state.executors.values()) {
+    countRole(frameworkId, role, info.resources);
+  }
+  for (const { frameworkId, role, resources } of state.offers.values()) {
+    countRole(frameworkId, role, resources);
+  }
+  for (const [name, role] of state.roles) {
+    assert.deepEqual(
+      { own: role.own, holds: role.holds },
+      { own: own.get(name) ?? NO_RESOURCES, holds: holds.get(name) ?? NO_RESOURCES },
+      `sums of role ${name}`,
+    );
+  }
+  for (const name of holds.keys()) assert.ok(state.roles.has(name), `role ${name} has an entry`);
+  for (const [frameworkId, framework] of state.frameworks) {
+    const share = [...(shares.get(frameworkId) ?? [])].filter(
+      ([, part]) => part.cpuMillis !== 0 || part.memMib !== 0,
+    );
+    assert.deepEqual(
+      Object.fromEntries(framework.shares),
+      Object.fromEntries(share),
+      `roles of framework ${frameworkId}`,
+    );
+  }
 }
 
 function assertReferences(state: MasterState): void {

@@ -73,6 +73,38 @@ suite(`the API of a master in an open cluster${suffix}`, () => {
   const ask = (path: string, options?: AskOptions): ReturnType<typeof askApi> =>
     askApi(`${master.url}${path}`, options);
 
+  test(
+    'reserves something of an agent and gives it back, or says why not',
+    async () => {
+      const store = new RedisStore({
+        ...{ url: redis.url, cluster: 'c', log: silentLog, name: 'agent' },
+      });
+      const agent = startScriptedAgent(store, 'a7');
+      await agent.received('AgentRegistered');
+      const post = (path: string, json: unknown): ReturnType<typeof askApi> =>
+        ask(`/v1/agents/a7/${path}`, { method: 'POST', body: JSON.stringify(json) });
+      const resources = { cpuMillis: 1000, memMib: 512 };
+      const made = await post('reserve', { role: 'eng', resources, labels: { team: 'search' } });
+      expect(made).toMatchObject({ status: 200, body: { result: 'reserved' } });
+      const { body } = await ask('/v1/reservations');
+      const rows = body?.['reservations'] as { reservationId: string }[];
+      expect(rows).toMatchObject([
+        { agentId: 'a7', role: 'eng', resources, labels: { team: 'search' }, isStatic: false },
+      ]);
+      const tooMuch = await post('reserve', {
+        role: 'eng',
+        resources: { ...resources, memMib: 9e5 },
+      });
+      expect([tooMuch.status, errorCodeOf(tooMuch)]).toEqual([409, 'reservation-refused']);
+      const { reservationId } = rows[0] ?? {};
+      const ended = await post('unreserve', { reservationId });
+      expect(ended).toMatchObject({ status: 200, body: { result: 'unreserved' } });
+      await agent.stop();
+      await store.close();
+    },
+    TIMEOUT_MS,
+  );
+
   test('listens on the loopback alone, and asks nobody for a token', async () => {
     expect(master.url).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/);
     expect(await ask('/v1/whoami')).toMatchObject({
@@ -458,6 +490,36 @@ suite(`the API of a master in a secured cluster${suffix}`, () => {
   });
 
   test(
+    'an operator deactivates an agent and asks what fits, in his name; a viewer may do neither',
+    async () => {
+      const { framework } = await startTask('t0');
+      const token = tokens['operator'] ?? '';
+      const post = (path: string, by: string, body = ''): ReturnType<typeof askApi> =>
+        ask(path, { method: 'POST', token: by, ...(body !== '' && { body }) });
+      for (const [action, type] of [
+        ['deactivate', 'agent.deactivated'],
+        ['reactivate', 'agent.reactivated'],
+        ['drain', 'agent.drain-requested'],
+        ['undrain', 'agent.undrained'],
+      ] as const) {
+        expect(await post(`/v1/agents/a1/${action}`, token)).toMatchObject({
+          status: 200,
+          body: { event: { type, agentId: 'a1', principal: 'operator' } },
+        });
+        expect((await post(`/v1/agents/a1/${action}`, tokens['viewer'] ?? '')).status).toBe(403);
+      }
+      const need = '{"resources":{"cpuMillis":1000,"memMib":64}}';
+      expect((await post('/v1/explain', token, need)).status).toBe(200);
+      expect((await post('/v1/explain', tokens['viewer'] ?? '', need)).status).toBe(403);
+      const path = `/v1/why/${framework.driver.frameworkId}/t0`;
+      expect((await ask(path, { token })).body).toMatchObject({ taskId: 't0', agentId: 'a1' });
+      expect((await ask(path, { token: tokens['viewer'] ?? '' })).status).toBe(403);
+      await forgetRescinded(framework, token);
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
     'what an operator kills is killed, in his name',
     async () => {
       const { agent, framework } = await startTask('t1');
@@ -513,6 +575,21 @@ suite(`the API of a master in a secured cluster${suffix}`, () => {
 
   let running: { agent: ScriptedAgent; framework: ScriptedFramework } | undefined;
   const usedOffers = new Set<string>();
+
+  /** Offers that were made before the one that is out are not to be launched on. */
+  async function forgetRescinded(framework: ScriptedFramework, token: string): Promise<void> {
+    let out: string | undefined;
+    await until(async () => {
+      const { body } = await ask('/v1/offers', { token });
+      out = (body?.['offers'] as { offerId: string }[])[0]?.offerId;
+      return out !== undefined;
+    });
+    await framework.offered(({ offerId }) => offerId === out);
+    for (const callback of framework.callbacks.seen) {
+      if (callback.name === 'offer') usedOffers.add(callback.offer.offerId);
+    }
+    usedOffers.delete(out ?? '');
+  }
 
   /** A task that runs on agent `a1`, of a framework whose master is the one under test. */
   async function startTask(taskId: string): Promise<NonNullable<typeof running>> {

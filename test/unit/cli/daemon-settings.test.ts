@@ -12,7 +12,8 @@ import {
 } from '../../../cli/daemon-settings.ts';
 import { GROUPS } from '../../../cli/definitions.ts';
 import type { Definition } from '../../../cli/definition.ts';
-import { parseAgentOptions, parseMasterOptions } from '../../../cli/parse-options.ts';
+import { parseMasterOptions } from '../../../cli/master-options.ts';
+import { parseAgentOptions } from '../../../cli/parse-options.ts';
 import { connectionOptions } from '../../../cli/program.ts';
 
 let directory: string;

@@ -1,17 +1,23 @@
 import { describe, expect, test } from '@jest/globals';
+import { parseMasterOptions } from '../../../cli/master-options.ts';
 import {
   parseAgentOptions,
   parseConnection,
   parseEventsOptions,
   parseLogsOptions,
-  parseMasterOptions,
   parseResizeOptions,
   parseRunOptions,
   parseStepDownOptions,
 } from '../../../cli/parse-options.ts';
+import { parseExplain } from '../../../cli/role-options.ts';
 import type { RawOptions } from '../../../cli/parse-options.ts';
 
 const connection = { redis: 'redis://r', cluster: 'c' };
+/** The defaults of `kaon master` that the parser is given. */
+const MASTER = {
+  ...{ lease: '3s', offerTimeout: '30s', agentTimeout: '75s', frameworkTimeout: '30s' },
+  allocatorTimeout: '1s',
+};
 const run = (raw: RawOptions): ReturnType<typeof parseRunOptions> =>
   parseRunOptions(raw, connection);
 
@@ -46,6 +52,8 @@ describe('kaon run', () => {
       attributes: {},
       exclusive: false,
       instances: 1,
+      distinctHosts: false,
+      gang: false,
       whenUnreachable: 'keep',
       detach: false,
     });
@@ -92,6 +100,7 @@ describe('kaon run', () => {
     [{ env: ['PATH'] }, '--env PATH: not KEY=VALUE; write HOME=/srv'],
     [{ env: ['1A=b'] }, '--env 1A=b: "1A" is not a variable name; write HOME=/srv'],
     [{ attribute: ['=x'] }, '--attribute =x: "" is not a name; write rack=a1'],
+    [{ placement: 'tight' }, '--placement tight: neither spread nor pack'],
     [{ instances: '0' }, '--instances 0: not a whole number from 1 to 10000'],
     [{ user: 'a b' }, '--user a b: not a user name or number'],
   ])('%j is refused: %s', (raw, message) => {
@@ -115,8 +124,8 @@ describe('kaon agent', () => {
     [{ resources: 'cpus=0' }, '--resources cpus=0: must be more than 0; the minimum is 0.01'],
     [{ resources: 'cpus=1,cpus=2' }, '--resources cpus=1,cpus=2: cpus is given twice'],
     [
-      { resources: 'gpus=1' },
-      '--resources gpus=1: not a list of resources; write cpus=4,mem=8G, or one of the two',
+      { resources: 'Gpus=1' },
+      '--resources Gpus=1: not a list of resources; write cpus=4,mem=8G, or one of the two',
     ],
     [{ logLevel: 'loud' }, '--log-level loud: not one of debug, info, warn, error'],
     [{ unlimited: true }, '--unlimited goes with --user: the agent of a node holds limits'],
@@ -133,10 +142,53 @@ describe('kaon agent', () => {
 
 describe('other commands', () => {
   test('a lease too short to hold is refused', () => {
-    const raw = { lease: '1ms', offerTimeout: '30s', agentTimeout: '75s', frameworkTimeout: '30s' };
-    expect(() => parseMasterOptions(raw, connection)).toThrow(
+    expect(() => parseMasterOptions({ ...MASTER, lease: '1ms' }, connection)).toThrow(
       '--lease 1ms: too short; the minimum is 500ms',
     );
+  });
+
+  test.each<[RawOptions, object]>([
+    [{}, { minimumOffer: { cpuMillis: 10, memMib: 4 }, whitelist: undefined }],
+    [{ minimumOffer: 'mem=64M' }, { minimumOffer: { cpuMillis: 10, memMib: 64 } }],
+    [{ whitelist: 'n1, rack7-*,*x' }, { whitelist: ['n1', 'rack7-*', '*x'] }],
+    [{ whitelist: '*' }, { whitelist: ['*'] }],
+  ])('a master takes %j as what it offers', (raw, options) => {
+    expect(parseMasterOptions({ ...MASTER, ...raw }, connection)).toMatchObject(options);
+  });
+
+  test.each<[RawOptions, RegExp]>([
+    [{ minimumOffer: 'cpus=0' }, /^--minimum-offer cpus=0: must be more than 0/],
+    [{ minimumOffer: 'mem=1M' }, /^--minimum-offer mem=1M: too little/],
+    [{ minimumOffer: 'gpus=1' }, /^--minimum-offer gpus=1: only cpus and mem/],
+    [{ whitelist: '' }, /^--whitelist '': "" is neither the id of an agent nor a pattern/],
+    [{ whitelist: 'n1,,n2' }, /"" is neither/],
+    [{ whitelist: 'n1 n2' }, /"n1 n2" is neither/],
+    [{ whitelist: '*'.repeat(300) }, /is neither/],
+  ])('a master refuses %j in words', (raw, words) => {
+    expect(() => parseMasterOptions({ ...MASTER, ...raw }, connection)).toThrow(words);
+  });
+
+  test('what is to be explained is a unit of anything', () => {
+    const raw = { cpus: '2', mem: '4G', count: '3', resource: ['gpus=1'], attribute: ['rack=b'] };
+    expect(parseExplain({ ...raw, role: 'eng' }, connection).need).toEqual({
+      role: 'eng',
+      resources: { cpuMillis: 2000, memMib: 4096, others: { gpus: 1 } },
+      count: 3,
+      attributes: { rack: 'b' },
+    });
+  });
+
+  test.each<[RawOptions, object]>([
+    [{ preemptAfter: '30s' }, { preemptAfterMs: 30_000 }],
+    [{}, { preemptAfterMs: undefined }],
+  ])('a master preempts after %j', (raw, options) => {
+    expect(parseMasterOptions({ ...MASTER, ...raw }, connection)).toMatchObject(options);
+  });
+
+  test('a run says how urgent it is', () => {
+    expect(run({ priority: '-5' })).toMatchObject({ priority: -5 });
+    expect(() => run({ priority: '1.5' })).toThrow('not a whole number from -1000 to 1000');
+    expect(() => run({ priority: '1001' })).toThrow('--priority 1001: not a whole number');
   });
 
   test('neither and both of --stdout and --stderr mean both', () => {

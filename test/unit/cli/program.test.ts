@@ -35,7 +35,7 @@ describe('the command line', () => {
   test('has a help for every command, with its flags and those of the cluster', async () => {
     const { commands } = createProgram({ version: '', environment: {}, finish: () => undefined });
     expect(commands.map((command) => command.name()).join(' ')).toBe(
-      'run submit tasks task logs kill status agents frameworks executors offers events replay gone bullmq join-token acl token whoami certs dev master agent config step-down submit-runner check-redis completion',
+      'run submit tasks task why explain logs kill status agents frameworks executors offers events replay drain undrain deactivate reactivate gone roles quota weight reserve unreserve reservations bullmq join-token acl token whoami certs dev master agent config step-down submit-runner check-redis completion',
     );
     for (const command of commands) {
       const { out, exit } = await parse(command.name(), '--help');

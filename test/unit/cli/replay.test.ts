@@ -141,6 +141,13 @@ describe('an agent', () => {
     const away = { state: 'unreachable', awaySinceMs: 1000 };
     expect(describeAgentState(record('a', 'h', away), 61_000)).toBe('unreachable for 1m');
     expect(describeAgentState(record('a', 'h'), 0)).toBe('connecting');
+    const there = { session: sessionOf('s1'), deactivatedAtMs: 5 };
+    const drain = { fromMs: 10_000, answers: {} };
+    expect([
+      describeAgentState(record('a', 'h', there), 0),
+      describeAgentState(record('a', 'h', { ...there, drain }), 0),
+      describeAgentState(record('a', 'h', { ...there, drain }), 10_000),
+    ]).toEqual(['deactivated', 'active, deactivated, drained in 10s', 'draining, deactivated']);
     expect(describeAgentState(record('a', 'h', { session: sessionOf('s1') }), 0)).toBe('active');
   });
 });

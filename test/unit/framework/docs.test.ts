@@ -29,7 +29,7 @@ describe('the guide for frameworks', () => {
 
   test('tells of each option and each error', () => {
     const [, options = ''] = /interface DriverOptions \{([^}]*)\}/.exec(
-      read('framework/scheduler-driver.ts'),
+      read('framework/driver-options.ts'),
     ) ?? [''];
     const names = namesIn(options, /readonly (\w+)\?/g);
     expect(names).toContain('redis');

@@ -24,6 +24,27 @@ const circle: Record<string, unknown> = {};
 circle['self'] = circle;
 
 const WRONG: [string, string, RegExp, (driver: SchedulerDriver) => unknown][] = [
+  [
+    'constraints by a regular expression',
+    'invalid-argument',
+    /offerConstraints/,
+    (d) => d.setOfferConstraints(any({ '*': [[{ attribute: 'rack', predicate: 'regex' }]] })),
+  ],
+  [
+    'constraints with a field that there is not',
+    'invalid-argument',
+    /has no field offerConstraints\.\*\.0\.0\.value/,
+    (d) =>
+      d.setOfferConstraints({
+        '*': [[any({ attribute: 'rack', predicate: 'exists', value: 'a' })]],
+      }),
+  ],
+  [
+    'constraints of a role that it does not have',
+    'invalid-argument',
+    /eng is none of the roles of f1/,
+    (d) => d.setOfferConstraints({ eng: [[{ attribute: 'rack', predicate: 'exists' }]] }),
+  ],
   ['a launch without offers', 'no-offers', /at least one offer/, (d) => d.launchTasks([], [])],
   [
     'a launch on no list of offers',

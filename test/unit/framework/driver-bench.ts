@@ -1,7 +1,7 @@
 /** A driver of framework f1 on a fake store and a clock that stands still; the test is the master. */
 import type { FrameworkDescription } from '../../../framework/descriptions.ts';
 import type { Scheduler } from '../../../framework/scheduler.ts';
-import type { DriverOptions } from '../../../framework/scheduler-driver.ts';
+import type { DriverOptions } from '../../../framework/driver-options.ts';
 import { SchedulerDriver } from '../../../framework/scheduler-driver.ts';
 import { RedisModel } from '../../../io/fake/model.ts';
 import { FakeStore } from '../../../io/fake/store.ts';
@@ -33,6 +33,7 @@ export function offer(offerId: string, more: Partial<Offer> = {}): Offer {
   return {
     offerId: offerIdOf(offerId),
     frameworkId,
+    role: '*',
     agentId: agentIdOf('a1'),
     hostname: 'node-of-a1',
     resources: amount(4, 4096),

@@ -56,6 +56,7 @@ const anyOffers: fc.Arbitrary<Offer[]> = fc
       return {
         offerId: offerIdOf(`o${String(index)}`),
         frameworkId: frameworkIdOf('f1'),
+        role: '*',
         agentId: agentIdOf(agent),
         hostname: agent,
         resources,

@@ -3,6 +3,7 @@ import type { Scheduler } from '../../../framework/scheduler.ts';
 import { SchedulerDriver } from '../../../framework/scheduler-driver.ts';
 import type { FakeStore } from '../../../io/fake/store.ts';
 import type { Message } from '../../../protocol/messages.ts';
+import type { OfferConstraints } from '../../../protocol/offer-constraints.ts';
 import { agentIdOf, offerIdOf, taskInfo, taskStatus } from '../../support/builders.ts';
 import type { ManualClock } from '../../support/manual-clock.ts';
 import type { Watch } from '../../support/watch.ts';
@@ -375,5 +376,36 @@ describe('the end', () => {
     expect(calls.seen.filter((call) => call.startsWith('error'))).toEqual([
       'error framework failed over: another scheduler has registered with this framework id',
     ]);
+  });
+});
+
+describe('offer constraints', () => {
+  const constraints: OfferConstraints = { '*': [[{ attribute: 'rack', predicate: 'exists' }]] };
+
+  test('of the description are part of the registration; those of a role it does not have are refused', async () => {
+    const made = bench.driver({}, {}, { frameworkId, offerConstraints: constraints });
+    await bench.connect(made);
+    expect(bench.said()).toMatchObject([{ framework: { offerConstraints: constraints } }]);
+    const strange = { eng: constraints['*'] ?? [] };
+    expect(codeThrownBy(() => bench.driver({}, {}, { offerConstraints: strange }))).toBe(
+      'framework-invalid',
+    );
+  });
+
+  test('that are set are said to the master', async () => {
+    await bench.connect(driver);
+    driver.setOfferConstraints(constraints);
+    await clock.pass(1000);
+    expect(bench.said().at(-1)).toEqual({
+      type: 'UpdateOfferConstraints',
+      frameworkId,
+      offerConstraints: constraints,
+    });
+  });
+
+  test('that are set before the start are those of the registration', async () => {
+    driver.setOfferConstraints(constraints);
+    await bench.connect(driver);
+    expect(bench.said()).toMatchObject([{ framework: { offerConstraints: constraints } }]);
   });
 });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { dominantShare } from '../../../master/core/allocator/drf.ts';
+import { dominantShare } from '../../../master/core/allocator/shares.ts';
 import type { ResourceRequest } from '../../../protocol/task.ts';
 import { amount, frameworkIdOf, taskInfo } from '../../support/builders.ts';
 import { createMasterBench, type MasterBench } from '../../support/master-bench.ts';
@@ -74,7 +74,9 @@ describe('dominant shares', () => {
   });
 
   test('that are equal go by the order of registration', () => {
-    const bench = benchWith({ B: undefined, A: undefined });
+    const bench = benchWith({ B: undefined });
+    bench.wait(1);
+    bench.registerFramework('A');
     bench.registerAgent('a1');
     expect([bench.offersOf('A'), bench.offersOf('B')]).toEqual([[], ['a1 4 8192']]);
   });

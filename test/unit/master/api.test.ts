@@ -65,6 +65,7 @@ describe('the routes', () => {
     route('GET', '/v1/tasks', ['limit']),
     route('GET', '/v1/tasks/:framework/:task'),
     route('POST', '/v1/tasks/:framework/:task/kill'),
+    route('POST', '/v1/roles/:role+'),
   ];
   const match = (method: string, url: string): ReturnType<typeof matchRoute> =>
     matchRoute(routes, method, parseTarget(url));
@@ -78,6 +79,14 @@ describe('the routes', () => {
     ]);
   });
 
+  test.each([
+    ['/v1/roles/eng', 'eng'],
+    ['/v1/roles/eng/prod/eu', 'eng/prod/eu'],
+    ['/v1/roles/*', '*'],
+  ])('may take all that is left of a path: %s', (url, role) => {
+    expect([...match('POST', url).params]).toEqual([['role', role]]);
+  });
+
   test('of GET answer HEAD', () => {
     expect(match('HEAD', '/v1/tasks?limit=1').route).toBe(routes[0]);
   });
@@ -85,6 +94,10 @@ describe('the routes', () => {
   test.each([
     ['GET', '/', 404],
     ['GET', '/v1/tasks/', 404],
+    ['POST', '/v1/roles', 404],
+    ['POST', '/v1/roles/', 404],
+    ['POST', '/v1/roles/eng//prod', 404],
+    ['POST', '/v1/roles/eng/', 404],
     ['GET', '/v1//x', 404],
     ['GET', '/v1/tasks//t', 404],
     ['GET', '/v1/constructor', 404],

@@ -96,7 +96,14 @@ test('a record that cannot be read is named and skipped, and the others are load
     ['a2', '{'],
     ['a3', '{"state":"odd"}'],
   ]);
-  const empty = { cluster: none, frameworks: none, offers: none, executors: none, tasks: none };
+  const empty = {
+    cluster: none,
+    roles: none,
+    frameworks: none,
+    offers: none,
+    executors: none,
+    tasks: none,
+  };
   const registry = { ...empty, agents };
   const records = decodeSnapshot({ registry }, log);
   expect(records.agents).toEqual([good]);

@@ -96,7 +96,16 @@ describe('a framework that registers', () => {
     ]);
   });
 
-  test('again does not inherit a suppression, a demand or filters', () => {
+  test('again is offered what the scheduler before it has declined', () => {
+    const bench = createMasterBench();
+    bench.registerFramework('f1');
+    bench.registerAgent('a1');
+    bench.decline('f1', bench.offerOf('f1').offerId, 3_600_000);
+    bench.registerFramework('f1', {}, 's2');
+    expect(bench.offersOf('f1')).toEqual(['a1 4 8192']);
+  });
+
+  test('again does not inherit a suppression or a demand', () => {
     const bench = createMasterBench();
     bench.registerFramework('f1');
     bench.say('framework:f1', { type: 'RequestResources', frameworkId, requests: [] });

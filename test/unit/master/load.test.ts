@@ -27,7 +27,14 @@ function snapshotWithAgents(count: number): Snapshot {
     agents.set(`a${index}`, JSON.stringify(record));
   }
   const none = new Map<string, string>();
-  const empty = { cluster: none, frameworks: none, offers: none, executors: none, tasks: none };
+  const empty = {
+    cluster: none,
+    roles: none,
+    frameworks: none,
+    offers: none,
+    executors: none,
+    tasks: none,
+  };
   const registry = { ...empty, agents };
   return { commitNumber: 1, cursor: '0-0', registry, heard: none };
 }
@@ -55,7 +62,7 @@ describe('a registry', () => {
 test('the registry of an older Kaon is marked as one that it could not read any more', () => {
   const bench = createMasterBench();
   const cluster = { format: 1, recoveringUntilMs: 0, isNew: false, tornDown: [] };
-  const none = { agents: [], frameworks: [], offers: [], executors: [], tasks: [] };
+  const none = { roles: [], agents: [], frameworks: [], offers: [], executors: [], tasks: [] };
   loadRecords(bench.state, { ...none, cluster: [cluster] });
   const written = takeChanges(bench.state).find(({ registry }) => registry === 'cluster');
   expect(JSON.parse(written?.value ?? '')).toMatchObject({ format: REGISTRY_FORMAT });

@@ -2,6 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import {
   addResources,
+  AMOUNT_MAX,
   areEqual,
   CPU_MILLIS_MAX,
   fits,
@@ -17,10 +18,20 @@ import {
 } from '../../../protocol/resources.ts';
 import { amount } from '../../support/builders.ts';
 
-const anyResources = fc.record({
-  cpuMillis: fc.integer({ min: 0, max: CPU_MILLIS_MAX }),
-  memMib: fc.integer({ min: 0, max: MEM_MIB_MAX }),
-});
+/** As functions make them: without a name of what there is none of. */
+const anyOthers = fc.dictionary(
+  fc.constantFrom('disk', 'gpus', 'ports'),
+  fc.integer({ min: 1, max: AMOUNT_MAX }),
+  { minKeys: 1 },
+);
+const anyResources = fc.record(
+  {
+    cpuMillis: fc.integer({ min: 0, max: CPU_MILLIS_MAX }),
+    memMib: fc.integer({ min: 0, max: MEM_MIB_MAX }),
+    others: anyOthers,
+  },
+  { requiredKeys: ['cpuMillis', 'memMib'], noNullPrototype: true },
+);
 
 describe('sums', () => {
   test('are whole: ten tenths of a core are a core', () => {
@@ -52,7 +63,8 @@ describe('fits', () => {
     fc.assert(
       fc.property(anyResources, anyResources, (need, have) => {
         const left = subtractResources(have, need);
-        expect(fits(need, have)).toBe(left.cpuMillis >= 0 && left.memMib >= 0);
+        const all = [left.cpuMillis, left.memMib, ...Object.values(left.others ?? {})];
+        expect(fits(need, have)).toBe(all.every((amountLeft) => amountLeft >= 0));
       }),
     );
   });
