@@ -61,13 +61,14 @@ export function needsUnder(
 }
 
 function viewOf({ request, open, offeredOn, notOn }: AskedRequest): NeedView {
-  const { resources, attributes, maxPerAgent, placement, gang } = request;
+  const { resources, attributes, maxPerAgent, placement, gang, priority } = request;
   return {
     ...{ resources, attributes, count: open },
     ...(maxPerAgent !== undefined && { maxPerAgent, offeredOn }),
     ...(notOn && { notOn }),
     ...(placement && { placement }),
     ...(gang && { gang }),
+    ...(priority !== undefined && { priority }),
   };
 }
 

@@ -10,8 +10,7 @@
  * framework that waited has been. Whether it would be offered it then is asked of the allocator before anything is killed.
  * For one framework one agent at a time is made free: what is killed in vain stays small.
  */
-import type { AgentId, TaskKey } from '../../protocol/ids.ts';
-import { taskKey } from '../../protocol/ids.ts';
+import type { AgentId } from '../../protocol/ids.ts';
 import type { TaskRecord } from '../../protocol/records.ts';
 import type { Resources } from '../../protocol/resources.ts';
 import {
@@ -24,7 +23,6 @@ import {
 } from '../../protocol/resources.ts';
 import { fromPartial, isBeyond, ROLE_DEFAULT, rolePath } from '../../protocol/roles.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
-import type { ResourceRequest } from '../../protocol/task.ts';
 import { PRIORITY_DEFAULT, rolesOf } from '../../protocol/task.ts';
 import { endPreemption } from './allocation.ts';
 import type { NeedView } from './allocator/port.ts';
@@ -46,8 +44,9 @@ const PATIENCE_MS = 60_000;
 export function stepPreemption(cx: StepContext): void {
   const { options, frameworks, preemptions } = cx.state;
   const { preemptAfterMs } = options;
-  if (preemptAfterMs === undefined) return;
+  // Also when the setting was taken back: what was begun must not keep an agent from everybody else for ever.
   endPreemptions(cx);
+  if (preemptAfterMs === undefined) return;
   const busy = new Set([...preemptions.values()].map(({ frameworkId }) => frameworkId));
   for (const framework of frameworks.values()) {
     const needs = waitingNeeds(cx, framework);
@@ -83,28 +82,12 @@ function waitingNeeds({ state }: StepContext, framework: Framework): Waiting[] {
   if (known !== 'active' || session === undefined || !demand || suppressed) return [];
   const waiting = rolesOf(info).flatMap((role) => {
     if (suppressedRoles.includes(role)) return [];
-    const requests = demand.filter((request) => (request.role ?? info.role) === role);
     return (needsUnder(state, framework, role) ?? []).map((need) => ({
       ...{ role, need },
-      priority: priorityOf(requests, need),
+      priority: need.priority ?? PRIORITY_DEFAULT,
     }));
   });
   return waiting.sort((a, b) => b.priority - a.priority);
-}
-
-/** Of requests that are alike in all else the highest. */
-function priorityOf(
-  requests: readonly ResourceRequest[],
-  { resources, attributes }: NeedView,
-): number {
-  const alike = requests.filter(
-    (request) =>
-      fits(request.resources, resources) &&
-      fits(resources, request.resources) &&
-      hasAttributes(request.attributes, attributes) &&
-      hasAttributes(attributes, request.attributes),
-  );
-  return Math.max(...alike.map(({ priority }) => priority ?? PRIORITY_DEFAULT), -Infinity);
 }
 
 /** Tasks of one agent that are to end. */
@@ -286,9 +269,8 @@ function carryOut(
   const { frameworkId, name } = framework.record.info;
   const { agentId } = agent.record.info;
   const graceMs = Math.max(...victims.map((task) => rulesOf(task).killGracePeriodMs ?? 0));
-  const keys = victims.map((task): TaskKey => taskKey(task.frameworkId, task.taskId));
   cx.state.preemptions.set(agentId, {
-    ...{ frameworkId, role, victims: new Set(keys) },
+    ...{ frameworkId, role },
     untilMs: cx.nowMs + graceMs + PATIENCE_MS,
   });
   const what = `${formatResources(need.resources)} for ${name} under role ${role}`;

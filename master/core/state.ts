@@ -98,7 +98,6 @@ export interface Role {
 export interface Preemption {
   readonly frameworkId: FrameworkId;
   readonly role: string;
-  readonly victims: ReadonlySet<TaskKey>;
   /** Given up then, if victims take longer than their grace periods or the framework is not offered it. */
   readonly untilMs: number;
 }

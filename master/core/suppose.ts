@@ -60,7 +60,8 @@ export function wouldGrant(cx: StepContext, supposed: Supposed): boolean {
   const round = roundOf(cx, {
     minimum: cx.state.options.minimumOffer,
     agents: [{ agentId, attributes, total, free: addResources(free, freed) }],
-    candidates: [{ ...candidate, needs: [{ ...need, count: 1 }] }],
+    // A part of a gang is of no use: it is all of it here, or nothing.
+    candidates: [{ ...candidate, needs: [{ ...need, count: need.gang ? need.count : 1 }] }],
   });
   const roles = new Map(round.roles);
   for (const [name, less] of given) {

@@ -37,6 +37,8 @@ export interface NeedView {
   readonly placement?: Placement | undefined;
   /** All units or none. */
   readonly gang?: boolean | undefined;
+  /** Whether tasks may be ended for it; the allocators that come with Kaon do not look at it. Default 0. */
+  readonly priority?: number;
 }
 
 /** A framework in one of its roles that may be offered something. */

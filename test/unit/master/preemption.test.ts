@@ -150,6 +150,19 @@ describe('a need of a higher priority', () => {
     expect(bench.state.preemptions.size).toBe(0);
   });
 
+  test('leaves the agent to the others when nothing is to be preempted any more', () => {
+    const bench = fullBench();
+    bench.wait(AFTER_MS);
+    Object.assign(bench.state.options, { preemptAfterMs: undefined });
+    bench.wait(HOUR_MS);
+    expect(bench.state.preemptions.size).toBe(0);
+  });
+
+  test('ends nothing for a part of a gang', () => {
+    const bench = fullBench({ priority: 10, count: 8, gang: true });
+    expect(killed(bench.wait(AFTER_MS))).toEqual([]);
+  });
+
   test('that is not there any more leaves the agent to the others', () => {
     const bench = fullBench();
     ask(bench, 'low', { count: 5 });
