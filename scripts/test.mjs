@@ -8,6 +8,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
+import { stripVTControlCharacters } from 'node:util';
 import { KINDS, MORE_KINDS, ROOT, runKinds } from './lib/jest-run.mjs';
 
 /** EX_USAGE of sysexits.h, as install.sh has it. */
@@ -53,12 +54,28 @@ function printSkipped(skipped) {
     console.log(`  ${line} (${count} ${count === 1 ? 'test' : 'tests'})`);
 }
 
+/** Lines of a failure that the end of a run repeats, and of how many failures. */
+const WHY_LINES = 15;
+const WHYS = 10;
+
 /** Every test that failed, after the pages of output in which they are found one by one. */
 function printFailed(failed) {
   if (failed.length > 0) console.log('\nfailed:');
-  for (const { path, ancestorTitles, title } of failed) {
+  for (const [index, { path, ancestorTitles, title, why }] of failed.entries()) {
     console.log(`  ${path}: ${[...ancestorTitles, title].join(' > ')}`);
+    if (why !== undefined && index < WHYS) console.log(firstLinesOf(why));
   }
+}
+
+/** What is below them in the message of a failure is the stack. */
+function firstLinesOf(why) {
+  const lines = stripVTControlCharacters(why)
+    .split('\n')
+    .filter((line) => line.trim() !== '' && !/^\s+at /.test(line));
+  return lines
+    .slice(0, WHY_LINES)
+    .map((line) => `    | ${line}`)
+    .join('\n');
 }
 
 const args = process.argv.slice(2);

@@ -49,13 +49,19 @@ function summarize(report) {
   for (const file of report.testResults) {
     const path = relative(ROOT, file.name);
     const failedBefore = summary.failed.length;
-    for (const { status, ancestorTitles, title } of file.assertionResults) {
+    for (const { status, ancestorTitles, title, failureMessages } of file.assertionResults) {
       if (status === 'passed') summary.passed += 1;
-      else if (status === 'failed') summary.failed.push({ path, ancestorTitles, title });
-      else summary.skipped.push({ path, ancestorTitles, title });
+      else if (status === 'failed') {
+        summary.failed.push({ path, ancestorTitles, title, why: failureMessages[0] });
+      } else summary.skipped.push({ path, ancestorTitles, title });
     }
     if (file.status === 'failed' && summary.failed.length === failedBefore) {
-      summary.failed.push({ path, ancestorTitles: [], title: 'could not be run' });
+      summary.failed.push({
+        path,
+        ancestorTitles: [],
+        title: 'could not be run',
+        why: file.message,
+      });
     }
   }
   return summary;
@@ -76,7 +82,7 @@ function pathsOf(kinds, files) {
  * @param {readonly (typeof KINDS)[number][]} kinds  kinds whose path does not exist are left out
  * @param {{ files?: string[], args?: string[], env?: Record<string, string> }} options
  *   files: run only these, given relative to the root; args: further arguments of jest, e.g. `-t`; both default to none
- * @typedef {{ path: string, ancestorTitles: string[], title: string }} Test
+ * @typedef {{ path: string, ancestorTitles: string[], title: string, why?: string }} Test
  * @returns {Promise<{ passed: number, failed: Test[], skipped: Test[] }>}
  */
 export async function runKinds(kinds, { files = [], args = [], env = {} } = {}) {

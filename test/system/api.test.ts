@@ -73,38 +73,6 @@ suite(`the API of a master in an open cluster${suffix}`, () => {
   const ask = (path: string, options?: AskOptions): ReturnType<typeof askApi> =>
     askApi(`${master.url}${path}`, options);
 
-  test(
-    'reserves something of an agent and gives it back, or says why not',
-    async () => {
-      const store = new RedisStore({
-        ...{ url: redis.url, cluster: 'c', log: silentLog, name: 'agent' },
-      });
-      const agent = startScriptedAgent(store, 'a7');
-      await agent.received('AgentRegistered');
-      const post = (path: string, json: unknown): ReturnType<typeof askApi> =>
-        ask(`/v1/agents/a7/${path}`, { method: 'POST', body: JSON.stringify(json) });
-      const resources = { cpuMillis: 1000, memMib: 512 };
-      const made = await post('reserve', { role: 'eng', resources, labels: { team: 'search' } });
-      expect(made).toMatchObject({ status: 200, body: { result: 'reserved' } });
-      const { body } = await ask('/v1/reservations');
-      const rows = body?.['reservations'] as { reservationId: string }[];
-      expect(rows).toMatchObject([
-        { agentId: 'a7', role: 'eng', resources, labels: { team: 'search' }, isStatic: false },
-      ]);
-      const tooMuch = await post('reserve', {
-        role: 'eng',
-        resources: { ...resources, memMib: 9e5 },
-      });
-      expect([tooMuch.status, errorCodeOf(tooMuch)]).toEqual([409, 'reservation-refused']);
-      const { reservationId } = rows[0] ?? {};
-      const ended = await post('unreserve', { reservationId });
-      expect(ended).toMatchObject({ status: 200, body: { result: 'unreserved' } });
-      await agent.stop();
-      await store.close();
-    },
-    TIMEOUT_MS,
-  );
-
   test('listens on the loopback alone, and asks nobody for a token', async () => {
     expect(master.url).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/);
     expect(await ask('/v1/whoami')).toMatchObject({
@@ -280,6 +248,38 @@ suite(`the API of a master in an open cluster${suffix}`, () => {
       expect((await ask('/healthz')).status).toBe(200);
       expect(await headers).toMatch(/^HTTP\/1\.1 408 /);
       expect(await body).toMatch(/^HTTP\/1\.1 408 /);
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
+    'reserves something of an agent and gives it back, or says why not',
+    async () => {
+      const store = new RedisStore({
+        ...{ url: redis.url, cluster: 'c', log: silentLog, name: 'agent' },
+      });
+      const agent = startScriptedAgent(store, 'a7');
+      await agent.received('AgentRegistered');
+      const post = (path: string, json: unknown): ReturnType<typeof askApi> =>
+        ask(`/v1/agents/a7/${path}`, { method: 'POST', body: JSON.stringify(json) });
+      const resources = { cpuMillis: 1000, memMib: 512 };
+      const made = await post('reserve', { role: 'eng', resources, labels: { team: 'search' } });
+      expect(made).toMatchObject({ status: 200, body: { result: 'reserved' } });
+      const { body } = await ask('/v1/reservations');
+      const rows = body?.['reservations'] as { reservationId: string }[];
+      expect(rows).toMatchObject([
+        { agentId: 'a7', role: 'eng', resources, labels: { team: 'search' }, isStatic: false },
+      ]);
+      const tooMuch = await post('reserve', {
+        role: 'eng',
+        resources: { ...resources, memMib: 9e5 },
+      });
+      expect([tooMuch.status, errorCodeOf(tooMuch)]).toEqual([409, 'reservation-refused']);
+      const { reservationId } = rows[0] ?? {};
+      const ended = await post('unreserve', { reservationId });
+      expect(ended).toMatchObject({ status: 200, body: { result: 'unreserved' } });
+      await agent.stop();
+      await store.close();
     },
     TIMEOUT_MS,
   );

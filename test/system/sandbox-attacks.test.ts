@@ -13,7 +13,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { TaskDescription } from '../../framework/index.ts';
 import type { Network, Relaxation } from '../../protocol/sandboxing.ts';
 import { bedReason } from '../beds/available.ts';
-import { type ClusterBed, startClusterBed } from '../beds/cluster.ts';
+import { type ClusterBed, startClusterBed, until } from '../beds/cluster.ts';
 import { type Attack, ATTACKS, type Surroundings } from '../support/attacks.ts';
 import { propertyOf } from '../support/cluster-probe.ts';
 import { defaultExecutor, type LiveFramework, startFramework } from '../support/live-framework.ts';
@@ -228,19 +228,19 @@ suite(`hostile tasks${reason === undefined ? '' : ` (${reason})`}`, () => {
         name: taskId,
         resources: { cpuMillis: 100, memMib: 16 },
         executor,
-        command: { argv: ['/bin/sh', '-c', `ls ${agent} ${agent}/hosted; exec sleep 1000`] },
+        command: { argv: ['/bin/sh', '-c', `ls ${agent} ${agent}/hosted; exec sleep 1234`] },
       });
       await framework.reaches(taskId, 'TASK_RUNNING');
       const own = join(agent, 'sandboxes', framework.driver.frameworkId, 'tokens');
       const [launch_ = ''] = readdirSync(own);
       const token = readFileSync(join(own, launch_, 'token'), 'utf8');
-      const { stdout } = await cluster.inside(
-        ...[
-          'sh',
-          '-c',
-          'cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr "\\0" "\\n"',
-        ],
-      );
+      const readAll = 'cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr "\\0" "\\n"';
+      let stdout = '';
+      // The task runs before its shell has listed anything; its `sleep` comes after that.
+      await until(async () => {
+        ({ stdout } = await cluster.inside('sh', '-c', readAll));
+        return stdout.includes('\nsleep\n1234\n');
+      });
       expect(stdout).toContain('KAON_EXECUTOR_TOKEN_FILE=');
       expect(stdout).not.toContain(token);
       framework.driver.killTask(taskId);
