@@ -59,7 +59,8 @@ export class Adopter {
       const { executorId } = task.executor;
       const found = { ...decoded.value, unit, executorId };
       const verdict = judgeFoundExecutor(state, cluster, found);
-      const launch = { framework, detached, info: task.executor, launchId, unit };
+      const { directories } = task;
+      const launch = { framework, detached, info: task.executor, launchId, unit, directories };
       if (verdict.action === 'leave') this.#leave(unit, verdict.why, verdict.isFinal);
       else if (verdict.action === 'release') await systemd.releaseUnit(unit);
       else this.#addExecutor(launch);

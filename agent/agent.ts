@@ -2,7 +2,6 @@
  * The agent's shell: joins the master's messages, systemd's units and the checkpoints to the core, and performs what
  * the core decides. It can be killed at any point: the next one finds every task again (`recovery.ts`).
  */
-import { join } from 'node:path';
 import type { Clock } from '../io/clock.ts';
 import type { Log } from '../io/log.ts';
 import { Mailbox } from '../io/mailbox.ts';
@@ -24,6 +23,7 @@ import { createAgentState, isOver, registrationOf } from './core/state.ts';
 import type { AgentEffect, AgentEvent } from './core/events.ts';
 import { step } from './core/step.ts';
 import { agentSlicePatterns, keeperUnit, ROOT_SLICE } from './core/unit-names.ts';
+import { DirectoryKeeper } from './directories.ts';
 import { ExecutorHost } from './executor-host.ts';
 import type { ExecutorIntroduction } from './executor-introduction.ts';
 import type { ExecutorJournals } from './executor-journal.ts';
@@ -98,6 +98,7 @@ class Agent {
   readonly #stop = new AbortController();
   readonly #watch: UnitWatch;
   readonly #host: ExecutorHost;
+  readonly #directories: DirectoryKeeper;
   readonly #logTask: ReturnType<typeof createTaskLog>;
   #info: AgentInfo;
   #end: 'stopped' | 'moved' = 'stopped';
@@ -132,6 +133,7 @@ class Agent {
     this.#adopter = new Adopter(common);
     this.#watch = new UnitWatch({ ...common, adopter: this.#adopter });
     this.#host = new ExecutorHost(common);
+    this.#directories = new DirectoryKeeper(common);
   }
 
   #openMailbox(): Mailbox {
@@ -176,6 +178,7 @@ class Agent {
       log.info('systemd.connection', { state: connection });
       if (connection === 'up') this.#relist();
     });
+    await this.#directories.load();
     const recovering = { state: this.#state, runner: this.#runner, adopter: this.#adopter };
     const news = await recover({ ...this.#dependencies, ...recovering });
     this.#watch.addAll();
@@ -280,6 +283,10 @@ class Agent {
         this.#tryFile('ended.forget', () => {
           this.#dependencies.checkpoints.forgetEnded(effect.launchId);
         });
+        return;
+      case 'directory.note':
+      case 'directory.remove':
+        this.#directories.perform(effect);
         return;
       case 'leader.remember':
         this.#rememberLeader(effect.leader);
@@ -388,9 +395,4 @@ class Agent {
   #sandboxOf({ framework: { frameworkId }, task: { taskId }, launchId }: UnitEntry): string {
     return sandboxPath(this.#dependencies.directory, { frameworkId, taskId, launchId });
   }
-}
-
-/** The directory that holds the agent's state below `stateDir`. */
-export function agentDirectory(stateDir: string): string {
-  return join(stateDir, 'agent');
 }

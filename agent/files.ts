@@ -1,6 +1,7 @@
-/** Small files that are replaced whole, so that a reader never sees half of one. */
+/** Where the agent keeps what is its own, and small files that are replaced whole, so that a reader never sees half of one. */
 import { randomBytes } from 'node:crypto';
 import { renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 
 /**
  * Synchronous on purpose: a small file into the page cache takes some 50 us this way, and ten times that in hand-overs
@@ -18,4 +19,9 @@ export function replaceFile(path: string, text: string): void {
     rmSync(temporary, { force: true });
     throw error;
   }
+}
+
+/** The directory that holds the agent's state below `stateDir`. */
+export function agentDirectory(stateDir: string): string {
+  return join(stateDir, 'agent');
 }

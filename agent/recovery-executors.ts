@@ -68,6 +68,7 @@ function addRecovered(
   const deadlineMs = killDue(checkpoint, clock) ?? 0;
   const launch = {
     ...{ framework, detached, info: task.executor, launchId, unit },
+    directories: task.directories,
     ...(kill && { kill: { by: kill, deadlineMs } }),
   };
   const nowMs = clock.monotonicMs();

@@ -146,7 +146,7 @@ export function directoryOf(sandbox: string): string {
  * @param isClosed nobody but root gets into them: a task sees its own without that
  */
 export function closeSandboxes(directory: string, isClosed: boolean): void {
-  for (const name of ['sandboxes', 'hosted']) {
+  for (const name of ['sandboxes', 'hosted', 'directories']) {
     const path = join(directory, name);
     makeDirectory(path);
     chmodSync(path, isClosed ? 0o700 : 0o711);

@@ -20,6 +20,7 @@ import { isExecutor, isOver } from './core/state.ts';
 import type { AgentEvent, LaunchRef } from './core/events.ts';
 import { SIGKILL } from './core/unit-kill.ts';
 import type { Fetcher } from './artifacts/index.ts';
+import { openDirectory } from './directories.ts';
 import type { ExecutorIntroduction } from './executor-introduction.ts';
 import type { Fences } from './fences.ts';
 import {
@@ -209,6 +210,7 @@ export class TaskRunner {
     const { work, write } = await explained('its sandbox could not be made', async () =>
       prepareSandbox(sandbox, granted),
     );
+    const directories = (task.directories ?? []).map((id) => openDirectory(directory, id, granted));
     if (task.uris.length > 0) {
       await fetcher.fetch(task.uris, { work, ...(await fetchingAs(granted)) }, signal);
     }
@@ -225,7 +227,8 @@ export class TaskRunner {
     // Of an executor as much as is needed by now: tasks may have come while it was prepared.
     const limits = isExecutor(entry) ? entry.needed : task.resources;
     const { spec, script } = taskUnit(entry, {
-      ...{ agentTag, sandbox, work, record, command, programs, limits, grant: granted },
+      ...{ agentTag, sandbox, work, directories, record, command, programs, limits },
+      grant: granted,
       cgroupVersion: policy.cgroupVersion,
       environment: introduction?.environment ?? {},
       ...(introduction && {

@@ -23,6 +23,8 @@ export interface TaskPlace {
   readonly sandbox: string;
   /** The working directory in the sandbox. */
   readonly work: string;
+  /** Of reservations that it has disk of, to be written. */
+  readonly directories: readonly string[];
   /** What the unit says of itself, see `unit-record.ts`. */
   readonly record: string;
   /** What it runs: the task's own command, or its executor's. */
@@ -58,6 +60,7 @@ export function taskUnit(entry: UnitEntry, place: TaskPlace): TaskUnit {
   const environment = {
     ...what,
     KAON_SANDBOX: work,
+    ...directoriesIn(place),
     ...place.programs,
     // systemd sets it for a unit with a user; programs that find none behave oddly.
     ...(command.user === undefined && { HOME: work }),
@@ -91,6 +94,13 @@ export function taskUnit(entry: UnitEntry, place: TaskPlace): TaskUnit {
   return { spec, script: script === undefined ? undefined : { path, text: script } };
 }
 
+/** What a task finds its directories by: the one of the reservation that goes deepest, and all, as in `PATH`. */
+function directoriesIn({ directories }: TaskPlace): Readonly<Record<string, string>> {
+  const [first] = directories;
+  if (first === undefined) return {};
+  return { KAON_DIRECTORY: first, KAON_DIRECTORIES: directories.join(':') };
+}
+
 const MIB = 1024 * 1024;
 /** Where cgroups are on v1 that groups of tasks are made in; on v2 all of them are at the root. */
 const HIERARCHIES_V1 = ['cpu', 'memory', 'pids', 'cpuacct'];
@@ -111,7 +121,7 @@ function identity(
 /** Of the agent's directory a task sees what it needs, and no more. */
 function placeSandbox(
   entry: UnitEntry,
-  { work, limits, hosting, agentTag, cgroupVersion }: TaskPlace,
+  { work, directories, limits, hosting, agentTag, cgroupVersion }: TaskPlace,
   sandbox: UnitSandbox,
   scripts: readonly string[],
 ): UnitSandbox {
@@ -121,7 +131,7 @@ function placeSandbox(
   const hasGroups = isExecutor(entry) && entry.info.isolation === 'task';
   return {
     ...sandbox,
-    writable: [...sandbox.writable, work, ...(hosting ? [hosting.directory] : [])],
+    writable: [...sandbox.writable, work, ...directories, ...(hosting ? [hosting.directory] : [])],
     readable: [...sandbox.readable, ...scripts, ...(hosting?.needs ?? [])],
     // The memory of an executor grows with its tasks, which share its /tmp: their limits are limit enough.
     ...(!isExecutor(entry) && { temporaryBytes: (limits.memMib * MIB) / 2 }),

@@ -27,10 +27,10 @@ export const RESERVE: Definition = {
 export const UNRESERVE: Definition = {
   usage: 'unreserve <agent> <reservation>',
   summary: 'end a reservation that nothing is used of',
-  options: [],
-  action: async (_raw, connection, [agent = '', reservation = '']) => {
+  options: [flag('--destroy', 'and remove for good what tasks have left in its directory')],
+  action: async (raw, connection, [agent = '', reservation = '']) => {
     const { unreserve } = await import('./commands/reserve.ts');
-    return unreserve(connection, agent, reservation);
+    return unreserve(connection, agent, reservation, raw['destroy'] === true);
   },
 };
 

@@ -22,6 +22,8 @@ export interface ReservationRow {
   /** By tasks and executors, without those of reservations that are parts of it. */
   readonly used: Resources;
   readonly offered: Resources;
+  /** Tasks have had disk of it: what they left in its directory is on the node. */
+  readonly hasDirectory: boolean;
 }
 
 /** @returns the reservations of agents that are not gone, by agent and role */
@@ -39,6 +41,7 @@ export function reservationRows(
       principal: one.principal ?? null,
       used: used.get(keyOf(agentId, one.reservationId)) ?? NO_RESOURCES,
       offered: offered.get(keyOf(agentId, one.reservationId)) ?? NO_RESOURCES,
+      hasDirectory: record.directories?.includes(one.reservationId) === true,
     }));
   });
   const byPlace = (row: ReservationRow): string[] => [row.hostname, row.agentId, row.role];

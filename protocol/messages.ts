@@ -1,13 +1,14 @@
 /**
  * Every message of Kaon, as one union discriminated by `type`. The names are those of the founding papers of
- * two-level scheduling where they have one. This file, with those of operators beside it,
- * is the only source of the types, the decoder and the docs.
+ * two-level scheduling where they have one. This file, with those of agents and operators beside
+ * it, is the only source of the types, the decoder and the docs.
  *
  * Ways: framework, agent or operator -> `inbox` -> master; master -> `framework:ID:SESSION` and `agent:ID:SESSION`;
  * a reader of output -> `agent:ID:/requests`, past the master.
  */
 import { z } from 'zod';
-import { AgentExecutor, PositiveResources } from './executor.ts';
+import { AGENT_MESSAGES } from './agent-messages.ts';
+import { PositiveResources } from './executor.ts';
 import { TimestampMs } from './fields.ts';
 import {
   AgentId,
@@ -27,21 +28,14 @@ import {
 } from './limits.ts';
 import { OfferConstraints } from './offer-constraints.ts';
 import { OPERATOR_MESSAGES } from './operator-messages.ts';
-import { Resources } from './resources.ts';
 import { RoleName } from './roles.ts';
 import {
-  AgentFramework,
-  AgentInfo,
-  AgentTask,
-  EndedLaunch,
   Filters,
   FRAMEWORK_ROLES_MAX,
   FrameworkInfo,
   LeaderInfo,
   Offer,
   ResourceRequest,
-  TaskInfo,
-  TaskStatus,
 } from './task.ts';
 
 const SomeRoles = z.array(RoleName).min(1).max(FRAMEWORK_ROLES_MAX);
@@ -172,61 +166,6 @@ const FrameworkToExecutor = z.object({
   data: z.string().max(DATA_MAX_CHARS),
 });
 
-// --- agent to master -------------------------------------------------------------------------------------------
-
-const RegisterAgent = z.object({
-  type: z.literal('RegisterAgent'),
-  agent: AgentInfo,
-  session: SessionId,
-  /** Which installation speaks: two nodes that claim one id (a copied disk, say) are told apart by it. */
-  node: z.string().max(128).default(''),
-  /** Tasks that run, or have updates that nobody has acknowledged. */
-  tasks: z.array(AgentTask).max(100_000),
-  /** The frameworks of these tasks. */
-  frameworks: z.array(AgentFramework).max(10_000).default([]),
-  /** Executors that run or are being started. */
-  executors: z.array(AgentExecutor).max(10_000).default([]),
-  /** Acknowledged ends of the last minutes. */
-  ended: z.array(EndedLaunch).max(10_000).default([]),
-  /** The newest leader that it has heard of; the cluster may have forgotten that epoch. */
-  leaderSeen: LeaderInfo.optional(),
-});
-/** The agent is leaving for good (not: restarting). */
-const UnregisterAgent = z.object({ type: z.literal('UnregisterAgent'), agentId: AgentId });
-/** From the agent to the master, and on to the framework, until it is acknowledged. */
-const StatusUpdate = z.object({ type: z.literal('StatusUpdate'), status: TaskStatus });
-
-/** An executor has ended, and so have its tasks, each with an update of its own. Told again by what a registration lacks. */
-const ExitedExecutor = z.object({
-  type: z.literal('ExitedExecutor'),
-  frameworkId: FrameworkId,
-  executorId: ExecutorId,
-  launchId: LaunchId,
-  message: z.string().max(TEXT_MAX_CHARS),
-});
-/** What became of a resize; on to the framework, if it has asked for it. */
-const TaskResized = z.object({
-  type: z.literal('TaskResized'),
-  resizeId: SessionId,
-  frameworkId: FrameworkId,
-  taskId: TaskId,
-  launchId: LaunchId.optional(),
-  /** What is in force now. */
-  resources: Resources.optional(),
-  /** Why it is not what was asked for. */
-  error: z.string().max(TEXT_MAX_CHARS).optional(),
-});
-/** An executor's container could not be made smaller yet, because its memory is in use; or it could at last. */
-const ContainerShrink = z.object({
-  type: z.literal('ContainerShrink'),
-  frameworkId: FrameworkId,
-  executorId: ExecutorId,
-  launchId: LaunchId,
-  isDelayed: z.boolean(),
-  /** Limit in force, and the sum of what is in it, MiB. */
-  limitMib: z.int().min(0),
-  neededMib: z.int().min(0),
-});
 /** From an executor, best effort: from the agent straight into the framework's stream. */
 const ExecutorToFramework = z.object({
   type: z.literal('ExecutorToFramework'),
@@ -279,43 +218,6 @@ const FrameworkError = z.object({
   message: z.string().max(TEXT_MAX_CHARS),
 });
 
-// --- master to agent -------------------------------------------------------------------------------------------
-
-const AgentRegistered = z.object({
-  type: z.literal('AgentRegistered'),
-  agentId: AgentId,
-  master: LeaderInfo,
-  /** Ended launches whose ends the master does not know (any more): their last updates are wanted again. */
-  resend: z.array(LaunchId).default([]),
-});
-/** The registration is refused; the agent stops with this error. */
-const AgentError = z.object({
-  type: z.literal('AgentError'),
-  code: z.string(),
-  message: z.string().max(TEXT_MAX_CHARS),
-});
-const RunTask = z.object({
-  type: z.literal('RunTask'),
-  framework: FrameworkInfo,
-  launchId: LaunchId,
-  task: TaskInfo,
-  /** Of a task with an executor: the launch of that executor, which the first such task starts. */
-  executorLaunchId: LaunchId.optional(),
-  /** Of a task in a group: how many tasks that has. */
-  groupSize: z.int().min(1).optional(),
-});
-/** What the agent remembers of a framework has changed. */
-const UpdateFramework = z.object({
-  type: z.literal('UpdateFramework'),
-  framework: FrameworkInfo,
-  detached: z.boolean(),
-});
-/** All tasks of the framework on this agent end. */
-const ShutdownFramework = z.object({
-  type: z.literal('ShutdownFramework'),
-  frameworkId: FrameworkId,
-});
-
 // --- past the master, to an agent ------------------------------------------------------------------------------
 
 /** Asks for the output of a task; the answer is bytes in the stream `output:ID`. */
@@ -349,29 +251,19 @@ export const Message = z.discriminatedUnion('type', [
   InverseOffer,
   RescindInverseOffer,
   AnswerInverseOffer,
-  RegisterAgent,
-  UnregisterAgent,
-  StatusUpdate,
   FrameworkRegistered,
   ResourceOffers,
   RescindResourceOffer,
   LostAgent,
   FrameworkError,
-  AgentRegistered,
-  AgentError,
-  RunTask,
-  UpdateFramework,
-  ShutdownFramework,
   ReadOutput,
   ResizeTask,
-  TaskResized,
   ShutdownExecutor,
-  ExitedExecutor,
   ExecutorLost,
   FrameworkToExecutor,
   ExecutorToFramework,
-  ContainerShrink,
   UpdateOfferConstraints,
+  ...AGENT_MESSAGES,
   ...OPERATOR_MESSAGES,
 ]);
 export type Message = z.infer<typeof Message>;

@@ -44,6 +44,8 @@ const Unreserve = z.object({
   requestId: SessionId,
   agentId: AgentId,
   reservationId: ReservationId,
+  /** What tasks have left in its directory is removed for good. Absent: it is refused if there is anything. */
+  destroy: z.boolean().optional(),
 });
 /** Nothing of the agent is offered from now on; what runs there goes on, and nobody is asked to leave. */
 const DeactivateAgent = z.object({

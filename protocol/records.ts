@@ -5,7 +5,16 @@
 import { z } from 'zod';
 import { ExecutorInfo } from './executor.ts';
 import { Labels } from './fields.ts';
-import { AgentId, ExecutorId, FrameworkId, LaunchId, OfferId, SessionId, TaskId } from './ids.ts';
+import {
+  AgentId,
+  ExecutorId,
+  FrameworkId,
+  LaunchId,
+  OfferId,
+  ReservationId,
+  SessionId,
+  TaskId,
+} from './ids.ts';
 import { OfferConstraints } from './offer-constraints.ts';
 import { Reservation, RESERVATIONS_MAX, ReservedPart } from './reservations.ts';
 import { Resources } from './resources.ts';
@@ -61,6 +70,10 @@ export const AgentRecord = z.object({
   drain: AgentDrain.optional(),
   /** Those that operators have made; absent: none. `reservationsOf` has the static ones as well. */
   reservations: z.array(Reservation).max(RESERVATIONS_MAX).optional(),
+  /** Those that tasks have had disk of: on its disk is a directory for each. Absent: none. */
+  directories: z.array(ReservationId).optional(),
+  /** Of these, which have ended, the directory is to be removed, and the agent has not said that it is. Absent: none. */
+  doomed: z.array(ReservationId).optional(),
   /** Since when an operator wants nothing of it to be offered. Absent: it may be. */
   deactivatedAtMs: z.int().optional(),
 });

@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import { Labels } from './fields.ts';
 import { ReservationId } from './ids.ts';
-import { isEmpty, Resources } from './resources.ts';
+import { amountOf, DISK, isEmpty, Resources } from './resources.ts';
 import { RoleName, rolePath } from './roles.ts';
 
 /** Of one agent, of either kind. */
@@ -52,6 +52,9 @@ export const OfferReservation = Reservation.pick({
   reservationId: true,
   role: true,
   labels: true,
+}).extend({
+  /** Tasks have had disk of it: its directory has what they have left there. */
+  hasDirectory: z.boolean().optional(),
 });
 export type OfferReservation = Readonly<z.infer<typeof OfferReservation>>;
 
@@ -60,6 +63,13 @@ export interface Reserving {
   readonly info: { readonly reservations?: readonly StaticReservation[] | undefined };
   /** Those that operators have made. */
   readonly reservations?: readonly Reservation[] | undefined;
+}
+
+/** @returns the reservations of which somebody has disk: he has their directories as well */
+export function withDisk(parts: readonly ReservedPart[] = []): ReservationId[] {
+  return parts.flatMap(({ reservationId, resources }) =>
+    amountOf(resources, DISK) > 0 ? [reservationId] : [],
+  );
 }
 
 /** @returns `static:ROLE`: the same after every restart of the agent */

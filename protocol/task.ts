@@ -18,6 +18,7 @@ import {
   FrameworkId,
   LaunchId,
   OfferId,
+  ReservationId,
   TaskGroupId,
   TaskId,
   UpdateId,
@@ -115,6 +116,8 @@ export const TaskInfo = z.object({
   role: RoleName.optional(),
   /** Which ports, GPUs and the like it has. The agent sets it, when it takes the task. */
   numbers: AssignedNumbers.optional(),
+  /** Reservations whose directories it has. The agent sets it, by what the master says of the launch. */
+  directories: z.array(ReservationId).optional(),
 });
 export type TaskInfo = z.infer<typeof TaskInfo>;
 
@@ -298,6 +301,8 @@ export const AgentTask = z.object({
   rules: TaskRules.optional(),
   /** Absent: the framework's. */
   role: RoleName.optional(),
+  /** Reservations whose directories it has. Absent: none. */
+  directories: z.array(ReservationId).optional(),
 });
 export type AgentTask = z.infer<typeof AgentTask>;
 

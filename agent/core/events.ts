@@ -1,7 +1,14 @@
 /** What happens to an agent, and what it has to do about it: the vocabulary of its core. Pure. */
 import type { AgentToExecutor, ExecutorUpdate } from '../../protocol/executor-messages.ts';
-import type { ExecutorKey, LaunchId, SessionId, TaskKey } from '../../protocol/ids.ts';
+import type {
+  ExecutorKey,
+  LaunchId,
+  ReservationId,
+  SessionId,
+  TaskKey,
+} from '../../protocol/ids.ts';
 import type { Message } from '../../protocol/messages.ts';
+import type { Reservation } from '../../protocol/reservations.ts';
 import type { Resources } from '../../protocol/resources.ts';
 import type { TaskReason } from '../../protocol/task-state.ts';
 import type { DeathCertificate, LeaderInfo, TaskInfo, TaskStatus } from '../../protocol/task.ts';
@@ -68,6 +75,11 @@ export type AgentEvent =
   /** These limits of an executor's container are in force: those that were wanted, or what was possible. */
   | ({ readonly type: 'container.resized'; readonly limits: Resources } & ExecutorRef)
   | ({ readonly type: 'container.resize-failed'; readonly message: string } & ExecutorRef)
+  /** Of a directory that was to go: it is not there any more, or it still is and somebody has to see why. */
+  | {
+      readonly type: 'directory.removed' | 'directory.removal-failed';
+      readonly reservationId: ReservationId;
+    }
   | { readonly type: 'tick' };
 
 /** What an executor that comes back remembers: its tasks, and its updates that nobody has acknowledged. */
@@ -154,6 +166,10 @@ export type AgentEffect =
     }
   /** The end of a launch is so old that nobody can want to hear it again. */
   | { readonly type: 'ended.forget'; readonly launchId: LaunchId }
+  /** Write down whose directory is to be there, before anything uses it. */
+  | { readonly type: 'directory.note'; readonly reservation: Reservation }
+  /** Remove the directory with all that is in it; `directory.removed` or `directory.removal-failed` follows. */
+  | { readonly type: 'directory.remove'; readonly reservationId: ReservationId }
   /** Keep which leader there has been. */
   | { readonly type: 'leader.remember'; readonly leader: LeaderInfo }
   /** The master refuses this agent: it stops with this error, and its tasks go on. */

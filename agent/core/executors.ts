@@ -32,15 +32,17 @@ export interface ExecutorLaunch {
   readonly launchId: LaunchId;
   readonly unit?: string;
   readonly kill?: Kill;
+  /** Reservations whose directories its container has. */
+  readonly directories?: TaskInfo['directories'];
 }
 
 /** Adds an executor that has not been started. */
 export function addExecutor(
   state: AgentState,
-  { framework, detached, info, launchId, unit, kill }: ExecutorLaunch,
+  { framework, detached, info, launchId, unit, kill, directories }: ExecutorLaunch,
   nowMs: number,
 ): ExecutorEntry {
-  const task = executorTask(info);
+  const task = { ...executorTask(info), ...(directories && { directories }) };
   const entry: ExecutorEntry = {
     ...{ framework, detached, info, task, launchId },
     key: executorKey(framework.frameworkId, info.executorId),

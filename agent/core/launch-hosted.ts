@@ -26,7 +26,10 @@ export function runHosted(cx: Context, message: MessageOf<'RunTask'>, info: Exec
     known ??
     addExecutor(
       cx.state,
-      { framework, detached: false, info, launchId: executorLaunchId },
+      {
+        ...{ framework, detached: false, info, launchId: executorLaunchId },
+        directories: task.directories,
+      },
       cx.nowMs,
     );
   if (!known) executor.hasJournal = true;

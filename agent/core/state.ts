@@ -4,9 +4,10 @@
  */
 import type { AgentExecutor, ExecutorInfo } from '../../protocol/executor.ts';
 import type { ExecutorUpdate } from '../../protocol/executor-messages.ts';
-import type { AgentId, ExecutorKey, LaunchId, TaskKey } from '../../protocol/ids.ts';
+import type { AgentId, ExecutorKey, LaunchId, ReservationId, TaskKey } from '../../protocol/ids.ts';
 import type { MessageOf } from '../../protocol/messages.ts';
 import type { NumberRanges } from '../../protocol/numbers.ts';
+import type { Reservation } from '../../protocol/reservations.ts';
 import type { Resources } from '../../protocol/resources.ts';
 import type {
   AgentFramework,
@@ -145,6 +146,10 @@ export interface AgentState {
   readonly hostname: string;
   /** Which units it has of what is numbered; changes with the agent's settings. */
   numbers: NumberRanges;
+  /** Reservations whose directories are there. */
+  readonly directories: Map<ReservationId, Reservation>;
+  /** Of them, those that are to go, once no task has them, and how far that is. */
+  readonly doomed: Map<ReservationId, Removal>;
   /** In the order of launch, with what has ended and is not acknowledged: one launch of a task at a time. */
   readonly tasks: Map<TaskKey, AgentTaskEntry>;
   /** Those that have not ended. */
@@ -161,6 +166,13 @@ export interface AgentState {
   hasReported: boolean;
 }
 
+/** The removal of a directory. */
+export interface Removal {
+  isUnderWay: boolean;
+  /** When it is tried again. */
+  retryAtMs: number;
+}
+
 /** What makes one agent distinct from every other. */
 export interface AgentIdentity {
   readonly agentId: AgentId;
@@ -173,6 +185,8 @@ export function createAgentState(identity: AgentIdentity): AgentState {
   return {
     ...identity,
     numbers: {},
+    directories: new Map(),
+    doomed: new Map(),
     tasks: new Map(),
     executors: new Map(),
     endedExecutors: new Map(),
@@ -185,7 +199,7 @@ export function createAgentState(identity: AgentIdentity): AgentState {
 /** What an agent says of itself when it registers, less who and where it is. */
 export type Registration = Pick<
   MessageOf<'RegisterAgent'>,
-  'tasks' | 'frameworks' | 'executors' | 'ended' | 'leaderSeen'
+  'tasks' | 'frameworks' | 'executors' | 'ended' | 'directories' | 'leaderSeen'
 >;
 
 /**
@@ -203,6 +217,7 @@ export function registrationOf(state: AgentState): Registration {
     ended: [...state.ended.values()].flatMap(({ status: { frameworkId, taskId, launchId } }) =>
       launchId === undefined ? [] : [{ frameworkId, taskId, launchId }],
     ),
+    ...(state.directories.size > 0 && { directories: [...state.directories.values()] }),
     ...(state.leaderSeen && { leaderSeen: state.leaderSeen }),
   };
 }
@@ -232,6 +247,7 @@ function agentTasks(state: AgentState): AgentTask[] {
         ...(task.priority !== undefined && { priority: task.priority }),
       },
       ...(task.role !== undefined && { role: task.role }),
+      ...(task.directories && { directories: task.directories }),
     }),
   );
 }

@@ -5,7 +5,7 @@
 import type { FrameworkId } from '../../protocol/ids.ts';
 import { executorKey, taskKey } from '../../protocol/ids.ts';
 import type { Message, MessageOf } from '../../protocol/messages.ts';
-import type { TaskStatus } from '../../protocol/task.ts';
+import type { TaskInfo, TaskStatus } from '../../protocol/task.ts';
 import { isTerminal } from '../../protocol/task-state.ts';
 import { containerResized, containerResizeFailed, liveExecutor } from './container.ts';
 import { pruneEnded } from './ended.ts';
@@ -20,6 +20,7 @@ import {
 import { handOver, killHosted, takeUpdate } from './hosted.ts';
 import { failHosted } from './hosted-end.ts';
 import { runHosted } from './launch-hosted.ts';
+import { assignDirectories, removalEnded, removeDirectory, settleRemovals } from './directories.ts';
 import { assignNumbers } from './numbers.ts';
 import { resizeTask, settleResizes, unitResized } from './resize.ts';
 import type { AgentState, AgentTaskEntry } from './state.ts';
@@ -62,6 +63,10 @@ export function step(state: AgentState, event: AgentEvent, nowMs: number): Agent
     case 'hosted.failed':
       handlePrepared(cx, event);
       break;
+    case 'directory.removed':
+    case 'directory.removal-failed':
+      removalEnded(cx, event);
+      break;
     case 'tick':
       for (const entry of state.tasks.values()) killIfLate(cx, entry);
       tickExecutors(cx);
@@ -72,6 +77,7 @@ export function step(state: AgentState, event: AgentEvent, nowMs: number): Agent
     default:
       event satisfies never;
   }
+  settleRemovals(cx);
   return effects;
 }
 
@@ -100,6 +106,9 @@ function handleMessage(cx: Context, message: Message): void {
       return;
     case 'StatusUpdateAcknowledgement':
       acknowledge(cx, message);
+      return;
+    case 'RemoveDirectory':
+      removeDirectory(cx, message.reservationId);
       return;
     case 'AgentRegistered':
       registered(cx, message);
@@ -141,23 +150,23 @@ function runTask(cx: Context, message: MessageOf<'RunTask'>): void {
   }
   // There would be no other launch unless the framework knew the end of this one: its acknowledgement was lost.
   if (known) retire(cx, known);
-  const numbered = assignNumbers(state, task);
-  if ('problem' in numbered) {
+  const equipped = equip(cx, message);
+  if ('problem' in equipped) {
     refuseLaunch(cx, message, {
       ...{ state: 'TASK_DROPPED', reason: 'REASON_RESOURCES_UNKNOWN' },
-      message: numbered.problem,
+      message: equipped.problem,
     });
     return;
   }
-  if (numbered.executor) {
-    runHosted(cx, { ...message, task: numbered }, numbered.executor);
+  if (equipped.executor) {
+    runHosted(cx, { ...message, task: equipped }, equipped.executor);
     return;
   }
   const entry: AgentTaskEntry = {
     key,
     framework,
     detached: false,
-    task: numbered,
+    task: equipped,
     launchId,
     unit: taskUnit(state.agentTag, task.taskId, launchId),
     state: 'TASK_STAGING',
@@ -166,6 +175,17 @@ function runTask(cx: Context, message: MessageOf<'RunTask'>): void {
   };
   state.tasks.set(key, entry);
   cx.effects.push({ type: 'task.start', entry });
+}
+
+/** @returns the task with what this agent gives it: numbers and directories; or what is missing */
+function equip(
+  cx: Context,
+  message: MessageOf<'RunTask'>,
+): TaskInfo | { readonly problem: string } {
+  const numbered = assignNumbers(cx.state, message.task);
+  if ('problem' in numbered) return numbered;
+  const directories = assignDirectories(cx, message);
+  return 'problem' in directories ? directories : { ...numbered, ...directories };
 }
 
 /** Nothing of it is kept, so there is nothing to acknowledge. */

@@ -32,6 +32,7 @@ const COLUMNS: readonly Column<ReservationRow>[] = [
   { title: 'ROLE', text: ({ role }) => role },
   { title: 'RESERVED', text: ({ resources }) => formatResources(resources) },
   { title: 'USED', text: ({ used }) => (isEmpty(used) ? '-' : formatResources(used)) },
+  { title: 'DIRECTORY', text: ({ hasDirectory }) => (hasDirectory ? 'yes' : '-') },
   { title: 'FROM', text: ({ isStatic, parentId }) => (isStatic ? 'settings' : (parentId ?? '-')) },
 ];
 

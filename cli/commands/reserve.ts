@@ -36,12 +36,13 @@ export async function unreserve(
   options: ConnectionOptions,
   asked: string,
   reservation: string,
+  destroy: boolean,
 ): Promise<number> {
   const reservationId = reservation as ReservationId;
   await withStore(options, { name: 'unreserve' }, async (store) => {
     const agentId = await findAgent(store, asked);
     const { message = '' } = await request(store, {
-      message: (requestId) => ({ type: 'Unreserve', requestId, agentId, reservationId }),
+      message: (requestId) => ({ type: 'Unreserve', requestId, agentId, reservationId, destroy }),
       what: `end reservation ${reservation} of agent ${agentId}`,
       refusal: 'reservation.refused',
     });

@@ -4,7 +4,7 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { agentDirectory } from '../../agent/agent.ts';
+import { agentDirectory } from '../../agent/files.ts';
 import { agentUnitPattern, fencePattern, keeperUnit } from '../../agent/core/unit-names.ts';
 import { storedAgentTag } from '../../agent/identity.ts';
 import { KaonError, messageOf } from '../../protocol/errors.ts';

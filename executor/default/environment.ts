@@ -3,7 +3,10 @@ import type { LaunchedTask } from '../../protocol/executor-messages.ts';
 
 const PATH_DEFAULT = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 /** What the executor's own environment says of its user, its node and Kaon there, and is as true of its tasks. */
-const HANDED_ON = ['LANG', 'USER', 'LOGNAME', 'SHELL', 'KAON_NODE', 'KAON_PROGRAM'];
+const HANDED_ON = [
+  ...['LANG', 'USER', 'LOGNAME', 'SHELL', 'KAON_NODE', 'KAON_PROGRAM'],
+  ...['KAON_DIRECTORY', 'KAON_DIRECTORIES'],
+];
 
 type Environment = Readonly<Record<string, string | undefined>>;
 

@@ -34,7 +34,10 @@ const ReserveBody = z.strictObject({
   labels: Labels.default({}),
   parentId: ReservationId.optional(),
 });
-const UnreserveBody = z.strictObject({ reservationId: ReservationId });
+const UnreserveBody = z.strictObject({
+  reservationId: ReservationId,
+  destroy: z.boolean().optional(),
+});
 
 /** @returns the routes that do something to an agent */
 export function agentActRoutes(options: ActOptions): Route[] {
@@ -136,10 +139,10 @@ async function reserve(options: ActOptions, request: ApiRequest): Promise<Answer
 
 async function unreserve(options: ActOptions, request: ApiRequest): Promise<Answer> {
   const agentId = (request.params.get('agent') ?? '') as AgentId;
-  const { reservationId } = await readBody(request.message, UnreserveBody);
+  const body = await readBody(request.message, UnreserveBody);
   const event = await wish(options, request.caller, {
-    message: (requestId) => ({ type: 'Unreserve', requestId, agentId, reservationId }),
-    what: `the end of reservation ${reservationId}`,
+    message: (requestId) => ({ type: 'Unreserve', requestId, agentId, ...body }),
+    what: `the end of reservation ${body.reservationId}`,
     ...RESERVATION,
   });
   return ok({ result: 'unreserved', event });

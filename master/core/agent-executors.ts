@@ -96,7 +96,7 @@ function adoptIfNew(
   if (known?.launchId === launchId) return;
   if (known) dropExecutor(cx, known, { reason: 'a newer launch of the executor has turned up' });
   const role = roleOf(cx.state, { frameworkId });
-  const reserved = claimOf(agent, role, info.resources);
+  const reserved = claimOf(agent, role, info);
   const record = { agentId, frameworkId, launchId, info, ...reserved, launchedAtMs: cx.nowMs };
   recordExecutor(cx, record, 'executor.adopted');
 }

@@ -243,7 +243,7 @@ function adoptTask(cx: StepContext, agent: Agent, task: AgentTask, report: Repor
     name,
     ...(role !== undefined && { role }),
     resources,
-    ...claimOf(agent, roleOf(cx.state, { role, frameworkId }), resources),
+    ...claimOf(agent, roleOf(cx.state, { role, frameworkId }), task),
     state,
     launchedAtMs: cx.nowMs,
     updatedAtMs: cx.nowMs,

@@ -10,6 +10,7 @@ import { isTerminal } from '../../protocol/task-state.ts';
 import type { AgentInfo } from '../../protocol/task.ts';
 import { reconcileAgent } from './agent-tasks.ts';
 import { noteOldAgent } from './data-loss.ts';
+import { reportedDirectories, settleDirectories } from './directories.ts';
 import type { StepContext } from './effects.ts';
 import { appendEvent, changeSession, send } from './effects.ts';
 import { executorEnded } from './executors.ts';
@@ -63,6 +64,7 @@ function admit(
     writtenOff: stillReported(before, message),
     ...ownerIn(cx),
     ...saidOf(before),
+    ...reportedDirectories(before, message),
   });
   changeSession(cx, agentName(agentId), before?.session, session);
   appendEvent(cx, {
@@ -71,16 +73,16 @@ function admit(
     resources: info.resources,
     name: info.hostname,
   });
+  settleDirectories(cx, agent, before);
   reconcileAgent(cx, agent, message, new Set(before?.writtenOff));
   rescindIfOvercommitted(cx, agent, 'the agent has come back with more tasks');
 }
 
 /** What operators have said of an agent stays. */
 function saidOf(before: Partial<AgentRecord> = {}): Partial<AgentRecord> {
-  const { drain, reservations, deactivatedAtMs } = before;
+  const { drain, deactivatedAtMs } = before;
   return {
     ...(drain && { drain }),
-    ...(reservations && { reservations }),
     ...(deactivatedAtMs !== undefined && { deactivatedAtMs }),
   };
 }

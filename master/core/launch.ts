@@ -11,6 +11,7 @@ import { addResources, NO_RESOURCES } from '../../protocol/resources.ts';
 import type { FrameworkInfo, TaskInfo } from '../../protocol/task.ts';
 import { REFUSE_DEFAULT_MS } from '../../protocol/task.ts';
 import { addTask, removeOffer } from './books.ts';
+import { directoriesFor, noteDirectories } from './directories.ts';
 import type { StepContext } from './effects.ts';
 import { appendEvent, send } from './effects.ts';
 import { launchExecutor } from './executors.ts';
@@ -164,7 +165,7 @@ function findOffers(
 function launch(
   cx: StepContext,
   { framework, agent, role, purses }: LaunchPlan,
-  { executor, ...task }: TaskInfo,
+  { executor, numbers: _numbers, directories: _directories, ...task }: TaskInfo,
   groupSize?: number,
 ): void {
   const { state } = cx;
@@ -197,6 +198,7 @@ function launch(
     unacknowledged: [],
   };
   addTask(state, record);
+  noteDirectories(cx, agent, record.reserved);
   forgetQuestions(cx, framework, taskId);
   sendRunTask(cx, agent, { framework: info, task: record, groupSize });
   appendEvent(cx, {
@@ -239,6 +241,7 @@ export function sendRunTask(
     task: { ...task, ...(executor && { executor: executor.info }) },
     ...(executor && { executorLaunchId: executor.launchId }),
     ...(groupSize !== undefined && { groupSize }),
+    ...directoriesFor(agent, record.reserved),
   });
 }
 

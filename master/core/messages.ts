@@ -22,6 +22,7 @@ import {
 } from './frameworks.ts';
 import { updateOfferConstraints } from './constraints.ts';
 import { deactivateAgent, reactivateAgent } from './deactivation.ts';
+import { directoryRemoved } from './directories.ts';
 import { answerInverseOffer, drainAgent, undrainAgent } from './drain.ts';
 import { launchTasks } from './launch.ts';
 import { declineOffers, noteAnswer } from './offers.ts';
@@ -57,6 +58,7 @@ export function handleMessage(cx: StepContext, event: MessageEvent): void {
     case 'ExitedExecutor':
     case 'TaskResized':
     case 'ContainerShrink':
+    case 'DirectoryRemoved':
     case 'UnregisterAgent':
       handleAgentMessage(cx, event, message);
       return;
@@ -121,6 +123,7 @@ function handleOtherMessage(cx: StepContext, event: MessageEvent, message: Other
     case 'AgentRegistered':
     case 'AgentError':
     case 'RunTask':
+    case 'RemoveDirectory':
     case 'UpdateFramework':
     case 'ShutdownFramework':
     case 'ReadOutput':
@@ -222,11 +225,13 @@ function handleOperatorMessage(
   }
 }
 
-type AgentMessage = Extract<
-  Message,
-  {
-    type: 'StatusUpdate' | 'ExitedExecutor' | 'TaskResized' | 'ContainerShrink' | 'UnregisterAgent';
-  }
+type AgentMessage = MessageOf<
+  | 'StatusUpdate'
+  | 'ExitedExecutor'
+  | 'TaskResized'
+  | 'ContainerShrink'
+  | 'DirectoryRemoved'
+  | 'UnregisterAgent'
 >;
 
 function handleAgentMessage(cx: StepContext, event: MessageEvent, message: AgentMessage): void {
@@ -249,6 +254,9 @@ function handleAgentMessage(cx: StepContext, event: MessageEvent, message: Agent
       return;
     case 'ContainerShrink':
       containerShrink(cx, agent, message);
+      return;
+    case 'DirectoryRemoved':
+      directoryRemoved(cx, agent, message.reservationId);
       return;
     case 'UnregisterAgent':
       if (message.agentId === agentId) unregisterAgent(cx, agent);

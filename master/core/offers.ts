@@ -9,7 +9,7 @@ import type {
 import { frameworkName } from '../../protocol/keys.ts';
 import type { MessageOf } from '../../protocol/messages.ts';
 import { OFFERS_PER_CALL_MAX } from '../../protocol/limits.ts';
-import type { OfferRecord } from '../../protocol/records.ts';
+import type { AgentRecord, OfferRecord } from '../../protocol/records.ts';
 import type { OfferReservation, Reservation } from '../../protocol/reservations.ts';
 import type { Resources } from '../../protocol/resources.ts';
 import { fits, isEmpty, NO_RESOURCES } from '../../protocol/resources.ts';
@@ -62,13 +62,14 @@ function recordOffer(
   { frameworkId, role, agentId, resources, reservation }: PoolGrant,
 ): OfferRecord {
   const { state } = cx;
-  const info = state.agents.get(agentId)?.record.info;
+  const record = state.agents.get(agentId)?.record;
+  const info = record?.info;
   const offer: OfferRecord = {
     offerId: `o${String(state.epoch)}.${state.term}.${String(state.nextOffer++)}` as OfferId,
     ...{ frameworkId, role, agentId, resources },
     hostname: info?.hostname ?? '',
     attributes: info?.attributes ?? {},
-    ...(reservation && { reservation: seenOf(reservation) }),
+    ...(reservation && { reservation: seenOf(reservation, record) }),
     executorIds: executorIdsOn(state, agentId, frameworkId),
     madeAtMs: cx.nowMs,
     expiresAtMs: cx.nowMs + state.options.offerTimeoutMs,
@@ -81,8 +82,12 @@ function recordOffer(
 }
 
 /** What a framework sees of a reservation. */
-function seenOf({ reservationId, role, labels }: Reservation): OfferReservation {
-  return { reservationId, role, labels };
+function seenOf(
+  { reservationId, role, labels }: Reservation,
+  agent: AgentRecord | undefined,
+): OfferReservation {
+  const hasDirectory = agent?.directories?.includes(reservationId) === true;
+  return { reservationId, role, labels, ...(hasDirectory && { hasDirectory }) };
 }
 
 /** Executors of a framework that an agent has already, or is about to have. */

@@ -180,19 +180,30 @@ export function reservedIn({ parts }: Pick<Taken, 'parts'>): { reserved?: Reserv
 }
 
 /**
- * Of something that is on an agent and of which nobody knows any more which pools it was taken from: reservations for its role
- * first, as in a launch.
+ * Of something that is on an agent and of which nobody knows any more which pools it was taken from: the reservations whose
+ * directories it has, and others for its role, as in a launch.
  */
 export function claimOf(
   agent: Readonly<Agent>,
   role: string,
-  resources: Resources,
+  { resources, directories = [] }: Claim,
 ): { reserved?: ReservedPart[] } {
   if (!hasReservations(agent.record)) return {};
   const own = poolsOf(agent).filter(({ reservation }) => {
     return reservation && isReservedFor(reservation, role);
   });
-  return reservedIn(takeFrom(pursesOf(own), resources));
+  const isCertain = ({ reservation }: Pool): boolean => {
+    return reservation !== undefined && directories.includes(reservation.reservationId);
+  };
+  const inTurn = [...own.filter(isCertain), ...own.filter((pool) => !isCertain(pool))];
+  return reservedIn(takeFrom(pursesOf(inTurn), resources));
+}
+
+/** What has to be counted of something that turned up. */
+interface Claim {
+  readonly resources: Resources;
+  /** Reservations whose directories it has. */
+  readonly directories?: readonly ReservationId[] | undefined;
 }
 
 /** @returns the parts as far as they are within what is counted: what is given back first is not reserved */

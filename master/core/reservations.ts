@@ -10,6 +10,7 @@ import { isReservedFor, RESERVATIONS_MAX, reservationsOf } from '../../protocol/
 import type { Resources } from '../../protocol/resources.ts';
 import { fits, formatResources, isEmpty, NO_RESOURCES } from '../../protocol/resources.ts';
 import { setAgent } from './books.ts';
+import { doomDirectory } from './directories.ts';
 import type { StepContext } from './effects.ts';
 import { appendEvent } from './effects.ts';
 import { makeRoom } from './offers.ts';
@@ -102,7 +103,7 @@ export function unreserve(cx: StepContext, wish: MessageOf<'Unreserve'>): void {
     return;
   }
   const { role, resources } = reservation;
-  const problem = problemOfUnreserve(agent, reservation);
+  const problem = problemOfUnreserve(agent, reservation, wish.destroy === true);
   if (problem !== undefined) {
     refuse(cx, { agentId, requestId, role }, problem);
     return;
@@ -113,14 +114,20 @@ export function unreserve(cx: StepContext, wish: MessageOf<'Unreserve'>): void {
   const { reservations = [], ...rest } = agent.record;
   const left = reservations.filter((one) => one.reservationId !== reservationId);
   setAgent(cx.state, { ...rest, ...(left.length > 0 && { reservations: left }) });
+  const isDoomed = doomDirectory(cx, agent, reservationId);
+  const removed = isDoomed ? ', and what tasks have left in its directory is removed' : '';
   appendEvent(cx, {
     type: 'reservation.removed',
     ...{ agentId, role, resources, reason: requestId },
-    message: `${formatResources(resources)} of agent ${agentId} are not reserved for role ${role} any more`,
+    message: `${formatResources(resources)} of agent ${agentId} are not reserved for role ${role} any more${removed}`,
   });
 }
 
-function problemOfUnreserve(agent: Agent, reservation: Reservation): string | undefined {
+function problemOfUnreserve(
+  agent: Agent,
+  reservation: Reservation,
+  destroy: boolean,
+): string | undefined {
   const { reservationId, isStatic } = reservation;
   const { agentId } = agent.record.info;
   const what = `reservation ${reservationId} of agent ${agentId}`;
@@ -128,8 +135,9 @@ function problemOfUnreserve(agent: Agent, reservation: Reservation): string | un
   const part = agent.record.reservations?.find(({ parentId }) => parentId === reservationId);
   if (part) return `${what} is reserved further, for role ${part.role}: ${part.reservationId}`;
   const { used = NO_RESOURCES } = agent.pools.get(reservationId) ?? {};
-  if (isEmpty(used)) return undefined;
-  return `${what} is in use: tasks have ${formatResources(used)} of it`;
+  if (!isEmpty(used)) return `${what} is in use: tasks have ${formatResources(used)} of it`;
+  if (destroy || agent.record.directories?.includes(reservationId) !== true) return undefined;
+  return `${what} has a directory with what tasks have left there: say --destroy to have it removed for good`;
 }
 
 interface Refused {

@@ -171,6 +171,7 @@ export class SimAgent {
     const { agentId, systemd, disk, bootId } = node;
     this.state = createAgentState({ agentId, agentTag: node.name, hostname: node.name });
     if (disk.leaderSeen) this.state.leaderSeen = disk.leaderSeen;
+    for (const [id, reservation] of disk.directories) this.state.directories.set(id, reservation);
     this.#client = this.#createClient();
     const { strike, seams } = options;
     const onEvent = (event: AgentEvent): void => {
@@ -304,8 +305,7 @@ export class SimAgent {
 
   #step(event: AgentEvent): void {
     const { seams, network } = this.#options;
-    if (event.type !== 'tick' && event.type !== 'message')
-      this.#log(() => `${event.type} ${event.key} ${event.launchId}`);
+    if ('key' in event) this.#log(() => `${event.type} ${event.key} ${event.launchId}`);
     const effects = seams.step(this.state, event, network.world.nowMs);
     for (const effect of effects) this.#perform(effect);
     this.#host.flush();
@@ -346,6 +346,13 @@ export class SimAgent {
         return;
       case 'ended.forget':
         disk.ended.delete(effect.launchId);
+        return;
+      case 'directory.note':
+        disk.directories.set(effect.reservation.reservationId, effect.reservation);
+        return;
+      case 'directory.remove':
+        disk.directories.delete(effect.reservationId);
+        this.#step({ type: 'directory.removed', reservationId: effect.reservationId });
         return;
       case 'leader.remember':
         disk.leaderSeen = effect.leader;

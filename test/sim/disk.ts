@@ -4,7 +4,8 @@
  */
 import type { JournalLine } from '../../agent/core/events.ts';
 import type { RememberedTask } from '../../agent/core/recovery.ts';
-import type { LaunchId } from '../../protocol/ids.ts';
+import type { LaunchId, ReservationId } from '../../protocol/ids.ts';
+import type { Reservation } from '../../protocol/reservations.ts';
 import type { Resources } from '../../protocol/resources.ts';
 import type { LeaderInfo } from '../../protocol/task.ts';
 import type { DiskJournal, JournalHead } from './journals.ts';
@@ -42,6 +43,8 @@ export class Disk {
   readonly #unlinked = new Set<LaunchId>();
   /** Launches whose command was executed: systemd has made the file of its output. */
   readonly executed = new Set<LaunchId>();
+  /** Of reservations with disk: they are never lost. */
+  readonly directories = new Map<ReservationId, Reservation>();
   leaderSeen: LeaderInfo | undefined;
   fullUntilMs = 0;
   readonly #world: World;

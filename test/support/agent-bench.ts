@@ -142,6 +142,10 @@ function lineOf(effect: AgentEffect): string {
       return `forget ${effect.launchId}`;
     case 'leader.remember':
       return `leader ${effect.leader.masterId} ${String(effect.leader.epoch)}`;
+    case 'directory.note':
+      return `directory ${effect.reservation.reservationId}`;
+    case 'directory.remove':
+      return `remove directory ${effect.reservationId}`;
     case 'agent.stop':
       return `stop ${effect.code}`;
     case 'message.send':

@@ -93,7 +93,7 @@ export interface MasterBench {
 type AgentWords = Partial<
   Pick<
     MessageOf<'RegisterAgent'>,
-    'node' | 'tasks' | 'frameworks' | 'executors' | 'ended' | 'leaderSeen'
+    'node' | 'tasks' | 'frameworks' | 'executors' | 'ended' | 'directories' | 'leaderSeen'
   >
 > & { readonly session?: string };
 
@@ -159,7 +159,7 @@ function benchOf(
       ),
     registerAgent: (id, words = {}) => {
       const { session = 's1', node = 'n1', tasks = [], frameworks = [], ended = [] } = words;
-      const { executors = [], leaderSeen, ...rest } = words;
+      const { executors = [], directories, leaderSeen, ...rest } = words;
       const message: MessageOf<'RegisterAgent'> = {
         type: 'RegisterAgent',
         agent: agentInfo(id, infoOf(rest)),
@@ -172,6 +172,7 @@ function benchOf(
           launchId: executorLaunchOf(state, id, executor),
         })),
         ended,
+        ...(directories && { directories }),
         ...(leaderSeen && { leaderSeen }),
       };
       return bench.say(`agent:${id}`, message, session);

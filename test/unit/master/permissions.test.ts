@@ -56,6 +56,7 @@ const OF_AGENTS: readonly MessageType[] = [
   'ExitedExecutor',
   'TaskResized',
   'ContainerShrink',
+  'DirectoryRemoved',
 ];
 const OF_OPERATORS: readonly MessageType[] = [
   'KillTask',
