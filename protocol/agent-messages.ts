@@ -45,6 +45,8 @@ const RegisterAgent = z.object({
   ended: z.array(EndedLaunch).max(10_000).default([]),
   /** Reservations whose directories are on its disk, whole, should the cluster have lost its memory. Absent: none. */
   directories: z.array(Reservation).max(DIRECTORIES_MAX).optional(),
+  /** Those of them that are to go. Absent: none. */
+  doomed: z.array(ReservationId).max(DIRECTORIES_MAX).optional(),
   /** The newest leader that it has heard of; the cluster may have forgotten that epoch. */
   leaderSeen: LeaderInfo.optional(),
 });

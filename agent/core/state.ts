@@ -199,7 +199,7 @@ export function createAgentState(identity: AgentIdentity): AgentState {
 /** What an agent says of itself when it registers, less who and where it is. */
 export type Registration = Pick<
   MessageOf<'RegisterAgent'>,
-  'tasks' | 'frameworks' | 'executors' | 'ended' | 'directories' | 'leaderSeen'
+  'tasks' | 'frameworks' | 'executors' | 'ended' | 'directories' | 'doomed' | 'leaderSeen'
 >;
 
 /**
@@ -218,6 +218,7 @@ export function registrationOf(state: AgentState): Registration {
       launchId === undefined ? [] : [{ frameworkId, taskId, launchId }],
     ),
     ...(state.directories.size > 0 && { directories: [...state.directories.values()] }),
+    ...(state.doomed.size > 0 && { doomed: [...state.doomed.keys()] }),
     ...(state.leaderSeen && { leaderSeen: state.leaderSeen }),
   };
 }

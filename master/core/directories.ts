@@ -61,13 +61,18 @@ export function directoriesFor(
 /** @returns what a registration makes of what was known: the agent's word on what is on its disk counts */
 export function reportedDirectories(
   before: Partial<AgentRecord> = {},
-  { agent, directories: found = [] }: MessageOf<'RegisterAgent'>,
+  { agent, directories: found = [], doomed: going = [] }: MessageOf<'RegisterAgent'>,
 ): Fields {
   const ids = found.map(({ reservationId }) => reservationId);
-  const doomed = before.doomed?.filter((id) => ids.includes(id)) ?? [];
+  // What is going goes, also if the cluster has forgotten who wanted that.
+  const wanted = new Set([...(before.doomed ?? []), ...going]);
+  const doomed = [...wanted].filter((id) => ids.includes(id));
   const known = [...(before.directories ?? []), ...ids];
   return fieldsOf({
-    reservations: [...(before.reservations ?? []), ...foundAgain(before, agent, found)],
+    reservations: [
+      ...(before.reservations ?? []),
+      ...foundAgain({ ...before, doomed }, agent, found),
+    ],
     directories: [...new Set(known)].filter((id) => !doomed.includes(id)),
     doomed,
   });

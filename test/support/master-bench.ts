@@ -93,7 +93,14 @@ export interface MasterBench {
 type AgentWords = Partial<
   Pick<
     MessageOf<'RegisterAgent'>,
-    'node' | 'tasks' | 'frameworks' | 'executors' | 'ended' | 'directories' | 'leaderSeen'
+    | 'node'
+    | 'tasks'
+    | 'frameworks'
+    | 'executors'
+    | 'ended'
+    | 'directories'
+    | 'doomed'
+    | 'leaderSeen'
   >
 > & { readonly session?: string };
 
@@ -159,7 +166,7 @@ function benchOf(
       ),
     registerAgent: (id, words = {}) => {
       const { session = 's1', node = 'n1', tasks = [], frameworks = [], ended = [] } = words;
-      const { executors = [], directories, leaderSeen, ...rest } = words;
+      const { executors = [], directories, doomed, leaderSeen, ...rest } = words;
       const message: MessageOf<'RegisterAgent'> = {
         type: 'RegisterAgent',
         agent: agentInfo(id, infoOf(rest)),
@@ -173,6 +180,7 @@ function benchOf(
         })),
         ended,
         ...(directories && { directories }),
+        ...(doomed && { doomed }),
         ...(leaderSeen && { leaderSeen }),
       };
       return bench.say(`agent:${id}`, message, session);

@@ -272,7 +272,7 @@ suite(`kaon run${reason === undefined ? '' : ` (${reason})`}`, () => {
     expect(results.map(({ exitCode, stdout }) => `${String(exitCode)} ${stdout.trim()}`)).toEqual(
       results.map((_result, i) => `0 ${String(i)}`),
     );
-  }, 300_000);
+  }, 900_000);
 
   test('nothing of the tasks is left in systemd', async () => {
     await until(async () => {

@@ -10,7 +10,7 @@ import { machineReason, makeWorkFolder, provideImage } from './image.ts';
 import { type Machine, boot } from './machine.ts';
 
 // The machine is emulated; where the cache is empty, it is made first.
-jest.setTimeout(15 * 60_000);
+jest.setTimeout(30 * 60_000);
 
 const USER_UNIT = 'systemd/units/user/kaon-agent.service';
 const UID = 1000;

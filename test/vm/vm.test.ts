@@ -9,7 +9,7 @@ import { type Image, machineReason, makeWorkFolder, provideImage } from './image
 import { type Machine, boot } from './machine.ts';
 
 // The machine is emulated, and the first time it is made before.
-jest.setTimeout(20 * 60_000);
+jest.setTimeout(30 * 60_000);
 
 /** Everything on the disk but logs, caches, and what apt, systemd and accounts note of their last change. */
 const LIST_FILES = `

@@ -140,6 +140,7 @@ describe('a directory that is to go', () => {
     expect(lines(remove(bench, 'r1'))).toEqual([]);
     expect(lines(bench.ended('t1'))).not.toContain('remove directory r1');
     expect(lines(bench.wait(3_600_000))).toEqual([]);
+    expect(registrationOf(bench.state).doomed).toEqual(['r1']);
     expect(lines(bench.ended('t2'))).toContain('remove directory r1');
   });
 

@@ -271,6 +271,15 @@ describe('a master that knows nothing', () => {
     expect(record(bench).directories).toEqual(['static:eng']);
   });
 
+  test('lets go what is going', () => {
+    const bench = createMasterBench();
+    const reported = reservationOf('r9.t.3');
+    const doomed = [reported.reservationId];
+    const effects = bench.registerAgent('a1', { ...AGENT, directories: [reported], doomed });
+    expect(record(bench)).not.toHaveProperty('reservations');
+    expect(removedIn(effects)).toEqual(doomed);
+  });
+
   test('takes no more than an agent may have', () => {
     const bench = createMasterBench();
     const directories = Array.from({ length: RESERVATIONS_MAX + 5 }, (_item, index) =>
