@@ -13,7 +13,7 @@ import { addResources, scaleResources, unitsIn } from '../../../protocol/resourc
 import type { AgentView } from './port.ts';
 import { dominantShare, unitsUpToShare } from './shares.ts';
 import type { Node, Tree } from './tree.ts';
-import { isBeforeAtTie, runnerUp } from './tree.ts';
+import { runnerUp } from './tree.ts';
 
 /** With fewer agents in a round everything is handed out one by one. */
 const AGENTS_MIN = 50;
@@ -75,6 +75,6 @@ function unitsBefore({ total }: Tree, node: Node, unit: Resources, next: Node): 
   const units = unitsUpToShare(unit, holds, { total, weight, share });
   if (units === Infinity) return units;
   const reached = dominantShare(addResources(holds, scaleResources(unit, units)), total) / weight;
-  const isStillBefore = reached < share || (reached === share && isBeforeAtTie(node, next));
+  const isStillBefore = reached < share || (reached === share && node.rank < next.rank);
   return isStillBefore ? units + 1 : units;
 }
