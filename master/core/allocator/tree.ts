@@ -221,8 +221,7 @@ function childAt({ children, order: { members } }: Node, place: number): Node | 
 /** Which of some leaves `nextLeaf` would come to first, if it looked at no others. Cost: them. */
 export function firstOf(leaves: readonly Node[]): Node | undefined {
   let first = leaves[0];
-  for (const leaf of leaves)
-    if (first && isServedBefore(leaf, first)) first = leaf;
+  for (const leaf of leaves) if (first && isServedBefore(leaf, first)) first = leaf;
   return first;
 }
 
