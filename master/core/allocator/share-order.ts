@@ -23,29 +23,28 @@ export function orderByShare(shares: readonly number[]): ShareOrder {
 export function setShare(order: ShareOrder, member: number, share: number): void {
   const { shares, members } = order;
   const before = shares[member] as number;
-  const at = placeIn(order, { member, share: before, from: 0, to: members.length });
+  const at = placeOf(order, member, 0, members.length);
   shares[member] = share;
   if (share > before) {
-    const to = placeIn(order, { member, share, from: at + 1, to: members.length }) - 1;
+    const to = placeOf(order, member, at + 1, members.length) - 1;
     if (to > at) members.copyWithin(at, at + 1, to + 1);
     members[to] = member;
   } else {
-    const to = placeIn(order, { member, share, from: 0, to: at });
+    const to = placeOf(order, member, 0, at);
     if (to < at) members.copyWithin(to + 1, to, at);
     members[to] = member;
   }
 }
 
-interface Wanted {
-  readonly member: number;
-  readonly share: number;
-  readonly from: number;
-  readonly to: number;
-}
-
-/** Before which place of a range a member with such a share belongs. */
-function placeIn({ shares, members }: ShareOrder, { member, share, ...range }: Wanted): number {
-  let { from, to } = range;
+/** @returns where a member belongs by its share, among those whose places are from `first` up to `end` */
+function placeOf(
+  { shares, members }: ShareOrder,
+  member: number,
+  first: number,
+  end: number,
+): number {
+  const share = shares[member] as number;
+  let [from, to] = [first, end];
   while (from < to) {
     const middle = (from + to) >>> 1;
     const other = members[middle] as number;
