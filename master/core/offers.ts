@@ -57,7 +57,7 @@ export function sendOffers(
   }
 }
 
-/** Every field is named: to spread objects, for each of the 100,000 offers of a first round, takes as long as to decide on them. */
+/** Every field is named: to spread objects into one costs microseconds, and a first round may make 100,000 offers. */
 function recordOffer(cx: StepContext, grant: PoolGrant): OfferRecord {
   const { state, nowMs } = cx;
   const { frameworkId, role, agentId, resources, reservation } = grant;
