@@ -224,9 +224,13 @@ function hold(state: MasterState, holder: Agent | Framework, holding: Holding): 
 }
 
 /** Counts a change for everybody whom it concerns: agent, framework, and the role with those above it. */
-function count(state: MasterState, of: Place, holding: Omit<Holding, 'role'>): void {
-  const { part } = holding;
-  for (const holder of holdersOf(state, of)) hold(state, holder, { ...holding, role: of.role });
+function count(
+  state: MasterState,
+  of: Place,
+  { kind, part, reserved }: Omit<Holding, 'role'>,
+): void {
+  const holding: Holding = { kind, role: of.role, part, reserved };
+  for (const holder of holdersOf(state, of)) hold(state, holder, holding);
   const isLess = isAnyLess(part);
   countRoles(state, of.role ?? ROLE_DEFAULT, part, isLess);
   if (isLess) state.changed.agents.add(of.agentId);

@@ -4,7 +4,14 @@
  */
 import type { AgentId, OfferId } from '../../protocol/ids.ts';
 import type { FrameworkRecord, OfferRecord } from '../../protocol/records.ts';
-import { isEmpty, scaleResources, subtractResources, unitsIn } from '../../protocol/resources.ts';
+import type { Resources } from '../../protocol/resources.ts';
+import {
+  fits,
+  isEmpty,
+  scaleResources,
+  subtractResources,
+  unitsIn,
+} from '../../protocol/resources.ts';
 import type { ResourceRequest } from '../../protocol/task.ts';
 import { hasAttributes } from './allocator/needs.ts';
 import type { NeedView } from './allocator/port.ts';
@@ -121,25 +128,36 @@ function countOn({ request, offeredOn }: AskedRequest, agentId: AgentId, units: 
 
 /** What an offer stands for: of each request in turn as many units as it has room for. */
 function enter({ requests, parts, spare }: Asked, offer: OfferRecord): void {
-  let { resources } = offer;
+  let left = offer.resources;
   const own: Part[] = [];
-  const usable = requests.filter(
-    ({ role, request, notOn }) =>
-      role === offer.role &&
-      !notOn?.has(offer.agentId) &&
-      hasAttributes(offer.attributes, request.attributes),
-  );
-  for (const asked of usable) {
-    const { maxPerAgent = Infinity } = asked.request;
+  for (const asked of requests) {
+    if (!isFor(asked, offer)) continue;
+    const { resources, maxPerAgent = Infinity } = asked.request;
     const most = Math.min(asked.open, maxPerAgent - (asked.offeredOn.get(offer.agentId) ?? 0));
-    const units = Math.max(0, Math.min(most, unitsIn(asked.request.resources, resources)));
+    const units = Math.max(0, Math.min(most, unitsIn(resources, left)));
     if (units === 0) continue;
     asked.open -= units;
     countOn(asked, offer.agentId, units);
-    resources = subtractResources(resources, scaleResources(asked.request.resources, units));
+    left = subtractResources(left, scaleResources(resources, units));
     own.push({ asked, units });
   }
   if (own.length > 0) parts.set(offer.offerId, own);
-  const hasRoom = usable.some(({ request }) => unitsIn(request.resources, resources) > 0);
-  if (hasRoom) spare.add(offer.offerId);
+  if (hasRoomFor(requests, offer, left)) spare.add(offer.offerId);
+}
+
+/** Whether units of a request can be launched on an offer, if they fit. */
+function isFor({ role, request, notOn }: AskedRequest, offer: OfferRecord): boolean {
+  if (role !== offer.role || notOn?.has(offer.agentId)) return false;
+  return hasAttributes(offer.attributes, request.attributes);
+}
+
+function hasRoomFor(
+  requests: readonly AskedRequest[],
+  offer: OfferRecord,
+  left: Resources,
+): boolean {
+  for (const asked of requests) {
+    if (fits(asked.request.resources, left) && isFor(asked, offer)) return true;
+  }
+  return false;
 }

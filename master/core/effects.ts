@@ -65,8 +65,10 @@ export function send(
 
 /** Adds a line to the event log, dated with the time of this step. */
 export function appendEvent(cx: StepContext, event: Omit<ClusterEvent, 'atMs'>): void {
-  const by = cx.principal && { principal: cx.principal.name };
-  cx.effects.push({ type: 'event.append', event: { ...by, ...event, atMs: cx.nowMs } });
+  const { principal, nowMs: atMs } = cx;
+  const dated: ClusterEvent = { ...event, atMs };
+  if (principal) dated.principal ??= principal.name;
+  cx.effects.push({ type: 'event.append', event: dated });
 }
 
 /**

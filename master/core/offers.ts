@@ -57,23 +57,25 @@ export function sendOffers(
   }
 }
 
-function recordOffer(
-  cx: StepContext,
-  { frameworkId, role, agentId, resources, reservation }: PoolGrant,
-): OfferRecord {
-  const { state } = cx;
+/** Every field is named: to spread objects into one costs microseconds, and a first round may make 100,000 offers. */
+function recordOffer(cx: StepContext, grant: PoolGrant): OfferRecord {
+  const { state, nowMs } = cx;
+  const { frameworkId, role, agentId, resources, reservation } = grant;
   const record = state.agents.get(agentId)?.record;
   const info = record?.info;
   const offer: OfferRecord = {
     offerId: `o${String(state.epoch)}.${state.term}.${String(state.nextOffer++)}` as OfferId,
-    ...{ frameworkId, role, agentId, resources },
+    frameworkId,
+    role,
+    agentId,
+    resources,
     hostname: info?.hostname ?? '',
     attributes: info?.attributes ?? {},
-    ...(reservation && { reservation: seenOf(reservation, record) }),
     executorIds: executorIdsOn(state, agentId, frameworkId),
-    madeAtMs: cx.nowMs,
-    expiresAtMs: cx.nowMs + state.options.offerTimeoutMs,
+    madeAtMs: nowMs,
+    expiresAtMs: nowMs + state.options.offerTimeoutMs,
   };
+  if (reservation) offer.reservation = seenOf(reservation, record);
   addOffer(state, offer);
   if (state.preemptions.get(agentId)?.frameworkId === frameworkId) endPreemption(state, agentId);
   const { offerId } = offer;

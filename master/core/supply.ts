@@ -61,13 +61,16 @@ export function supplyOf(
   const reserved = new Map<string, ReservedSupply>();
   for (const agentId of agentIds) {
     const agent = agents.get(agentId);
-    if (!agent || withheldBy(state, agent, nowMs) !== undefined) continue;
-    if (hasReservations(agent.record)) {
-      for (const pool of poolsOf(agent)) {
-        if (pool.reservation) addReserved(reserved, agent, pool, minimumOffer);
-        else if (fits(least, pool.free)) views.push(viewOf(agent, pool.free));
-      }
-    } else if (hasFree(agent, least)) views.push(viewOf(agent, freeOf(agent)));
+    if (!agent) continue;
+    const isReserved = hasReservations(agent.record);
+    // First what most agents of a full cluster have not.
+    if (!isReserved && !hasFree(agent, least)) continue;
+    if (withheldBy(state, agent, nowMs) !== undefined) continue;
+    if (!isReserved) views.push(viewOf(agent, freeOf(agent)));
+    for (const pool of isReserved ? poolsOf(agent) : []) {
+      if (pool.reservation) addReserved(reserved, agent, pool, minimumOffer);
+      else if (fits(least, pool.free)) views.push(viewOf(agent, pool.free));
+    }
   }
   const depth = ({ reservedFor }: ReservedSupply): number => reservedFor.split('/').length;
   const supply = [...reserved.values()].sort(

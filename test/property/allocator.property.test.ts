@@ -233,6 +233,51 @@ describe('frameworks that want more than there is, on many agents', () => {
   });
 });
 
+/** Of a round of many agents, where most frameworks can use nothing of the end of any of them. */
+const anyCrowd = fc.record({
+  agents: fc.array(anyAmount(2000), { minLength: 40, maxLength: 70 }),
+  units: fc.array(anyUnit, { minLength: 2, maxLength: 60 }),
+  counts: fc.array(fc.constantFrom(1, 30, 1_000_000), { minLength: 60, maxLength: 60 }),
+});
+
+describe('frameworks that want more than there is, many of them, on many agents', () => {
+  test('leave nothing of any agent that one of them could use', () => {
+    fc.assert(
+      fc.property(anyCrowd, ({ agents, units, counts }) => {
+        const round = roundOf({
+          agents: Object.fromEntries(agents.map((free, index) => [`a${String(index)}`, free])),
+          frameworks: Object.fromEntries(
+            units.map((resources, index) => [
+              `f${String(index)}`,
+              {
+                role: ROLES[index % ROLES.length] ?? '*',
+                needs: [{ resources, count: counts[index] ?? 1 }],
+              },
+            ]),
+          ),
+        });
+        const grants = allocateHierarchically(round);
+        expect(problemOfGrants(round, grants)).toBeUndefined();
+        const wanting = round.candidates.flatMap(({ frameworkId, needs = [] }) => {
+          const own = grants.filter((grant) => grant.frameworkId === frameworkId);
+          return needs.filter(({ resources, count }) => {
+            const given = unitsIn(resources, sumResources(own.map((grant) => grant.resources)));
+            expect(given).toBeLessThanOrEqual(count);
+            return given < count;
+          });
+        });
+        for (const { agentId, free } of round.agents) {
+          const given = grants.filter((grant) => grant.agentId === agentId);
+          const left = subtractResources(free, sumResources(given.map((one) => one.resources)));
+          expect(wanting.filter(({ resources }) => fits(resources, left))).toEqual([]);
+        }
+      }),
+      // Each is a round of thousands of units.
+      { numRuns: Math.ceil(RUNS.numRuns / 5) },
+    );
+  });
+});
+
 function assertWanted(round: AllocationRound, grant: Grant): void {
   const candidate = round.candidates.find(
     ({ frameworkId, role }) => frameworkId === grant.frameworkId && role === grant.role,

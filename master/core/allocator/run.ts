@@ -21,6 +21,8 @@ export interface Run {
   readonly shown: Resources;
   /** Free on all agents, less what has been given. */
   free: Resources;
+  /** Free on the agents that are still to be shared out, if that is done in pieces: `turns.ts`. */
+  ahead: Resources;
   turn: number;
   /** What was given of an agent in earlier phases. */
   readonly owed: Map<AgentView, Portion[]>;

@@ -16,15 +16,18 @@ import {
 import type { PartialResources } from '../../../protocol/roles.ts';
 import { fromPartial, parentRole } from '../../../protocol/roles.ts';
 import type { AllocationRound, CandidateView, RoleView } from './port.ts';
+import type { ShareOrder } from './share-order.ts';
+import { orderByShare, setShare } from './share-order.ts';
 import { dominantShare } from './shares.ts';
 
 /** A role, or a candidate, in which case `leaf` is there. */
 export interface Node {
   readonly parent: Node | undefined;
   readonly depth: number;
-  /** Among equal shares the smaller goes first, then the smaller name. */
   readonly since: number;
   readonly name: string;
+  /** Among its siblings: at equal shares the smaller goes first. By `since`, then by name. */
+  rank: number;
   readonly weight: number;
   readonly guarantee: PartialResources | undefined;
   readonly limit: PartialResources | undefined;
@@ -32,8 +35,10 @@ export interface Node {
   holds: Resources;
   /** Dominant share by weight. */
   share: number;
-  /** In the order of shares. */
+  /** By their rank. */
   readonly children: Node[];
+  /** The same in the order of shares, by rank. */
+  order: ShareOrder;
   /** Part of the cluster that it gets if everybody wants everything: by the weights of it and of those above. */
   due: number;
   /** Kept free for its guarantee, or for those below if they come to more. */
@@ -42,7 +47,7 @@ export interface Node {
   keptBelow: Resources;
   /** Turn in which nothing below wants more. */
   deadIn: number;
-  /** In turn `cursorIn`, every child before it is dead. */
+  /** A place in `order`: in turn `cursorIn`, every child before it is dead. */
   cursor: number;
   cursorIn: number;
 }
@@ -89,11 +94,18 @@ export function growTree({ candidates, roles, total }: AllocationRound): Tree {
     for (const leaf of some) leaves.push(createLeaf(parent, leaf, total));
   }
   const all = [root, ...nodes.values(), ...leaves.flatMap(({ parent }) => parent ?? [])];
-  for (const node of new Set(all)) node.children.sort(compare);
+  for (const node of new Set(all)) rankChildren(node);
   setDue(root);
   const hasQuota = [...nodes.values()].some(({ guarantee, limit }) => guarantee ?? limit);
   if (hasQuota) keep(root);
   return { root, total, leaves, hasQuota };
+}
+
+function rankChildren(node: Node): void {
+  const { children } = node;
+  children.sort((a, b) => a.since - b.since || (a.name < b.name ? -1 : 1));
+  for (const [rank, child] of children.entries()) child.rank = rank;
+  node.order = orderByShare(children.map(({ share }) => share));
 }
 
 function setDue({ due, children }: Node): void {
@@ -114,6 +126,9 @@ function groupByRole(candidates: readonly CandidateView[]): Map<string, Candidat
   return byRole;
 }
 
+/** Until its children are known. */
+const NO_ORDER = orderByShare([]);
+
 interface NewNode {
   readonly parent: Node | undefined;
   readonly name: string;
@@ -128,6 +143,7 @@ function createNode({ parent, name, view = PLAIN, total, leaf }: NewNode): Node 
     depth: (parent?.depth ?? -1) + 1,
     name,
     since: leaf?.registeredAtMs ?? 0,
+    rank: 0,
     weight: view.weight,
     guarantee: view.guarantee,
     limit: view.limit,
@@ -135,6 +151,7 @@ function createNode({ parent, name, view = PLAIN, total, leaf }: NewNode): Node 
     holds: view.holds,
     share: dominantShare(view.holds, total) / view.weight,
     children: [],
+    order: NO_ORDER,
     due: 1,
     kept: NO_RESOURCES,
     keptBelow: NO_RESOURCES,
@@ -151,15 +168,9 @@ function createLeaf(parent: Node, leaf: CandidateView, total: Resources): Node {
   return node;
 }
 
-function compare(a: Node, b: Node): number {
-  if (a === b) return 0;
-  if (a.share !== b.share) return a.share - b.share;
-  return isBeforeAtTie(a, b) ? -1 : 1;
-}
-
-/** Whether `a` is served before its sibling `b` where their shares are equal. */
-export function isBeforeAtTie(a: Node, b: Node): boolean {
-  return a.since === b.since ? a.name < b.name : a.since < b.since;
+/** Of two siblings. */
+function comesBefore(a: Node, b: Node): boolean {
+  return a.share === b.share ? a.rank < b.rank : a.share < b.share;
 }
 
 /**
@@ -187,30 +198,36 @@ function firstAlive(node: Node, turn: number): Node | undefined {
     node.cursorIn = turn;
     node.cursor = 0;
   }
-  const { children } = node;
-  while (children[node.cursor]?.deadIn === turn) node.cursor += 1;
-  return children[node.cursor];
+  node.cursor = nextAlive(node, node.cursor, turn);
+  return childAt(node, node.cursor);
 }
 
 /** Who would be next among its siblings; undefined if it is alone. To be asked of the one whose turn it is. */
-export function runnerUp(node: Node, turn: number): Node | undefined {
-  const siblings = node.parent?.children ?? [];
-  let index = (node.parent?.cursor ?? 0) + 1;
-  while (siblings[index]?.deadIn === turn) index += 1;
-  return siblings[index];
+export function runnerUp({ parent }: Node, turn: number): Node | undefined {
+  return parent && childAt(parent, nextAlive(parent, parent.cursor + 1, turn));
+}
+
+/** @returns the first place from this one on whose child is not dead */
+function nextAlive(node: Node, from: number, turn: number): number {
+  let place = from;
+  while (childAt(node, place)?.deadIn === turn) place += 1;
+  return place;
+}
+
+function childAt({ children, order: { members } }: Node, place: number): Node | undefined {
+  return place < members.length ? children[members[place] as number] : undefined;
 }
 
 /** Which of some leaves `nextLeaf` would come to first, if it looked at no others. Cost: them. */
 export function firstOf(leaves: readonly Node[]): Node | undefined {
   let first = leaves[0];
-  for (const leaf of leaves)
-    if (first && leaf !== first && isServedBefore(leaf, first)) first = leaf;
+  for (const leaf of leaves) if (first && isServedBefore(leaf, first)) first = leaf;
   return first;
 }
 
 /** By the first level at which their paths part. */
 function isServedBefore(a: Node, b: Node): boolean {
-  if (a.parent === b.parent) return compare(a, b) < 0;
+  if (a.parent === b.parent) return comesBefore(a, b);
   let [one, other] = [a, b];
   while (one.depth > other.depth && one.parent) one = one.parent;
   while (other.depth > one.depth && other.parent) other = other.parent;
@@ -218,48 +235,29 @@ function isServedBefore(a: Node, b: Node): boolean {
     one = one.parent;
     other = other.parent;
   }
-  return compare(one, other) < 0;
+  return comesBefore(one, other);
 }
 
 /** Counts resources for a leaf that is not dead and all above it, and moves each to where its new share belongs. */
 export function charge(tree: Tree, leaf: Node, part: Resources): void {
   for (let node: Node | undefined = leaf; node; node = node.parent) {
-    const at = node.parent ? placeIn(node.parent.children, node, 0) : 0;
-    node.holds = addResources(node.holds, part);
-    node.share = dominantShare(node.holds, tree.total) / node.weight;
-    moveBack(node, at);
+    setHolds(tree, node, addResources(node.holds, part));
   }
   if (tree.hasQuota) keepAlong(leaf);
 }
 
-/** Takes charges back; costs a sort for each level. */
+/** Takes charges back. Who is next has to be asked in another turn then: cursors may be past those that move forward. */
 export function discharge(tree: Tree, leaf: Node, part: Resources): void {
   for (let node: Node | undefined = leaf; node; node = node.parent) {
-    node.holds = subtractResources(node.holds, part);
-    node.share = dominantShare(node.holds, tree.total) / node.weight;
-    node.parent?.children.sort(compare);
+    setHolds(tree, node, subtractResources(node.holds, part));
   }
   if (tree.hasQuota) keepAlong(leaf);
 }
 
-/** How many of the children, from `from` on, come before a node. Cost: logarithmic. */
-function placeIn(children: readonly Node[], node: Node, from: number): number {
-  let to = children.length;
-  while (from < to) {
-    const middle = (from + to) >>> 1;
-    if (compare(children[middle] as Node, node) < 0) from = middle + 1;
-    else to = middle;
-  }
-  return from;
-}
-
-/** A larger share moves a node away from the front, and so never before the cursor of its parent. */
-function moveBack(node: Node, at: number): void {
-  if (!node.parent) return;
-  const { children } = node.parent;
-  const to = placeIn(children, node, at + 1);
-  for (let index = at; index < to - 1; index += 1) children[index] = children[index + 1] as Node;
-  children[to - 1] = node;
+function setHolds({ total }: Tree, node: Node, holds: Resources): void {
+  node.holds = holds;
+  node.share = dominantShare(holds, total) / node.weight;
+  if (node.parent) setShare(node.parent.order, node.rank, node.share);
 }
 
 /**

@@ -1,9 +1,10 @@
 /**
  * What the leaves of a round still want. Needs of the same size and attributes are of one shape: what does not fit on an
- * agent is found out once for a shape, and not for each of a thousand frameworks.
+ * agent is found out once for a shape, and not for each of a thousand frameworks. Of the shapes that need no more CPU than
+ * there is, and of those that need no more memory, the fewer are looked at.
  */
 import type { Resources } from '../../../protocol/resources.ts';
-import { fits, largerOf, NO_RESOURCES } from '../../../protocol/resources.ts';
+import { fits } from '../../../protocol/resources.ts';
 import { hasAttributes } from './needs.ts';
 import type { AgentView, NeedView } from './port.ts';
 import type { Node } from './tree.ts';
@@ -15,8 +16,6 @@ interface Shape {
   readonly needs: Need[];
   /** Units of all needs of it that are still to be offered. */
   left: number;
-  /** The last search by which one of its units fitted. */
-  foundIn: number;
 }
 
 /** What is still to be offered of a need. */
@@ -34,15 +33,13 @@ export interface Wants {
   /** Undefined for a leaf that takes whatever there is. */
   readonly needs: ReadonlyMap<Node, readonly Need[] | undefined>;
   /** Those with the least CPU first. */
-  readonly shapes: readonly Shape[];
-  /** Where so much is left, a unit of any shape fits, but for its attributes. */
-  readonly largest: Resources;
+  readonly byCpu: readonly Shape[];
+  /** The same, those with the least memory first. */
+  readonly byMem: readonly Shape[];
   /** Whether anybody takes whatever there is. */
   readonly isAnyTaker: boolean;
   /** Units that are still to be offered; infinite if somebody takes whatever there is. */
   unmet: number;
-  /** Number of the last search. */
-  search: number;
 }
 
 /** Cost: needs, sorted. */
@@ -51,7 +48,6 @@ export function wantsOf(leaves: readonly Node[]): Wants {
   const needs = new Map<Node, readonly Need[] | undefined>();
   const gangs = new Map<Node, readonly Need[]>();
   let unmet = 0;
-  let largest = NO_RESOURCES;
   for (const leaf of leaves) {
     const all = leaf.leaf?.needs;
     const together = all?.filter(({ gang }) => gang).map((need) => gangOf(leaf, need)) ?? [];
@@ -62,29 +58,30 @@ export function wantsOf(leaves: readonly Node[]): Wants {
       const one = { leaf, need, shape, left: need.count };
       shape.needs.push(one);
       unmet += need.count;
-      largest = largerOf(largest, need.resources);
       return one;
     });
     needs.set(leaf, some);
   }
   const isAnyTaker = leaves.some(({ leaf }) => !leaf?.needs);
-  const inOrder = [...shapes.values()].sort(
-    (a, b) => a.resources.cpuMillis - b.resources.cpuMillis,
-  );
   if (isAnyTaker) unmet = Infinity;
-  return { needs, gangs, shapes: inOrder, largest, isAnyTaker, unmet, search: 0 };
+  const byCpu = [...shapes.values()].sort((a, b) => cpuOf(a) - cpuOf(b));
+  const byMem = byCpu.toSorted((a, b) => memOf(a) - memOf(b));
+  return { needs, gangs, byCpu, byMem, isAnyTaker, unmet };
 }
+
+const cpuOf = ({ resources }: Shape): number => resources.cpuMillis;
+const memOf = ({ resources }: Shape): number => resources.memMib;
 
 /** No other need is of its shape: nobody looks for it there. */
 function gangOf(leaf: Node, need: NeedView): Need {
   const { resources, attributes, count } = need;
-  const shape = { resources, attributes, needs: [], left: count, foundIn: 0 };
+  const shape = { resources, attributes, needs: [], left: count };
   return { leaf, need, shape, left: count };
 }
 
 function shapeOf(shapes: Map<string, Shape>, { resources, attributes, count }: NeedView): Shape {
   const key = JSON.stringify([resources, attributes]);
-  const shape = shapes.get(key) ?? { resources, attributes, needs: [], left: 0, foundIn: 0 };
+  const shape = shapes.get(key) ?? { resources, attributes, needs: [], left: 0 };
   shape.left += count;
   shapes.set(key, shape);
   return shape;
@@ -101,39 +98,59 @@ export function countUnits(wants: Wants, need: Need, units: number): void {
   wants.unmet -= units;
 }
 
-/** Whether nothing of what a leaf needs was found to fit by the last search. */
-export function isDry(wants: Wants, needs: readonly Need[] | undefined): boolean {
-  return needs?.every(({ left, shape }) => left === 0 || shape.foundIn !== wants.search) ?? false;
+/** Whether a unit of anything that a leaf needs fits into what is left of an agent. */
+export function canUse(
+  needs: readonly Need[],
+  { attributes }: AgentView,
+  left: Resources,
+): boolean {
+  for (const { need, left: count } of needs) {
+    if (count === 0 || !fits(need.resources, left)) continue;
+    if (hasAttributes(attributes, need.attributes)) return true;
+  }
+  return false;
 }
 
 /**
- * Looks for the shapes of which a unit fits into what is left of an agent.
+ * Looks for those of whom a unit of anything fits into what is left of an agent.
  *
- * @returns those. Cost: shapes that need no more CPU than is left
+ * @param most no more of them
+ * @returns them, each once; undefined: there are more. Cost: shapes that need no more CPU, or no more memory, than is left
  */
-export function searchShapes(wants: Wants, { attributes }: AgentView, left: Resources): Shape[] {
-  wants.search += 1;
-  const found: Shape[] = [];
-  for (const shape of wants.shapes) {
-    if (shape.resources.cpuMillis > left.cpuMillis) break;
+export function leavesFor(
+  { byCpu, byMem }: Wants,
+  { attributes }: AgentView,
+  left: Resources,
+  most: number,
+): Node[] | undefined {
+  const ofCpu = countUpTo(byCpu, cpuOf, left.cpuMillis);
+  const ofMem = countUpTo(byMem, memOf, left.memMib);
+  const [shapes, count] = ofCpu < ofMem ? [byCpu, ofCpu] : [byMem, ofMem];
+  const leaves: Node[] = [];
+  for (let index = 0; index < count; index += 1) {
+    const shape = shapes[index] as Shape;
     if (shape.left === 0 || !fits(shape.resources, left)) continue;
     if (!hasAttributes(attributes, shape.attributes)) continue;
-    shape.foundIn = wants.search;
-    found.push(shape);
+    for (const need of shape.needs) {
+      if (need.left === 0 || leaves.includes(need.leaf)) continue;
+      if (leaves.length === most) return undefined;
+      leaves.push(need.leaf);
+    }
   }
-  return found;
+  return leaves;
 }
 
-/**
- * @param most no more of them
- * @returns the leaves that need what was found, each once; undefined: there are more
- */
-export function leavesOf(shapes: readonly Shape[], most: number): Node[] | undefined {
-  const leaves = new Set<Node>();
-  for (const { needs } of shapes) {
-    if (needs.length > 2 * most) return undefined;
-    for (const { leaf, left } of needs) if (left > 0) leaves.add(leaf);
-    if (leaves.size > most) return undefined;
+/** @returns how many shapes, of those in order, have no more than so much. Cost: logarithmic */
+function countUpTo(
+  shapes: readonly Shape[],
+  amountOf: (shape: Shape) => number,
+  amount: number,
+): number {
+  let [from, to] = [0, shapes.length];
+  while (from < to) {
+    const middle = (from + to) >>> 1;
+    if (amountOf(shapes[middle] as Shape) <= amount) from = middle + 1;
+    else to = middle;
   }
-  return [...leaves];
+  return from;
 }
