@@ -11,6 +11,7 @@ import { pairsOf } from './flags.ts';
 import type { ConnectionOptions, ListOptions } from './options.ts';
 import type { RawOptions } from './parse-options.ts';
 import { ATTRIBUTES, parseListOptions } from './parse-options.ts';
+import { amountsOf } from './resource-flags.ts';
 
 /** `kaon bullmq`. */
 export interface BullmqOptions extends ConnectionOptions {
@@ -37,11 +38,12 @@ export interface BullmqCancelOptions {
 /** Flags that are fields of a queue, under these names. */
 const QUEUE_FIELDS = [
   ...['cpus', 'mem', 'timeout', 'killGrace', 'user', 'executor', 'processor', 'processorOnNodes'],
-  ...['warm', 'concurrency', 'groupLimit', 'rate'],
+  ...['warm', 'concurrency', 'groupLimit', 'rate', 'priority'],
 ];
 /** Fields of a queue whose flags have other names. */
 const FIELD_NAMES: Readonly<Record<string, string>> = {
   attribute: 'attributes',
+  resource: 'resources',
   'allow-user': 'allowedUsers',
 };
 const CONFIG_FIELDS = ['name', 'prefix', 'queueRedis', 'drain'];
@@ -92,10 +94,12 @@ function queuesOf(raw: RawOptions): string[] {
 function defaultsOf(raw: RawOptions): Record<string, unknown> {
   const attributes = pairsOf('--attribute', (raw['attribute'] ?? []) as string[], ATTRIBUTES);
   const allowedUsers = (raw['allowUser'] ?? []) as string[];
+  const resources = amountsOf('--resource', (raw['resource'] ?? []) as string[]);
   const { quota, role } = raw;
   return {
     ...given(raw, QUEUE_FIELDS),
     ...(Object.keys(attributes).length > 0 && { attributes }),
+    ...(resources && { resources }),
     ...(allowedUsers.length > 0 && { allowedUsers }),
     ...(typeof role === 'string' && role !== '*' && { role }),
     ...(typeof quota === 'string' && { quota: quotaOf(quota) }),

@@ -65,6 +65,8 @@ export const BULLMQ: Definition = daemon({
     repeated('--queue <name,...>', 'queues to work on; may be repeated'),
     flag('--cpus <cores>', 'of a job that says nothing else (default: 1)'),
     flag('--mem <size>', 'of a job that says nothing else (default: 256M)'),
+    repeated('--resource <name=amount>', 'of such a job: gpus=1, disk=10G; may be repeated'),
+    flag('--priority <number>', 'the same, where the master preempts: -1000 to 1000 (default: 0)'),
     flag('--timeout <duration>', 'longest time of a job (default: none)'),
     flag('--kill-grace <duration>', 'from SIGTERM to SIGKILL (default: 5s)'),
     repeated('--attribute <key=value>', 'only agents that have it; may be repeated'),

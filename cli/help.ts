@@ -207,9 +207,10 @@ Exit code: 0 a master leads; 1 none does; 4 Redis cannot be reached.
   },
   agents: {
     description: `The nodes. USED is what tasks hold, OFFERED what frameworks may take at this
-moment, TOTAL what the agent gives to tasks. An agent that is not heard of is
-unreachable: its tasks may be running, and it gets no new ones. One that is gone
-has left, or an operator said so; it is forgotten after 30 days.`,
+moment, TOTAL what the agent gives to tasks, RESERVED what of that is kept for
+which role (kaon reservations has it one by one). An agent that is not heard of
+is unreachable: its tasks may be running, and it gets no new ones. One that is
+gone has left, or an operator said so; it is forgotten after 30 days.`,
     syntax: '[options]',
     after: `
 Examples:
@@ -237,7 +238,8 @@ Examples:
   },
   offers: {
     description: `Offers that frameworks have not answered yet. Resources in an offer are nobody
-else's until it is used, declined or expired. ROLE is what it counts for.`,
+else's until it is used, declined or expired. ROLE is what it counts for,
+RESERVATION which one it is of; "-" is of what is not reserved.`,
     syntax: '[options]',
     after: '',
   },

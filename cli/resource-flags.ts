@@ -1,21 +1,18 @@
 /** Flags that name resources: what an agent has, what a role is promised, what a task asks for. */
 import { formatCpus } from '../protocol/quantities.ts';
-import { AMOUNT_MAX, DISK, NO_RESOURCES, ResourceName } from '../protocol/resources.ts';
+import {
+  AMOUNT_MAX,
+  DISK,
+  meantResource,
+  NO_RESOURCES,
+  ResourceName,
+} from '../protocol/resources.ts';
 import type { Amounts, Resources } from '../protocol/resources.ts';
 import { countIn, NumberRange, RANGES_MAX } from '../protocol/numbers.ts';
 import type { NumberRanges } from '../protocol/numbers.ts';
 import { Priority } from '../protocol/task.ts';
 import type { Flag } from './flags.ts';
 import { cpusOf, flagError, memOf } from './flags.ts';
-
-/** What somebody means who writes one of these; anything else may be the name of a resource. */
-const MEANT: ReadonlyMap<string, string> = new Map([
-  ...['cpu', 'core', 'cores'].map((name) => [name, 'cpus'] as const),
-  ...['memory', 'ram'].map((name) => [name, 'mem'] as const),
-  ['disks', 'disk'],
-  ['gpu', 'gpus'],
-  ['port', 'ports'],
-]);
 
 /** What is said of resources; numbers only of those that are numbered. */
 export type StatedResources = Partial<Resources> & { readonly numbers?: NumberRanges };
@@ -114,7 +111,7 @@ export function priorityOf(value: string): number {
 }
 
 function checkName(flag: Flag, name: string, problem: string): void {
-  const meant = MEANT.get(name);
+  const meant = meantResource(name);
   if (meant !== undefined) throw flagError(flag, `${name} is no resource; did you mean ${meant}?`);
   if (!ResourceName.safeParse(name).success) throw flagError(flag, problem);
 }

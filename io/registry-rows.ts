@@ -2,13 +2,22 @@
 import { sumUse, useOf } from './registry.ts';
 import type { Cluster, Use } from './registry.ts';
 import type { AgentRecord, FrameworkRecord } from '../protocol/records.ts';
-import { sumResources } from '../protocol/resources.ts';
+import { reservationsOf } from '../protocol/reservations.ts';
+import {
+  addResources,
+  isEmpty,
+  NO_RESOURCES,
+  subtractResources,
+  sumResources,
+} from '../protocol/resources.ts';
 import type { Resources } from '../protocol/resources.ts';
 
 /** An agent and what its tasks, executors and offers hold of it. */
 export interface AgentRow {
   readonly record: AgentRecord;
   readonly use: Use;
+  /** See `reservedByRole`. */
+  readonly reserved: ReadonlyMap<string, Resources>;
 }
 
 /** A framework and what its tasks and executors hold. */
@@ -27,15 +36,40 @@ export function agentRows(
   const byHost = (a: AgentRecord, b: AgentRecord): number =>
     a.info.hostname.localeCompare(b.info.hostname, 'en', { numeric: true }) ||
     a.info.agentId.localeCompare(b.info.agentId);
-  return cluster.agents
-    .toSorted(byHost)
-    .map((record) => ({ record, use: useOf(uses, record.info.agentId) }));
+  return cluster.agents.toSorted(byHost).map((record) => ({
+    record,
+    use: useOf(uses, record.info.agentId),
+    reserved: reservedByRole(record),
+  }));
+}
+
+/**
+ * What of an agent is kept for which role. What is reserved further of a reservation is counted for the role that it is
+ * reserved for last, so the amounts add up to all that is reserved.
+ *
+ * @returns by role, in the order of their names; empty if nothing is reserved
+ */
+export function reservedByRole(
+  record: Pick<AgentRecord, 'info' | 'reservations'>,
+): Map<string, Resources> {
+  const all = reservationsOf(record);
+  const partsOf = (id: string): Resources =>
+    sumResources(all.filter(({ parentId }) => parentId === id).map(({ resources }) => resources));
+  const byRole = new Map<string, Resources>();
+  for (const { reservationId, role, resources } of all.toSorted((a, b) =>
+    a.role < b.role ? -1 : 1,
+  )) {
+    const own = subtractResources(resources, partsOf(reservationId));
+    if (!isEmpty(own)) byRole.set(role, addResources(byRole.get(role) ?? NO_RESOURCES, own));
+  }
+  return byRole;
 }
 
 /** @returns the agent as programs get it */
-export function agentJson({ record, use }: AgentRow): object {
+export function agentJson({ record, use, reserved }: AgentRow): object {
   const { used, offered, taskCount, executorCount } = use;
-  return { ...record, used, offered, taskCount, executorCount };
+  const byRole = Object.fromEntries(reserved);
+  return { ...record, used, offered, taskCount, executorCount, reserved: byRole };
 }
 
 /** @returns the frameworks by age, the oldest first, as ties of the allocator go */

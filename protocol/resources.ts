@@ -22,6 +22,20 @@ export const ResourceName = z
   // What every object has cannot be a key of one.
   .refine((name) => name !== 'cpus' && name !== 'mem' && !(name in {}), 'not a name of a resource');
 
+/** What somebody means who writes one of these; anything else may be the name of a resource. */
+const MEANT: ReadonlyMap<string, string> = new Map([
+  ...['cpu', 'core', 'cores'].map((name) => [name, 'cpus'] as const),
+  ...['memory', 'ram'].map((name) => [name, 'mem'] as const),
+  ['disks', DISK],
+  ['gpu', 'gpus'],
+  ['port', 'ports'],
+]);
+
+/** @returns the name of the resource that is probably meant by a name that could be one as well; undefined: itself */
+export function meantResource(name: string): string | undefined {
+  return MEANT.get(name);
+}
+
 /** Amounts of resources by their names; what is absent is 0. */
 export const Amounts = z
   .record(ResourceName, z.int().min(0).max(AMOUNT_MAX))

@@ -1,6 +1,6 @@
 /** `kaon agents`: the nodes, and how much of each is used. */
 import type { NO_RESOURCES } from '../../protocol/resources.ts';
-import { formatOthers } from '../../protocol/resources.ts';
+import { formatOthers, formatResources } from '../../protocol/resources.ts';
 import type { AgentRecord } from '../../protocol/records.ts';
 import { agentJson, agentRows } from '../../io/registry-rows.ts';
 import type { AgentRow } from '../../io/registry-rows.ts';
@@ -17,10 +17,15 @@ import { formatCpuParts, formatLabels, formatMibParts, formatSpan } from '../wor
 /** @returns the exit code */
 export async function agents(options: ListOptions): Promise<number> {
   const cluster = await withStore(options, { name: 'agents' }, readCluster);
+  const rows = agentRows(cluster);
+  const shows = {
+    isWide: options.wide,
+    hasReserved: rows.some(({ reserved }) => reserved.size > 0),
+  };
   printListing(
     {
-      rows: agentRows(cluster),
-      columns: (paint) => agentColumns(paint, cluster.nowMs, options.wide),
+      rows,
+      columns: (paint) => agentColumns(paint, cluster.nowMs, shows),
       json: agentJson,
       none: `no agents in cluster ${options.cluster}`,
       unreadable: cluster.unreadable,
@@ -36,8 +41,15 @@ const LOOKS: Readonly<Record<AgentRecord['state'], Look>> = {
   gone: 'dim',
 };
 
-/** @param isWide with the attributes */
-export function agentColumns(paint: Paint, nowMs: number, isWide: boolean): Column<AgentRow>[] {
+/**
+ * @param isWide with the attributes
+ * @param hasReserved with what is kept for roles; where nothing is reserved the column would say nothing
+ */
+export function agentColumns(
+  paint: Paint,
+  nowMs: number,
+  { isWide, hasReserved }: { readonly isWide: boolean; readonly hasReserved: boolean },
+): Column<AgentRow>[] {
   const totalOf = ({ record }: AgentRow): typeof NO_RESOURCES => record.info.resources;
   const columns: Column<AgentRow>[] = [
     { title: 'ID', text: ({ record }) => record.info.agentId },
@@ -63,6 +75,14 @@ export function agentColumns(paint: Paint, nowMs: number, isWide: boolean): Colu
       align: 'right',
     },
   ];
+  if (hasReserved) {
+    columns.push({
+      title: 'RESERVED',
+      text: ({ reserved }) =>
+        [...reserved].map(([role, part]) => `${role}: ${formatResources(part)}`).join('; ') || '-',
+      shrinksTo: 8,
+    });
+  }
   if (isWide) {
     columns.push({
       title: 'OTHER',

@@ -39,8 +39,12 @@ function portionOf(round, grants, candidate, agent) {
     .map((_, index, parts) => parts.slice(0, index + 1).join('/'));
   if (path.some((role) => round.roles.get(role)?.limit)) return undefined;
   const need = candidate.needs?.find(
-    ({ resources, attributes, count }) =>
+    ({ resources, attributes, count, gang, notOn, maxPerAgent, offeredOn }) =>
       fits(resources, agent.free) &&
+      // Nor all of something at once: who wants that gets nothing.
+      gang !== true &&
+      notOn?.has(agent.agentId) !== true &&
+      (offeredOn?.get(agent.agentId) ?? 0) < (maxPerAgent ?? Infinity) &&
       Object.entries(attributes).every(([key, value]) => agent.attributes[key] === value) &&
       count > grants.filter(({ frameworkId }) => frameworkId === candidate.frameworkId).length,
   );

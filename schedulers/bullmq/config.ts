@@ -7,9 +7,9 @@ import type { RateLimiterOptions } from 'bullmq';
 import { KaonError } from '../../protocol/errors.ts';
 import { CommandInfo, KILL_GRACE_DEFAULT_MS } from '../../protocol/command.ts';
 import { Labels } from '../../protocol/fields.ts';
-import type { Resources } from '../../protocol/resources.ts';
-import { MEM_MIB_MAX, CPU_MILLIS_MAX } from '../../protocol/resources.ts';
-import { Cpus, duration, Mem } from './job-spec.ts';
+import type { PartialResources } from '../../protocol/roles.ts';
+import { PRIORITY_DEFAULT } from '../../protocol/task.ts';
+import { Cpus, duration, Mem, OtherResources, TaskPriority } from './job-quantities.ts';
 import type { ProcessorSettings, QueueSettings, SchedulerSettings } from './settings.ts';
 import { SETTINGS_DEFAULT } from './settings.ts';
 
@@ -28,12 +28,29 @@ const Rate = z
     return { max: Number(max), duration: parsed.data };
   })
   .optional();
+/** CPU and memory, and any other resource beside them. */
+const Quota = z
+  .object({ cpus: Cpus.optional(), mem: Mem.optional() })
+  .catchall(z.unknown())
+  .transform(({ cpus, mem, ...rest }, cx): PartialResources => {
+    const others = OtherResources.safeParse(rest);
+    for (const { path, message } of others.error?.issues ?? []) {
+      cx.addIssue({ code: 'custom', path: [...path], message });
+    }
+    return {
+      ...(cpus !== undefined && { cpuMillis: cpus }),
+      ...(mem !== undefined && { memMib: mem }),
+      ...(Object.keys(rest).length > 0 && { others: others.data ?? {} }),
+    };
+  });
 const RoleName = z.string().min(1).max(128);
 
 /** What a queue may be told; as flags these are the defaults of all queues. */
 export const QueueFields = z.strictObject({
   cpus: Cpus.optional(),
   mem: Mem.optional(),
+  resources: OtherResources.optional(),
+  priority: TaskPriority.optional(),
   timeout: duration(315_360_000_000).optional(),
   killGrace: duration(3_600_000).optional(),
   attributes: Labels.optional(),
@@ -46,7 +63,7 @@ export const QueueFields = z.strictObject({
     .optional(),
   role: RoleName.optional(),
   weight: z.coerce.number().min(0.001).max(1_000_000).optional(),
-  quota: z.strictObject({ cpus: Cpus.optional(), mem: Mem.optional() }).optional(),
+  quota: Quota.optional(),
   concurrency: Count.optional(),
   groupLimit: Count.optional(),
   rate: Rate,
@@ -143,12 +160,14 @@ async function queueSettings(
     concurrency: fields.concurrency ?? SETTINGS_DEFAULT.concurrency,
     groupLimit: fields.groupLimit,
     limiter: fields.rate,
-    quota: quotaOf(fields),
+    quota: fields.quota,
     defaults: {
       resources: {
         cpuMillis: fields.cpus ?? resources.cpuMillis,
         memMib: fields.mem ?? resources.memMib,
+        ...(fields.resources && { others: fields.resources }),
       },
+      priority: fields.priority ?? PRIORITY_DEFAULT,
       attributes: fields.attributes ?? {},
       user: fields.user,
       timeoutMs: fields.timeout,
@@ -158,11 +177,6 @@ async function queueSettings(
       allowedUsers: fields.allowedUsers,
     },
   };
-}
-
-function quotaOf({ quota }: QueueFields): Resources | undefined {
-  if (!quota) return undefined;
-  return { cpuMillis: quota.cpus ?? CPU_MILLIS_MAX, memMib: quota.mem ?? MEM_MIB_MAX };
 }
 
 async function processorOf(

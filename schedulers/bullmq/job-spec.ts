@@ -6,17 +6,11 @@ import { z } from 'zod';
 import type { Uri } from '../../protocol/command.ts';
 import { CommandInfo, Uri as UriSchema } from '../../protocol/command.ts';
 import { Labels } from '../../protocol/fields.ts';
-import { TASK_CPU_MILLIS_MIN, TASK_MEM_MIB_MIN, URIS_MAX_ITEMS } from '../../protocol/limits.ts';
-import {
-  formatBytes,
-  formatCpus,
-  formatMib,
-  parseCpus,
-  parseDuration,
-  parseMib,
-} from '../../protocol/quantities.ts';
-import type { Resources } from '../../protocol/resources.ts';
-import { CPU_MILLIS_MAX, MEM_MIB_MAX } from '../../protocol/resources.ts';
+import { URIS_MAX_ITEMS } from '../../protocol/limits.ts';
+import { formatBytes } from '../../protocol/quantities.ts';
+import type { Amounts, Resources } from '../../protocol/resources.ts';
+import { PRIORITY_DEFAULT } from '../../protocol/task.ts';
+import { Cpus, duration, Mem, OtherResources, TaskPriority } from './job-quantities.ts';
 
 /** Largest data of a job that becomes a command, bytes of JSON: it travels with the launch. */
 export const COMMAND_DATA_MAX_BYTES = 128 * 1024;
@@ -30,6 +24,8 @@ const GRACE_MAX_MS = 3_600_000;
 /** What the jobs of a queue have unless they say otherwise, and who runs them. */
 export interface JobDefaults {
   readonly resources: Resources;
+  /** Of their tasks, as far as the master preempts; the order of the queue is BullMQ's. */
+  readonly priority: number;
   readonly attributes: Readonly<Record<string, string>>;
   readonly user: string | undefined;
   readonly timeoutMs: number | undefined;
@@ -45,6 +41,7 @@ export interface JobDefaults {
 /** How a job is run. */
 export interface JobSpec {
   readonly resources: Resources;
+  readonly priority: number;
   readonly attributes: Readonly<Record<string, string>>;
   /** Whose turn it is among the jobs of a queue; '' for all that name none. */
   readonly group: string;
@@ -63,6 +60,7 @@ export interface JobSpec {
 /** Of a job that is not run. */
 export const NO_SPEC: JobSpec = {
   resources: { cpuMillis: 0, memMib: 0 },
+  priority: PRIORITY_DEFAULT,
   attributes: {},
   group: '',
   timeoutMs: undefined,
@@ -86,44 +84,12 @@ export interface SpecifiedJob {
 export type SpecResult =
   { readonly ok: true; readonly spec: JobSpec } | { readonly ok: false; readonly message: string };
 
-function quantity(
-  parse: (text: string) => number | undefined,
-  [min, max]: readonly [number, number],
-  words: string,
-): z.ZodType<number> {
-  return z.union([z.string().max(40), z.number()]).transform((given, cx) => {
-    const value = parse(String(given));
-    if (value === undefined || value < min || value > max) {
-      cx.addIssue({ code: 'custom', message: `${JSON.stringify(given)} is not ${words}` });
-      return z.NEVER;
-    }
-    return value;
-  });
-}
-
-/** Cores, as people write them, in thousandths. */
-export const Cpus = quantity(
-  parseCpus,
-  [TASK_CPU_MILLIS_MIN, CPU_MILLIS_MAX],
-  `a number of cores from ${formatCpus(TASK_CPU_MILLIS_MIN)} to ${formatCpus(CPU_MILLIS_MAX)}: 0.5, 2, "250m"`,
-);
-/** Memory, as people write it, in MiB. */
-export const Mem = quantity(
-  (text) => (/^\d+$/.test(text) ? Number(text) : parseMib(text)),
-  [TASK_MEM_MIB_MIN, MEM_MIB_MAX],
-  `a size from ${formatMib(TASK_MEM_MIB_MIN)} to ${formatMib(MEM_MIB_MAX)}: "256M", "1.5G"; a number is MiB`,
-);
-/** A time as people write it, in milliseconds; a number is milliseconds. */
-export function duration(maxMs: number): z.ZodType<number> {
-  const parse = (text: string): number | undefined =>
-    /^\d+$/.test(text) ? Number(text) : parseDuration(text);
-  return quantity(parse, [1, maxMs], 'a duration: "30s", "10m"; a number is milliseconds');
-}
-
 /** What a job may say besides its command. */
 const ProcessorFields = z.strictObject({
   cpus: Cpus.optional(),
   mem: Mem.optional(),
+  resources: OtherResources.optional(),
+  priority: TaskPriority.optional(),
   timeout: duration(315_360_000_000).optional(),
   killGrace: duration(GRACE_MAX_MS).optional(),
   attributes: Labels.optional(),
@@ -246,16 +212,25 @@ function problemOfUser(
 
 function commonOf(fields: Fields, defaults: JobDefaults): Omit<JobSpec, 'uris'> {
   return {
-    resources: {
-      cpuMillis: fields.cpus ?? defaults.resources.cpuMillis,
-      memMib: fields.mem ?? defaults.resources.memMib,
-    },
+    resources: resourcesOf(fields, defaults.resources),
+    priority: fields.priority ?? defaults.priority,
     attributes: { ...defaults.attributes, ...fields.attributes },
     group: fields.group ?? '',
     timeoutMs: fields.timeout ?? defaults.timeoutMs,
     killGraceMs: fields.killGrace ?? defaults.killGraceMs,
     user: defaults.user,
     executor: defaults.executor,
+  };
+}
+
+/** Each resource that a job names is as the job has it; 0 takes away what its queue would give it. */
+function resourcesOf(fields: Fields, defaults: Resources): Resources {
+  const named = Object.entries({ ...defaults.others, ...fields.resources });
+  const others: Amounts = Object.fromEntries(named.filter(([, amount]) => amount > 0));
+  return {
+    cpuMillis: fields.cpus ?? defaults.cpuMillis,
+    memMib: fields.mem ?? defaults.memMib,
+    ...(Object.keys(others).length > 0 && { others }),
   };
 }
 

@@ -8,12 +8,12 @@ import type { Log } from '../../io/log.ts';
 import { messageOf } from '../../protocol/errors.ts';
 import {
   addResources,
-  fits,
   formatResources,
   NO_RESOURCES,
   subtractResources,
 } from '../../protocol/resources.ts';
 import type { Resources } from '../../protocol/resources.ts';
+import { formatPartial, isBeyond } from '../../protocol/roles.ts';
 import type { Candidate, QueueState, Turns } from './core/selection.ts';
 import type { JobSpec, SpecResult } from './job-spec.ts';
 import { COMMAND_DATA_MAX_BYTES, PROCESSOR_DATA_MAX_BYTES, specOf } from './job-spec.ts';
@@ -149,9 +149,9 @@ export class QueueWindow {
   #specOf(job: Omit<WaitingJob, 'schedulerId'>): SpecResult {
     const { defaults, quota } = this.settings;
     const result = specOf({ ...job, queue: this.queue.name }, defaults);
-    if (!result.ok || !quota || fits(result.spec.resources, quota)) return result;
+    if (!result.ok || !quota || !isBeyond(result.spec.resources, quota)) return result;
     const needs = formatResources(result.spec.resources);
-    const message = `the job needs ${needs}, and all jobs of its queue may hold ${formatResources(quota)}`;
+    const message = `the job needs ${needs}, and all jobs of its queue may hold ${formatPartial(quota)}`;
     return { ok: false, message };
   }
 
@@ -164,10 +164,10 @@ export class QueueWindow {
 
   /** A job as something to be placed. */
   candidate(jobId: string, spec: JobSpec): Candidate {
-    const { resources, attributes, group } = spec;
+    const { resources, attributes, group, priority } = spec;
     const executor = executorOf(spec, this.settings);
     return {
-      ...{ jobId, resources, attributes, group },
+      ...{ jobId, resources, attributes, group, priority },
       ...(executor && {
         executor: { executorId: executor.executorId, resources: executor.resources },
       }),
@@ -294,5 +294,5 @@ export class QueueWindow {
 }
 
 function nothing(jobId: string): Candidate {
-  return { jobId, group: '', resources: NO_RESOURCES, attributes: {} };
+  return { jobId, group: '', resources: NO_RESOURCES, priority: 0, attributes: {} };
 }

@@ -1,6 +1,6 @@
 /** What a queue and its scheduler are told: everything that `kaon bullmq` can be asked for, checked and in Kaon's units. */
 import type { RateLimiterOptions } from 'bullmq';
-import type { Resources } from '../../framework/index.ts';
+import type { PartialResources } from '../../protocol/roles.ts';
 import type { JobDefaults } from './job-spec.ts';
 
 /** The program that runs the jobs of a queue whose data is their own. */
@@ -19,8 +19,8 @@ export interface QueueSettings {
   readonly defaults: JobDefaults;
   /** Against the other queues of this scheduler. */
   readonly weight: number;
-  /** Held by its jobs at most; undefined: whatever there is. */
-  readonly quota: Resources | undefined;
+  /** Held by its jobs at most, of what it names; undefined: whatever there is. */
+  readonly quota: PartialResources | undefined;
   /** Active jobs at most, by this scheduler. */
   readonly concurrency: number;
   readonly groupLimit: number | undefined;

@@ -61,6 +61,9 @@ export class Settling {
       case 'lost':
         await this.#lost(task, outcome.message);
         return 'settled';
+      case 'preempted':
+        await this.#preempted(task, status, outcome.message);
+        return 'settled';
       case 'done':
       case 'failed':
         await this.#ended(task, status, outcome);
@@ -149,6 +152,16 @@ export class Settling {
         await queue.fail(task.job, new UnrecoverableError(words));
       }
     });
+  }
+
+  /** It waits again, with all its attempts: that there was something more urgent says nothing of the job. */
+  async #preempted(task: JobTask, status: TaskStatus, message: string): Promise<void> {
+    const { log, calls } = this.#options;
+    const { queue } = task.window;
+    if (!task.spec.command && (await calls.finish(task.taskId, status.data)).moved) return;
+    log.info('job.preempted', { ...namesOf(task), message });
+    await queue.addLogs(task.job, [`kaon: ${message}`]);
+    await this.#guard(task, () => queue.giveBack(task.job));
   }
 
   async #lost(task: JobTask, message: string): Promise<void> {

@@ -6,6 +6,7 @@ import type {
   TaskDescription,
   TaskId,
 } from '../../framework/index.ts';
+import { PRIORITY_DEFAULT } from '../../protocol/task.ts';
 import type { JobRef } from './job-ids.ts';
 import { taskNameOf } from './job-ids.ts';
 import type { JobSpec } from './job-spec.ts';
@@ -100,13 +101,14 @@ export function taskOf(
   },
   text: () => JobText,
 ): TaskDescription & { readonly taskId: TaskId } {
-  const { resources, timeoutMs, killGraceMs, group, command, uris } = spec;
+  const { resources, priority, timeoutMs, killGraceMs, group, command, uris } = spec;
   const executor = executorOf(spec, settings);
   const clip = (value: string): string => value.slice(0, LABEL_MAX_CHARS);
   return {
     taskId,
     name: taskNameOf(ref, settings.name),
     resources,
+    ...(priority !== PRIORITY_DEFAULT && { priority }),
     ...(timeoutMs !== undefined && { maxCompletionTimeMs: timeoutMs }),
     killGracePeriodMs: killGraceMs,
     exclusive: true,

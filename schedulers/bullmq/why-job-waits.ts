@@ -1,7 +1,8 @@
 /** Why a job of a queue is not running yet, in one sentence. Pure. */
 import type { Resources } from '../../framework/index.ts';
-import { addResources, fits, formatResources } from '../../framework/index.ts';
+import { addResources, formatResources } from '../../framework/index.ts';
 import { formatDuration } from '../../protocol/quantities.ts';
+import { formatPartial, isBeyond } from '../../protocol/roles.ts';
 import type { AgentRoom } from '../run/why-waiting.ts';
 import { whyWaiting } from '../run/why-waiting.ts';
 import type { JobSpec } from './job-spec.ts';
@@ -52,8 +53,8 @@ function ruleInTheWay(situation: JobSituation): string | undefined {
     const group = spec.group === '' ? 'without a group' : `of group ${spec.group}`;
     return `${String(activeInGroup)} jobs ${group} are active, and --group-limit allows ${String(groupLimit)}`;
   }
-  if (quota && !fits(addResources(held, spec.resources), quota)) {
-    return `the jobs of the queue hold ${formatResources(held)}, and their quota is ${formatResources(quota)}`;
+  if (quota && isBeyond(addResources(held, spec.resources), quota, spec.resources)) {
+    return `the jobs of the queue hold ${formatResources(held)}, and their quota is ${formatPartial(quota)}`;
   }
   return undefined;
 }

@@ -54,6 +54,21 @@ describe('an allocator', () => {
     expect(ledgerOf(grants)).toEqual({ f1: ['a1 4 4096'], f2: ['a2 4 4096'] });
   });
 
+  test('of a user is a module: the example heeds where units may not be', async () => {
+    const allocate = await loadAllocator('./examples/allocator/in-turn.mjs');
+    const unit = { resources: amount(1, 1), count: 3 };
+    const particular = roundOf({
+      agents: { a1: amount(4, 4), a2: amount(4, 4), a3: amount(4, 4) },
+      frameworks: {
+        f1: { needs: [{ ...unit, notOn: ['a1'], maxPerAgent: 1, offeredOn: { a2: 1 } }] },
+        f2: { needs: [{ ...unit, gang: true }] },
+      },
+    });
+    const grants = allocate(particular);
+    expect(problemOfGrants(particular, grants)).toBeUndefined();
+    expect(ledgerOf(grants)).toEqual({ f1: ['a3 1 1'] });
+  });
+
   test.each([
     ['nosuch', /no allocator "nosuch"/],
     ['./nosuch.mjs', /cannot load the allocator .*nosuch\.mjs/],

@@ -223,6 +223,21 @@ describe('a job', () => {
     expect(await resultOf(jobTask('t1'))).toEqual(['x', []]);
   });
 
+  test('finds its ports and the like in the environment, and those of no job before it', async () => {
+    await start(`export default () => [process.pid, ...Object.entries(process.env)
+      .filter(([name]) => /PORTS|GPUS/.test(name)).map((pair) => pair.join('=')).sort()];`);
+    const numbers = { ports: [31_000, 31_001], gpus: [3] };
+    const [pid, ...found] = (await resultOf(jobTask('t1', {}, { numbers }))) as unknown[];
+    expect(found).toEqual([
+      ...['KAON_GPUS=3', 'KAON_GPUS_0=3', 'KAON_PORTS=31000,31001'],
+      ...['KAON_PORTS_0=31000', 'KAON_PORTS_1=31001'],
+    ]);
+    expect(await resultOf(jobTask('t2', {}, { numbers: { ports: [31_002] } }))).toEqual([
+      ...[pid, 'KAON_PORTS=31002', 'KAON_PORTS_0=31002'],
+    ]);
+    expect(await resultOf(jobTask('t3'))).toEqual([pid]);
+  });
+
   test('runs beside others', async () => {
     await start(`${UNTIL_ABORT} export default async (job, token, signal) => untilAbort(signal);`);
     const tasks = ['t1', 't2', 't3'].map((taskId) => jobTask(taskId));

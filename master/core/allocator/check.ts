@@ -1,6 +1,6 @@
 /**
  * What the master asks of every round, whoever has decided it: nothing is given that is not there, to nobody who may not have
- * it. A round with one wrong grant is refused as a whole: an allocator that is wrong once has not understood the rest.
+ * it, and nothing where it is not wanted (`check-needs.ts`). A round with one wrong grant is refused as a whole: an allocator that is wrong once has not understood the rest.
  */
 import type { Resources } from '../../../protocol/resources.ts';
 import {
@@ -12,11 +12,13 @@ import {
 } from '../../../protocol/resources.ts';
 import type { PartialResources } from '../../../protocol/roles.ts';
 import { isBeyond, rolePath } from '../../../protocol/roles.ts';
-import type { AllocationRound, Grant } from './port.ts';
+import type { Given } from './check-needs.ts';
+import { hasGang, isParticular, problemOfGangs, problemOnAgent } from './check-needs.ts';
+import type { AgentView, AllocationRound, CandidateView, Grant } from './port.ts';
 
 /**
  * @param grants whatever an allocator has returned
- * @returns what is wrong with the round, with ids and amounts; undefined: nothing. Cost: agents, candidates and grants
+ * @returns what is wrong with the round, with ids and amounts; undefined: nothing. Cost: agents, needs and grants
  */
 export function problemOfGrants(round: AllocationRound, grants: unknown): string | undefined {
   if (!Array.isArray(grants)) return `the allocator returned ${describe(grants)}, not a list`;
@@ -24,6 +26,10 @@ export function problemOfGrants(round: AllocationRound, grants: unknown): string
   for (const one of grants as readonly unknown[]) {
     if (!isGrant(one)) return `the allocator returned ${describe(one)} as a grant`;
     const problem = enter(books, one);
+    if (problem !== undefined) return problem;
+  }
+  for (const { candidate, given } of books.gangs) {
+    const problem = problemOfGangs(candidate, given);
     if (problem !== undefined) return problem;
   }
   return undefined;
@@ -37,17 +43,33 @@ interface Limited {
 
 /** What has been given so far. */
 interface Books {
-  readonly agents: ReadonlyMap<string, { readonly number: number; left: Resources }>;
+  readonly agents: ReadonlyMap<string, AgentBook>;
   /** By framework and role. */
   readonly candidates: ReadonlyMap<string, ReadonlyMap<string, Receiver>>;
   /** Pairs of an agent and a receiver. */
   readonly seen: Set<number>;
   readonly receivers: number;
+  /** Those that want all of something or nothing: known when all is given. */
+  readonly gangs: readonly GangBook[];
+}
+
+interface AgentBook {
+  readonly number: number;
+  readonly view: AgentView;
+  left: Resources;
+}
+
+interface GangBook {
+  readonly candidate: CandidateView;
+  readonly given: Given[];
 }
 
 interface Receiver {
   readonly number: number;
   readonly limits: readonly Limited[];
+  /** Undefined for most, who have said nothing of where their units go. */
+  readonly particular: CandidateView | undefined;
+  readonly given: Given[] | undefined;
 }
 
 function openBooks({ agents, candidates, roles }: AllocationRound): Books {
@@ -56,17 +78,26 @@ function openBooks({ agents, candidates, roles }: AllocationRound): Books {
     if (limit) limited.set(role, { role, limit, held: holds });
   }
   const receivers = new Map<string, Map<string, Receiver>>();
-  for (const [number, { frameworkId, role }] of candidates.entries()) {
+  const gangs: GangBook[] = [];
+  for (const [number, candidate] of candidates.entries()) {
+    const { frameworkId, role } = candidate;
+    const particular = isParticular(candidate) ? candidate : undefined;
+    const given: Given[] | undefined = particular && hasGang(candidate) ? [] : undefined;
+    if (given) gangs.push({ candidate, given });
     const byRole = receivers.get(frameworkId) ?? new Map<string, Receiver>();
     const path = limited.size === 0 ? [] : rolePath(role);
-    byRole.set(role, { number, limits: path.flatMap((name) => limited.get(name) ?? []) });
+    const limits = path.flatMap((name) => limited.get(name) ?? []);
+    byRole.set(role, { number, limits, particular, given });
     receivers.set(frameworkId, byRole);
   }
   return {
-    agents: new Map(agents.map(({ agentId, free }, number) => [agentId, { number, left: free }])),
+    agents: new Map(
+      agents.map((view, number) => [view.agentId, { number, view, left: view.free }]),
+    ),
     candidates: receivers,
     seen: new Set(),
     receivers: candidates.length,
+    gangs,
   };
 }
 
@@ -88,7 +119,10 @@ function enter(books: Books, { agentId, frameworkId, role, resources }: Grant): 
     if (!isBeyond(limit.held, limit.limit, resources)) continue;
     return `role ${limit.role} would hold ${formatResources(limit.held)}, more than its limit`;
   }
-  return undefined;
+  if (!receiver.particular) return undefined;
+  const given = { agent: agent.view, resources };
+  receiver.given?.push(given);
+  return problemOnAgent(receiver.particular, given);
 }
 
 function isGrant(one: unknown): one is Grant {

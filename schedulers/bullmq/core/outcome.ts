@@ -4,12 +4,12 @@ import type { TaskStatus } from '../../../protocol/task.ts';
 
 /**
  * `done`: as it should. `failed`: the attempt counts, and BullMQ decides about another, unless it is final. `lost`: the attempt
- * was not the job's fault. `again`: nothing has run. `running`: another task of this job lives.
+ * was not the job's fault. `preempted`: the same, and it had to make room, however often. `again`: nothing has run. `running`: another task of this job lives.
  */
 export type Outcome =
   | { readonly kind: 'done' }
   | { readonly kind: 'failed'; readonly message: string; readonly isFinal: boolean }
-  | { readonly kind: 'lost'; readonly message: string }
+  | { readonly kind: 'lost' | 'preempted'; readonly message: string }
   | { readonly kind: 'again'; readonly message: string; readonly afterMs: number }
   | { readonly kind: 'running' };
 
@@ -37,6 +37,7 @@ export function outcomeOf(status: TaskStatus, cancelReason: string | undefined):
     return { kind: 'again', message, afterMs: AGAIN_AFTER_MS };
   }
   if (reason === 'REASON_STOPPED_WHEN_UNREACHABLE') return { kind: 'lost', message };
+  if (reason === 'REASON_PREEMPTED') return { kind: 'preempted', message };
   switch (state) {
     case 'TASK_FAILED':
       return { kind: 'failed', message, isFinal: false };

@@ -1,10 +1,11 @@
 /**
  * Which jobs are taken next, and onto which offers they go; and what to ask for, so that offers come for them.
  *
- * Between queues: the one that holds least for its weight is served first (weighted max-min, as dominant resource fairness
- * does it between frameworks). Within a queue: its groups in turn, the one that was served longest ago first, and within a
- * group the order of BullMQ. A job that fits nowhere is passed over, but not for ever: `patienceMs` after others have begun to
- * overtake it, its queue takes nothing else until it is placed, unless no agent could ever hold it.
+ * Jobs whose tasks have the higher priority go first: an offer may be there because a task was ended for one of them, and who
+ * is of less would be ended for it again. Of one priority, between queues: the one that holds least for its weight is served
+ * first (weighted max-min, as dominant resource fairness does it between frameworks). Within a queue: its groups in turn, the
+ * one that was served longest ago first, and within a group the order of BullMQ. A job that fits nowhere is passed over, but not for ever: `patienceMs` after others have begun to
+ * overtake it, its queue takes nothing else of its priority or less until it is placed, unless no agent could ever hold it.
  *
  * Pure; it changes nothing but the rooms it is given and the turns of the groups.
  */
@@ -13,14 +14,20 @@ import {
   addResources,
   fits,
   NO_RESOURCES,
+  otherNames,
   subtractResources,
 } from '../../../protocol/resources.ts';
+import type { PartialResources } from '../../../protocol/roles.ts';
+import { isBeyond } from '../../../protocol/roles.ts';
+import { PRIORITY_DEFAULT } from '../../../protocol/task.ts';
 
 /** A job that waits. */
 export interface Candidate {
   readonly jobId: string;
   readonly group: string;
   readonly resources: Resources;
+  /** Of its task. */
+  readonly priority: number;
   readonly attributes: Readonly<Record<string, string>>;
   /** Shared by several jobs on one agent, and started with the first of them. */
   readonly executor?: { readonly executorId: string; readonly resources: Resources } | undefined;
@@ -37,7 +44,7 @@ export interface QueueState {
   readonly room: number;
   /** Held by its jobs, of at most `quota`. */
   readonly held: Resources;
-  readonly quota: Resources | undefined;
+  readonly quota: PartialResources | undefined;
   /** Jobs of one group at the same time. */
   readonly groupLimit: number | undefined;
   /** In the order of BullMQ. */
@@ -85,7 +92,10 @@ export interface SelectionRules {
 interface Turn {
   readonly queue: QueueState;
   readonly running: Map<string, number>;
-  readonly groups: Map<string, Candidate[]>;
+  /** Those of the priority that is served now. */
+  groups: Map<string, Candidate[]>;
+  /** Of higher ones, those that had no room. */
+  passed: Candidate[];
   /** The job besides which nothing is taken any more. */
   blocker: Candidate | undefined;
   held: Resources;
@@ -107,18 +117,34 @@ export function select(
   rules: SelectionRules,
 ): Pick[] {
   const picks: Pick[] = [];
-  const turns = queues.filter(({ room }) => room > 0).map((queue) => turnOf(queue, rules));
-  let open = turns;
-  while (open.length > 0) {
-    const turn = open.reduce((best, each) => (isBefore(each, best) ? each : best));
-    const pick = pickOf(turn, rooms, rules);
-    if (pick) {
-      picks.push(pick);
-      turn.lastServed = picks.length;
+  const turns = queues.filter(({ room }) => room > 0).map(turnOf);
+  for (const priority of prioritiesOf(turns.flatMap(({ queue }) => queue.candidates))) {
+    let open = turns.filter((turn) => turn.left > 0 && enterPriority(turn, priority, rules));
+    while (open.length > 0) {
+      const turn = open.reduce((best, each) => (isBefore(each, best) ? each : best));
+      const pick = pickOf(turn, rooms, rules);
+      if (pick) {
+        picks.push(pick);
+        turn.lastServed = picks.length;
+      }
+      open = open.filter((each) => each.left > 0 && (each !== turn || pick !== undefined));
     }
-    open = open.filter((each) => each.left > 0 && (each !== turn || pick !== undefined));
   }
   return picks;
+}
+
+/** The highest first. */
+function prioritiesOf(candidates: readonly Candidate[]): number[] {
+  return [...new Set(candidates.map(({ priority }) => priority))].sort((a, b) => b - a);
+}
+
+/** @returns whether anything of this priority may be taken: not while one of a higher is waited for */
+function enterPriority(turn: Turn, priority: number, rules: SelectionRules): boolean {
+  if (turn.blocker) return false;
+  const candidates = turn.queue.candidates.filter((each) => each.priority === priority);
+  turn.groups = groupsOf(candidates);
+  turn.blocker = blockerOf(candidates, rules);
+  return candidates.length > 0;
 }
 
 /** The smallest share for its weight; of equals, whoever was served longest ago. */
@@ -132,24 +158,22 @@ function shareOf({ held, queue }: Turn): number {
   return Math.max(held.cpuMillis / 1000, held.memMib / 4096) / queue.weight;
 }
 
-function turnOf(queue: QueueState, rules: SelectionRules): Turn {
+function turnOf(queue: QueueState): Turn {
+  const { held, room } = queue;
+  return {
+    ...{ queue, held, left: room, lastServed: 0, blocker: undefined },
+    ...{ running: new Map(queue.running), groups: new Map(), passed: [] },
+  };
+}
+
+function groupsOf(candidates: readonly Candidate[]): Map<string, Candidate[]> {
   const groups = new Map<string, Candidate[]>();
-  for (const candidate of queue.candidates) {
+  for (const candidate of candidates) {
     const group = groups.get(candidate.group);
     if (group) group.push(candidate);
     else groups.set(candidate.group, [candidate]);
   }
-  const { held, room } = queue;
-  const running = new Map(queue.running);
-  return {
-    queue,
-    running,
-    groups,
-    blocker: blockerOf(queue.candidates, rules),
-    held,
-    left: room,
-    lastServed: 0,
-  };
+  return groups;
 }
 
 /** The job that has been overtaken for longest, if that is too long and it can be placed at all. */
@@ -166,7 +190,7 @@ function blockerOf(candidates: readonly Candidate[], rules: SelectionRules): Can
 
 function pickOf(turn: Turn, rooms: readonly Room[], rules: SelectionRules): Pick | undefined {
   const { queue, blocker } = turn;
-  const passed: Candidate[] = [];
+  const passed = [...turn.passed];
   for (const group of groupsInTurn(turn)) {
     const waiting = turn.groups.get(group) ?? [];
     for (const [position, candidate] of waiting.entries()) {
@@ -185,6 +209,7 @@ function pickOf(turn: Turn, rooms: readonly Room[], rules: SelectionRules): Pick
       return { queue, candidate, room };
     }
   }
+  turn.passed = passed;
   return undefined;
 }
 
@@ -215,7 +240,7 @@ function serve(turn: Turn, group: string, resources: Resources): void {
 }
 
 function isWithinQuota({ queue, held }: Turn, { resources }: Candidate): boolean {
-  return queue.quota === undefined || fits(addResources(held, resources), queue.quota);
+  return !queue.quota || !isBeyond(addResources(held, resources), queue.quota, resources);
 }
 
 function hasRoom(room: Room, candidate: Candidate): boolean {
@@ -257,6 +282,8 @@ export function hasAttributes(
 /** What to ask the master for: so often so much. */
 export interface Demand {
   readonly resources: Resources;
+  /** Absent: as for a task that does not say. */
+  readonly priority?: number;
   readonly attributes: Readonly<Record<string, string>>;
   readonly count: number;
 }
@@ -282,18 +309,18 @@ export function demandOf(
   return summed([...first, ...picked].slice(0, jobsMax), hasExecutor);
 }
 
-/** Room for everything, on an agent that has whatever is wanted. */
-function anywhere(): Room {
-  const free = { cpuMillis: Infinity, memMib: Infinity };
+/** Room for all of them, on an agent that has whatever is wanted. */
+function anywhereFor(candidates: readonly Candidate[]): Room {
+  const names = candidates.flatMap(({ resources }) => otherNames(resources));
+  const others = Object.fromEntries(names.map((name) => [name, Infinity]));
+  const free = { cpuMillis: Infinity, memMib: Infinity, others };
   return { agentId: '', attributes: {}, executorIds: new Set(), free };
 }
 
 /** Jobs of a queue that would be taken now, if there were room for all. */
 function wantedOf(queue: QueueState, rules: SelectionRules, jobsMax: number): Candidate[] {
-  const blocker = blockerOf(queue.candidates, rules);
   const room = Math.min(queue.room, jobsMax);
-  const placeable = blocker ? [blocker] : queue.candidates.filter(rules.isPlaceable);
-  const candidates = placeable.slice(0, jobsMax);
+  const candidates = inLine(queue.candidates, rules).slice(0, jobsMax);
   // Without limits the first are as good as any.
   if (queue.quota === undefined && queue.groupLimit === undefined) return candidates.slice(0, room);
   // Attributes say on which agents, and here every agent is meant. Nobody's turn is over by being asked for.
@@ -302,9 +329,21 @@ function wantedOf(queue: QueueState, rules: SelectionRules, jobsMax: number): Ca
   );
   const turns = { count: queue.turns.count, of: new Map(queue.turns.of) };
   const state = { ...queue, room, turns, candidates: [...plain.keys()] };
-  return select([state], [anywhere()], rules).flatMap(
+  return select([state], [anywhereFor(candidates)], rules).flatMap(
     ({ candidate }) => plain.get(candidate) ?? [],
   );
+}
+
+/** Jobs in the order in which they would be taken, up to one that is waited for. */
+function inLine(candidates: readonly Candidate[], rules: SelectionRules): Candidate[] {
+  const line: Candidate[] = [];
+  for (const priority of prioritiesOf(candidates)) {
+    const level = candidates.filter((each) => each.priority === priority);
+    const blocker = blockerOf(level, rules);
+    if (blocker) return [...line, blocker];
+    line.push(...level.filter(rules.isPlaceable));
+  }
+  return line;
 }
 
 function summed(
@@ -319,9 +358,12 @@ function summed(
     else counts.set(shape, { candidate, count: 1 });
   }
   return [...counts.values()].map(({ candidate, count }) => {
-    const { resources, attributes, executor } = candidate;
+    const { resources, priority, attributes, executor } = candidate;
     const own = executor && !hasExecutor(executor.executorId) ? executor.resources : NO_RESOURCES;
-    return { resources: addResources(resources, own), attributes, count };
+    return {
+      ...{ resources: addResources(resources, own), attributes, count },
+      ...(priority !== PRIORITY_DEFAULT && { priority }),
+    };
   });
 }
 
@@ -331,8 +373,9 @@ const shapes = new WeakMap<Candidate, string>();
 function shapeOf(candidate: Candidate): string {
   const known = shapes.get(candidate);
   if (known !== undefined) return known;
-  const { resources, attributes, executor } = candidate;
-  const shape = JSON.stringify([resources, Object.entries(attributes).sort(), executor]);
+  const { resources, priority, attributes, executor } = candidate;
+  const wanted = Object.entries(attributes).sort();
+  const shape = JSON.stringify([resources, priority, wanted, executor]);
   shapes.set(candidate, shape);
   return shape;
 }

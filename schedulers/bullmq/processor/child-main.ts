@@ -53,6 +53,7 @@ try {
     processor,
     send,
     memoryBytes: () => process.memoryUsage.rss(),
+    environment: process.env,
   });
   // Rejections that nobody handles come here, too. After one of either nobody knows what state this process is in.
   process.on('uncaughtException', (error: unknown) => {

@@ -15,6 +15,8 @@ export type ToChild =
       /** JSON; undefined: it is to be asked for with `getJob`. */
       readonly job: string | undefined;
       readonly token: string;
+      /** How the job finds its ports, GPUs and the like. */
+      readonly environment: Readonly<Record<string, string>>;
     }
   | { readonly type: 'abort'; readonly reason: string }
   /** To the call with that id. */

@@ -21,6 +21,8 @@ export interface RunnerOptions {
   /** Resolves when the message has left. */
   readonly send: (message: FromChild) => Promise<void>;
   readonly memoryBytes: () => number;
+  /** Of this process: each job finds its own variables there, and those of no other. */
+  readonly environment: Record<string, string | undefined>;
 }
 
 interface Asked {
@@ -33,6 +35,7 @@ interface Run {
   readonly home: Home;
   readonly abort: AbortController;
   readonly asked: Map<number, Asked>;
+  readonly variables: readonly string[];
 }
 
 type RunMessage = Extract<ToChild, { type: 'run' }>;
@@ -82,7 +85,9 @@ export class ChildRunner {
       await this.#options.send({ type: 'not-joined', message: messageOf(error) });
       return;
     }
-    const run: Run = { home, abort: new AbortController(), asked: new Map() };
+    const variables = Object.keys(message.environment);
+    const run: Run = { home, abort: new AbortController(), asked: new Map(), variables };
+    Object.assign(this.#options.environment, message.environment);
     this.#run = run;
     // Not waited for: it leaves before whatever the job says, and nobody answers it.
     void this.#options.send({ type: 'started' });
@@ -110,6 +115,9 @@ export class ChildRunner {
     if (this.#run !== run) return;
     this.#run = undefined;
     for (const { reject } of run.asked.values()) reject(overError());
+    for (const variable of run.variables) {
+      Reflect.deleteProperty(this.#options.environment, variable);
+    }
     const hasLeft = leaveCgroups(run.home);
     const growthBytes = this.#options.memoryBytes() - this.#baselineBytes;
     const isSpent = isCrashed || !hasLeft || growthBytes > GROWTH_MAX_BYTES;

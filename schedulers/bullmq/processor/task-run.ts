@@ -4,6 +4,7 @@
  */
 import type { LaunchedTask, UpdateDescription } from '../../../executor/index.ts';
 import { messageOf } from '../../../protocol/errors.ts';
+import { environmentOf } from '../../../protocol/numbers.ts';
 import type {
   CallAnswer,
   ProcessorCall,
@@ -145,8 +146,9 @@ export class TaskRun implements ProgramWaiter {
     }
     this.#child = child;
     const { job, token } = this.#task;
-    const { cgroupProcs = [] } = this.launched;
-    child.run({ type: 'run', cgroupProcs, job, token }, this.#listenerFor(child));
+    const { cgroupProcs = [], task } = this.launched;
+    const environment = environmentOf(task.numbers ?? {});
+    child.run({ type: 'run', cgroupProcs, job, token, environment }, this.#listenerFor(child));
   }
 
   #listenerFor(child: ChildHandle): JobListener {

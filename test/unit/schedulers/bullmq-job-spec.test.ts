@@ -9,6 +9,7 @@ import {
 
 const DEFAULTS: JobDefaults = {
   resources: { cpuMillis: 1000, memMib: 256 },
+  priority: 0,
   attributes: {},
   user: undefined,
   timeoutMs: undefined,
@@ -79,7 +80,8 @@ describe('the command of a job', () => {
 describe('what a job does not say', () => {
   test('is as its queue has it', () => {
     const defaults: JobDefaults = {
-      resources: { cpuMillis: 300, memMib: 64 },
+      resources: { cpuMillis: 300, memMib: 64, others: { gpus: 1 } },
+      priority: -5,
       attributes: { disk: 'ssd' },
       user: 'www-data',
       timeoutMs: 60_000,
@@ -90,7 +92,8 @@ describe('what a job does not say', () => {
     };
     const { command: _command, ...spec } = fieldsOf({}, defaults);
     expect(spec).toEqual({
-      resources: { cpuMillis: 300, memMib: 64 },
+      resources: { cpuMillis: 300, memMib: 64, others: { gpus: 1 } },
+      priority: -5,
       attributes: { disk: 'ssd' },
       group: '',
       timeoutMs: 60_000,
@@ -119,6 +122,38 @@ describe('a field', () => {
     ['1.5G', 1536],
   ])('mem: %j is %i MiB', (mem, expected) => {
     expect(fieldsOf({ mem }).resources).toEqual({ cpuMillis: 1000, memMib: expected });
+  });
+
+  test.each([
+    [
+      { gpus: 1, 'license.matlab': 2 },
+      { gpus: 1, 'license.matlab': 2 },
+    ],
+    [{ ports: '2' }, { ports: 2 }],
+    [{ disk: 100 }, { disk: 100 }],
+    [{ disk: '10G' }, { disk: 10_240 }],
+  ])('resources: %j are so many of each, and MiB of disk', (resources, expected) => {
+    expect(fieldsOf({ resources }).resources).toEqual({
+      ...{ cpuMillis: 1000, memMib: 256, others: expected },
+    });
+  });
+
+  test('resources come to those of the queue, win, and are taken away by 0', () => {
+    const queue = { resources: { cpuMillis: 1, memMib: 1, others: { gpus: 1, ports: 1, a: 5 } } };
+    const { resources } = fieldsOf({ resources: { ports: 2, gpus: 0 } }, queue);
+    expect(resources.others).toEqual({ ports: 2, a: 5 });
+    expect(fieldsOf({ resources: { gpus: 0, ports: 0, a: 0 } }, queue).resources).toEqual({
+      ...{ cpuMillis: 1, memMib: 1 },
+    });
+  });
+
+  test.each([
+    [10, 10],
+    [-1000, -1000],
+    ['5', 5],
+    [0, 0],
+  ])('priority: %j is %i, whatever its queue has', (priority, expected) => {
+    expect(fieldsOf({ priority }, { priority: 7 }).priority).toBe(expected);
   });
 
   test.each([
@@ -187,6 +222,12 @@ describe('a job is not valid', () => {
     ['mem', 0, '0 is not a size from'],
     ['mem', 'big', '"big" is not a size from'],
     ['mem', 1.5, '1.5 is not a size from'],
+    ['resources', 'gpus=1', 'Invalid input'],
+    ['resources', [1], 'Invalid input'],
+    ['priority', 1001, '1001 is not a whole number from -1000 to 1000'],
+    ['priority', 1.5, '1.5 is not a whole number'],
+    ['priority', 'high', '"high" is not a whole number from -1000 to 1000'],
+    ['priority', null, 'Invalid input'],
     ['timeout', 0, '0 is not a duration: "30s", "10m"; a number is milliseconds'],
     ['timeout', 'soon', '"soon" is not a duration'],
     ['killGrace', '2h', '"2h" is not a duration'],
@@ -205,9 +246,39 @@ describe('a job is not valid', () => {
     expect(said).toContain(words);
   });
 
+  test.each<[string, unknown, string]>([
+    ['gpus', -1, '-1 is not a whole number up to 1073741824'],
+    ['gpus', 1.5, '1.5 is not a whole number'],
+    ['gpus', 'many', '"many" is not a whole number'],
+    ['gpus', 2 ** 31, '2147483648 is not a whole number'],
+    ['gpus', null, 'Invalid input'],
+    ['disk', -5, '-5 is not a size up to 1024T: "10G"; a number is MiB'],
+    ['disk', 'big', '"big" is not a size'],
+    ['gpu', 1, 'gpu is no resource; did you mean gpus?'],
+    ['cpus', 1, 'cpus is a field of its own'],
+    ['mem', '1G', 'mem is a field of its own'],
+    ['GPUS', 1, 'a resource is named with a-z'],
+    ['constructor', 1, 'not a name of a resource'],
+    ['two words', 1, 'a resource is named with a-z'],
+  ])('with resources of %s: %j', (name, amount, words) => {
+    const said = problem({ command: ['true'], resources: { [name]: amount } });
+    expect(said).toContain(`field resources.${name}: `);
+    expect(said).toContain(words);
+    expect(problem({ kaon: { resources: { [name]: amount } } }, PROCESSOR)).toContain(
+      `field kaon.resources.${name}: `,
+    );
+  });
+
+  test('with more resources than there may be', () => {
+    const resources = Object.fromEntries(
+      Array.from({ length: 33 }, (_, n) => [`r${String(n)}`, 1]),
+    );
+    expect(problem({ command: 'true', resources })).toBe('field resources: more than 32 resources');
+  });
+
   test('with a field that does not exist, and says which do', () => {
     expect(problem({ command: ['true'], cpu: 2 })).toBe(
-      'there is no field "cpu"; there are attributes, command, cpus, env, executor, group, killGrace, mem, timeout, uris, user',
+      'there is no field "cpu"; there are attributes, command, cpus, env, executor, group, killGrace, mem, priority, resources, timeout, uris, user',
     );
     expect(problem({ kaon: { command: ['true'], cpu: 2 } })).toMatch(
       /^there is no field "cpu" in kaon; there are attributes,/,
@@ -264,7 +335,7 @@ describe('a job for a processor', () => {
   test('has no command, user or executor of its own', () => {
     for (const field of ['command', 'user', 'executor', 'env', 'uris']) {
       expect(problem({ kaon: { [field]: 'x' } }, PROCESSOR)).toBe(
-        `there is no field "${field}" in kaon; there are attributes, cpus, group, killGrace, mem, timeout`,
+        `there is no field "${field}" in kaon; there are attributes, cpus, group, killGrace, mem, priority, resources, timeout`,
       );
     }
   });
@@ -281,10 +352,10 @@ describe('a job for a processor', () => {
 test('the schemas name every field', () => {
   const { command, processor } = jobSchemas() as Record<string, { properties: object }>;
   expect(Object.keys(command?.properties ?? {}).sort()).toEqual([
-    ...['attributes', 'command', 'cpus', 'env', 'executor', 'group', 'killGrace', 'mem', 'timeout'],
-    ...['uris', 'user'],
+    ...['attributes', 'command', 'cpus', 'env', 'executor', 'group', 'killGrace', 'mem'],
+    ...['priority', 'resources', 'timeout', 'uris', 'user'],
   ]);
   expect(Object.keys(processor?.properties ?? {}).sort()).toEqual([
-    ...['attributes', 'cpus', 'group', 'killGrace', 'mem', 'timeout'],
+    ...['attributes', 'cpus', 'group', 'killGrace', 'mem', 'priority', 'resources', 'timeout'],
   ]);
 });

@@ -29,6 +29,14 @@ describe('a task that has ended', () => {
     },
   );
 
+  test('because it had to make room is tried again, unless it was to be cancelled', () => {
+    expect(outcomeOf(statusOf('TASK_KILLED', 'REASON_PREEMPTED'), undefined)).toEqual({
+      ...{ kind: 'preempted', message: 'words' },
+    });
+    expect(kindOf('TASK_KILLED', 'REASON_PREEMPTED', 'stop it')).toBe('failed');
+    expect(kindOf('TASK_FINISHED', 'REASON_PREEMPTED')).toBe('done');
+  });
+
   test('because its node was cut off is lost, though it was killed', () => {
     expect(kindOf('TASK_KILLED', 'REASON_STOPPED_WHEN_UNREACHABLE')).toBe('lost');
     expect(kindOf('TASK_FAILED', 'REASON_STOPPED_WHEN_UNREACHABLE')).toBe('lost');

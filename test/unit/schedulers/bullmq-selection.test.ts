@@ -2,6 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import type { Resources } from '../../../protocol/resources.ts';
 import { addResources, fits, NO_RESOURCES } from '../../../protocol/resources.ts';
+import { isBeyond } from '../../../protocol/roles.ts';
 import type {
   Candidate,
   Pick,
@@ -15,7 +16,7 @@ const RULES: SelectionRules = { nowMs: 0, patienceMs: 30_000, isPlaceable: () =>
 
 const of = (cpuMillis: number, memMib = 0): Resources => ({ cpuMillis, memMib });
 const job = (jobId: string, given: Partial<Candidate> = {}): Candidate => ({
-  ...{ jobId, group: '', resources: of(1000), attributes: {} },
+  ...{ jobId, group: '', resources: of(1000), priority: 0, attributes: {} },
   ...given,
 });
 const queueOf = (candidates: Candidate[], given: Partial<QueueState> = {}): QueueState => ({
@@ -112,6 +113,63 @@ describe('within a queue', () => {
     expect(room.free).toEqual(of(400));
     const warm = roomOf(of(3000), { executorIds: new Set(['e']) });
     expect(idsOf(select([queueOf(jobs)], [warm], RULES))).toEqual(['1', '2', '3']);
+  });
+});
+
+describe('a job of a higher priority', () => {
+  const urgent = (jobId: string, given: Partial<Candidate> = {}): Candidate =>
+    job(jobId, { priority: 10, ...given });
+
+  test('goes before those that were queued before it, which keep their order', () => {
+    const queue = queueOf([job('1'), job('2'), urgent('3'), urgent('4')]);
+    expect(idsOf(select([queue], [roomOf(of(3000))], RULES))).toEqual(['3', '4', '1']);
+  });
+
+  test('goes before those of another queue that holds less', () => {
+    const queues = [
+      queueOf([job('1')], { name: 'a' }),
+      queueOf([urgent('2'), job('3')], { name: 'b', held: of(9000) }),
+    ];
+    expect(idsOf(select(queues, [roomOf(of(2000))], RULES))).toEqual(['2', '1']);
+  });
+
+  test('that has no room is passed over, and it is noted since when', () => {
+    const large = urgent('large', { resources: of(9000) });
+    const picks = select([queueOf([job('1'), large])], [roomOf(of(1000))], { ...RULES, nowMs: 7 });
+    expect([idsOf(picks), large.overtakenSinceMs]).toEqual([['1'], 7]);
+  });
+
+  test('does not wait for a job of a lower one that was overtaken for too long, others do', () => {
+    const heavy = job('heavy', { resources: of(4000), overtakenSinceMs: 0 });
+    const queue = queueOf([heavy, urgent('urgent'), job('light')]);
+    const rules = { ...RULES, nowMs: 30_000 };
+    expect(idsOf(select([queue], [roomOf(of(3000))], rules))).toEqual(['urgent']);
+  });
+
+  test('that was overtaken for too long is waited for by all of its queue', () => {
+    const heavy = urgent('heavy', { resources: of(4000), overtakenSinceMs: 0 });
+    const queue = queueOf([job('light'), heavy, urgent('other')]);
+    expect(select([queue], [roomOf(of(3000))], { ...RULES, nowMs: 30_000 })).toEqual([]);
+  });
+});
+
+describe('other resources', () => {
+  const gpu = (count: number): Resources => ({ ...of(1000), others: { gpus: count } });
+
+  test('are asked for and used up as CPU and memory are', () => {
+    const jobs = [job('1', { resources: gpu(1) }), job('2', { resources: gpu(2) }), job('3')];
+    const room = roomOf({ ...of(9000), others: { gpus: 2 } });
+    expect(idsOf(select([queueOf(jobs)], [room], RULES))).toEqual(['1', '3']);
+    expect(room.free).toEqual({ ...of(7000), others: { gpus: 1 } });
+  });
+
+  test('may be in a quota, and what it does not name is not limited', () => {
+    const jobs = [job('1', { resources: gpu(2) }), job('2', { resources: gpu(1) }), job('3')];
+    const queue = queueOf(jobs, { quota: { others: { gpus: 2 } } });
+    const room = roomOf({ ...of(90_000), others: { gpus: 9 } });
+    expect(idsOf(select([queue], [room], RULES))).toEqual(['1']);
+    const groups = jobs.map((each) => ({ ...each, group: each.jobId }));
+    expect(idsOf(select([{ ...queue, candidates: groups }], [room], RULES))).toEqual(['1', '3']);
   });
 });
 
@@ -224,6 +282,29 @@ describe('the demand', () => {
     expect([resources(false), resources(true)]).toEqual([of(1100), of(1000)]);
   });
 
+  test('has the other resources and the priority of jobs, each kind for itself', () => {
+    const resources = { ...of(1000), others: { gpus: 1 } };
+    const jobs = [job('1', { resources }), job('2', { priority: 5 }), job('3'), job('4')];
+    const whole = [
+      { resources: of(1000), attributes: {}, count: 1, priority: 5 },
+      { resources, attributes: {}, count: 1 },
+      { resources: of(1000), attributes: {}, count: 2 },
+    ];
+    expect(demandOf([queueOf(jobs)], [], OPTIONS)).toEqual(whole);
+    // The same by way of the selection, which knows the limits.
+    expect(demandOf([queueOf(jobs, { groupLimit: 9 })], [], OPTIONS)).toEqual(whole);
+  });
+
+  test('has jobs of a higher priority beside one of a lower that is waited for', () => {
+    const heavy = job('heavy', { resources: of(4000), overtakenSinceMs: 0 });
+    const jobs = [job('1'), heavy, job('2', { priority: 5 })];
+    const rules = { ...RULES, nowMs: 30_000 };
+    expect(demandOf([queueOf(jobs)], [], { ...OPTIONS, rules })).toEqual([
+      { resources: of(1000), attributes: {}, count: 1, priority: 5 },
+      { resources: of(4000), attributes: {}, count: 1 },
+    ]);
+  });
+
   test('is for the job that is waited for alone', () => {
     const heavy = job('heavy', { resources: of(4000), overtakenSinceMs: 0 });
     const rules = { ...RULES, nowMs: 30_000 };
@@ -257,6 +338,7 @@ describe('whatever the queues and offers', () => {
   );
   const anyJob = fc.record({
     group: fc.constantFrom('', 'a', 'b', 'c'),
+    priority: fc.constantFrom(0, 0, 7, -3),
     resources: anyResources,
     attributes: anyAttributes,
     executor: anyExecutor,
@@ -327,12 +409,22 @@ describe('whatever the queues and offers', () => {
       for (const queue of queues) {
         const own = picks.filter((pick) => pick.queue === queue);
         expect(own.length).toBeLessThanOrEqual(queue.room);
-        if (queue.quota && own.length > 0) expect(fits(heldBy(queue, own), queue.quota)).toBe(true);
+        const taken = own
+          .map(({ candidate }) => candidate.resources)
+          .reduce(addResources, NO_RESOURCES);
+        if (queue.quota) expect(isBeyond(heldBy(queue, own), queue.quota, taken)).toBe(false);
         for (const group of ['', 'a', 'b', 'c']) {
           const count = own.filter(({ candidate }) => candidate.group === group).length;
           expect(count).toBeLessThanOrEqual(queue.groupLimit ?? Infinity);
         }
       }
+    });
+  });
+
+  test('jobs are picked by priority, the highest first', () => {
+    holds((_given, { picks }) => {
+      const priorities = picks.map(({ candidate }) => candidate.priority);
+      expect(priorities).toEqual([...priorities].sort((a, b) => b - a));
     });
   });
 
@@ -350,14 +442,18 @@ describe('whatever the queues and offers', () => {
         if (own.length >= queue.room) continue;
         const held = heldBy(queue, own);
         const isWithin = ({ resources }: Candidate): boolean =>
-          queue.quota === undefined || fits(addResources(held, resources), queue.quota);
+          !queue.quota || !isBeyond(addResources(held, resources), queue.quota, resources);
         const countOf = (group: string): number =>
           own.filter(({ candidate }) => candidate.group === group).length;
         const left = queue.candidates.filter(({ jobId }) => !picked.has(jobId));
         for (const [index, candidate] of left.entries()) {
           if (countOf(candidate.group) >= (queue.groupLimit ?? Infinity)) continue;
           // A quota stops its group at the first job that is over it: order within a group is kept.
-          const before = left.slice(0, index + 1).filter(({ group }) => group === candidate.group);
+          const before = left
+            .slice(0, index + 1)
+            .filter(
+              (each) => each.group === candidate.group && each.priority === candidate.priority,
+            );
           if (!before.every(isWithin)) continue;
           expect(select([queueOf([{ ...candidate }])], rooms, RULES)).toEqual([]);
         }

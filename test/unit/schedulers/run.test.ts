@@ -58,6 +58,99 @@ function runOf(...ids: string[]): {
   return { scheduler, done: () => isDone, running };
 }
 
+describe('kaon run --distinct-hosts', () => {
+  interface Asked {
+    readonly count: number;
+    readonly maxPerAgent?: number;
+    readonly notOn?: readonly string[];
+  }
+  /** A run of so many instances, with what it asked for last and where it has launched what. */
+  function distinct(instances: number): {
+    scheduler: RunScheduler;
+    driver: SchedulerDriver;
+    asked: () => Asked | undefined;
+    calls: string[];
+  } {
+    const { driver: base, calls } = fakeDriver();
+    let asked: Asked | undefined;
+    const requestResources = ([first]: readonly Asked[]): void => {
+      asked = first;
+    };
+    const driver = { ...base, requestResources } as unknown as SchedulerDriver;
+    const taskIds = Array.from({ length: instances }, (_none, index) => `t${String(index + 1)}`);
+    const scheduler = new RunScheduler(
+      {
+        taskIds: taskIds as TaskId[],
+        task: { name: 'x', resources: HALF, command: { argv: ['true'] } },
+        attributes: {},
+        distinctHosts: true,
+      },
+      { onError: () => undefined, onDone: () => undefined },
+    );
+    return { scheduler, driver, asked: () => asked, calls };
+  }
+  const on = (agentId: string, offerId = `of-${agentId}`): Offer =>
+    ({ ...offer(offerId, 4000), agentId }) as unknown as Offer;
+
+  test('asks for one unit on each agent, on any of them at first', () => {
+    const { scheduler, driver, asked } = distinct(3);
+    scheduler.registered(driver);
+    expect(asked()).toMatchObject({ count: 3, maxPerAgent: 1, notOn: [] });
+  });
+
+  test('launches one on each agent, however large the offer, and asks for the rest elsewhere', () => {
+    const { scheduler, driver, asked, calls } = distinct(3);
+    scheduler.resourceOffers(driver, [on('a1'), on('a2')]);
+    expect(calls).toEqual(['launch t1 on of-a1', 'launch t2 on of-a2']);
+    expect(asked()).toMatchObject({ count: 1, notOn: ['a1', 'a2'] });
+  });
+
+  test('declines another offer of an agent that has one, in the same turn and later', () => {
+    const { scheduler, driver, calls } = distinct(3);
+    scheduler.resourceOffers(driver, [on('a1'), on('a1', 'more')]);
+    scheduler.resourceOffers(driver, [on('a1', 'late')]);
+    expect(calls).toEqual(['launch t1 on of-a1', 'decline more', 'decline late']);
+  });
+
+  test('may use an agent again when the instance there has ended, and not while it is unreachable', () => {
+    const { scheduler, driver, calls, asked } = distinct(2);
+    scheduler.resourceOffers(driver, [on('a1')]);
+    scheduler.statusUpdate(driver, status('t1', 'TASK_UNREACHABLE'));
+    scheduler.resourceOffers(driver, [on('a1', 'early')]);
+    expect(asked()).toMatchObject({ count: 1, notOn: ['a1'] });
+    scheduler.statusUpdate(driver, status('t1', 'TASK_FINISHED'));
+    scheduler.resourceOffers(driver, [on('a1', 'late')]);
+    expect(calls).toEqual(['launch t1 on of-a1', 'decline early', 'launch t2 on late']);
+  });
+
+  test('may use an agent again whose offer had gone before the launch arrived', () => {
+    const { scheduler, driver, asked } = distinct(2);
+    scheduler.resourceOffers(driver, [on('a1'), on('a2')]);
+    expect(asked()).toBeUndefined();
+    scheduler.statusUpdate(driver, status('t1', 'TASK_LOST', { reason: 'REASON_INVALID_OFFERS' }));
+    expect(asked()).toMatchObject({ count: 1, notOn: ['a2'] });
+  });
+
+  test('names no more agents than a request may exclude, and declines the others itself', () => {
+    const { scheduler, driver, asked, calls } = distinct(1002);
+    const agents = Array.from({ length: 1001 }, (_none, index) => `n${String(index)}`);
+    scheduler.resourceOffers(
+      driver,
+      agents.map((agentId) => on(agentId)),
+    );
+    expect([asked()?.count, asked()?.notOn?.length]).toEqual([1, 1000]);
+    scheduler.resourceOffers(driver, [on('n1000', 'again')]);
+    expect(calls.at(-1)).toBe('decline again');
+  });
+
+  test('keeps to it when it has to register again', () => {
+    const { scheduler, driver, asked } = distinct(2);
+    scheduler.resourceOffers(driver, [on('a1')]);
+    scheduler.reregistered(driver);
+    expect(asked()).toMatchObject({ count: 1, maxPerAgent: 1, notOn: ['a1'] });
+  });
+});
+
 describe('the scheduler of kaon run', () => {
   test('asks for what is not placed, places as many as fit, and asks for the rest', () => {
     const { scheduler } = runOf('t1', 't2', 't3');
