@@ -48,7 +48,7 @@ function noteDirectory(root: string, reservation: Reservation): void {
  *
  * @param root the agent's own directory
  * @returns the absolute path
- * @throws KaonError `not-granted` if its user could not use it; the operating system's error (`ENOSPC`, ...)
+ * @throws KaonError `not-granted` if its user could not use it, `not-prepared` if it cannot be made
  */
 export function openDirectory(root: string, id: ReservationId, granted: Grant): string {
   if (granted.isDynamic) {
@@ -61,7 +61,10 @@ export function openDirectory(root: string, id: ReservationId, granted: Grant): 
   try {
     mkdirSync(path, { mode: 0o700 });
   } catch (error) {
-    if (codeOf(error) !== 'EEXIST') throw error;
+    if (codeOf(error) !== 'EEXIST') {
+      const message = `the directory of reservation ${id} could not be made: ${messageOf(error)}`;
+      throw new KaonError('not-prepared', message, { cause: error });
+    }
   }
   giveTo(path, id, granted);
   return path;

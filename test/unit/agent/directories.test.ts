@@ -260,6 +260,12 @@ describe('on the disk', () => {
     expect(statSync(path).mode & 0o777).toBe(0o700);
   });
 
+  test('one that cannot be made says so', () => {
+    expect(() => openDirectory(root, 'r1' as ReservationId, own)).toThrow(
+      /^the directory of reservation r1 could not be made: ENOENT/,
+    );
+  });
+
   test('a user that comes and goes is refused', () => {
     note(reservationOf('r1'));
     expect(() => openDirectory(root, 'r1' as ReservationId, { isDynamic: true })).toThrow(
