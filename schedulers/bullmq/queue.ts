@@ -73,6 +73,10 @@ export class JobQueue {
   readonly #queue: Queue;
   readonly #scripts: Readonly<Record<ScriptName, Script>>;
   readonly #key: (type: string) => string;
+  /** Done when nobody takes jobs or gives one back. */
+  #turn: Promise<unknown> = Promise.resolve();
+  /** Since the last look something was given back, and is in front of what that has seen. */
+  #hasGivenBack = false;
 
   constructor(options: JobQueueOptions) {
     const { name, prefix, redis, lockMs, workerName, limiter, log } = options;
@@ -117,6 +121,7 @@ export class JobQueue {
 
   /** Moves delayed jobs that are due to where they wait; else it changes nothing. */
   async look(count: number): Promise<QueueLook> {
+    this.#hasGivenBack = false;
     const keys = [
       ...['wait', 'active', 'prioritized', 'events', 'limiter'].map(this.#key),
       ...['delayed', 'meta', 'pc', 'marker'].map(this.#key),
@@ -157,8 +162,12 @@ export class JobQueue {
    *
    * @returns at most so many; others than those if the queue has changed meanwhile
    */
-  async take(ids: readonly string[], isInOrder: boolean): Promise<Job[]> {
-    if (!isInOrder)
+  take(ids: readonly string[], isInOrder: boolean): Promise<Job[]> {
+    return this.#inTurn(() => this.#take(ids, isInOrder));
+  }
+
+  async #take(ids: readonly string[], isInOrder: boolean): Promise<Job[]> {
+    if (!isInOrder || this.#hasGivenBack)
       await this.#scripts.forward([...['wait', 'prioritized'].map(this.#key), ...ids]);
     const { token } = this.#options;
     // A reply that is lost is one of a job that is active and locked, and that nobody knows: `ownActive` finds it.
@@ -233,7 +242,15 @@ export class JobQueue {
 
   /** Back to the head of the queue; the attempt does not count. @throws as `complete` */
   async giveBack(job: Job): Promise<void> {
-    await job.moveToWait(this.#options.token);
+    await this.#inTurn(() => job.moveToWait(this.#options.token));
+    this.#hasGivenBack = true;
+  }
+
+  /** To take jobs is to bring them to the head of the queue and to take from there: nothing must be given back in between. */
+  #inTurn<T>(act: () => Promise<T>): Promise<T> {
+    const done = this.#turn.then(act);
+    this.#turn = done.catch(() => undefined);
+    return done;
   }
 
   /** @returns how often a start of this job has been lost, this time included */

@@ -310,6 +310,18 @@ suite(
         expect(await drainOrder()).toEqual(['a', 'b', 'd', 'high']);
       });
 
+      test('are taken and not what is given back at that moment, or was since the look', async () => {
+        await addAll('back', 'before', 'wanted');
+        const [back] = await own.take(['back'], true);
+        if (!back) throw new Error('nothing was taken');
+        const [taken] = await Promise.all([own.take(['wanted'], false), own.giveBack(back)]);
+        expect(idsOf(taken)).toEqual(['wanted']);
+        const [again] = await own.take(['back'], true);
+        await own.look(10);
+        if (again) await own.giveBack(again);
+        expect(idsOf(await own.take(['before'], true))).toEqual(['before']);
+      });
+
       test('a job that is gone gets another one, and nothing if there is none', async () => {
         await addAll('a', 'b');
         await queue.remove('a');

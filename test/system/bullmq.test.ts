@@ -466,7 +466,7 @@ suite(`kaon bullmq${reason === undefined ? '' : ` (skipped: ${reason})`}`, () =>
         await queue.add('bad', { command: 'true', cpu: 1 }, { attempts: 5 }),
       );
       expect(job.failedReason).toBe(
-        'the job is not valid: there is no field "cpu"; there are attributes, command, cpus, env, executor, group, killGrace, mem, timeout, uris, user',
+        'the job is not valid: there is no field "cpu"; there are attributes, command, cpus, env, executor, group, killGrace, mem, priority, resources, timeout, uris, user',
       );
       expect(job.attemptsMade).toBe(1);
     });

@@ -4,8 +4,9 @@
  * Jobs whose tasks have the higher priority go first: an offer may be there because a task was ended for one of them, and who
  * is of less would be ended for it again. Of one priority, between queues: the one that holds least for its weight is served
  * first (weighted max-min, as dominant resource fairness does it between frameworks). Within a queue: its groups in turn, the
- * one that was served longest ago first, and within a group the order of BullMQ. A job that fits nowhere is passed over, but not for ever: `patienceMs` after others have begun to
- * overtake it, its queue takes nothing else of its priority or less until it is placed, unless no agent could ever hold it.
+ * one that was served longest ago first, and within a group the order of BullMQ. A job that fits nowhere is passed over, but
+ * not for ever: `patienceMs` after others have begun to overtake it, its queue takes nothing else of its priority or less
+ * until it is placed, unless no agent could ever hold it.
  *
  * Pure; it changes nothing but the rooms it is given and the turns of the groups.
  */
