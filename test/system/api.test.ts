@@ -276,7 +276,9 @@ suite(`the API of a master in an open cluster${suffix}`, () => {
       });
       expect([tooMuch.status, errorCodeOf(tooMuch)]).toEqual([409, 'reservation-refused']);
       const { reservationId } = rows[0] ?? {};
-      const ended = await post('unreserve', { reservationId });
+      const wrong = await post('unreserve', { reservationId, destroy: 'yes' });
+      expect(wrong.status).toBe(400);
+      const ended = await post('unreserve', { reservationId, destroy: true });
       expect(ended).toMatchObject({ status: 200, body: { result: 'unreserved' } });
       await agent.stop();
       await store.close();
