@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import type { ReservationRow } from '../../io/reservation-rows.ts';
 import { bedReason } from '../beds/available.ts';
 import { type ClusterBed, type Ended, startClusterBed, until } from '../beds/cluster.ts';
+import { kaonOk } from '../support/kaon-words.ts';
 import { defaultExecutor, shellTask, startFramework } from '../support/live-framework.ts';
 
 const TEST_TIMEOUT_MS = 120_000;
@@ -26,11 +27,7 @@ suite(reason === undefined ? 'directories' : `directories (skipped: ${reason})`,
   }, TEST_TIMEOUT_MS);
   afterAll(() => cluster.stop(), TEST_TIMEOUT_MS);
 
-  const ok = async (...argv: string[]): Promise<string> => {
-    const { exitCode, stdout, stderr } = await cluster.kaon(...argv);
-    expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
-    return stdout;
-  };
+  const ok = (...argv: string[]): Promise<string> => kaonOk(cluster, argv);
   const listed = async (): Promise<ReservationRow[]> =>
     JSON.parse(await ok('reservations', '--json')) as ReservationRow[];
   const small = ['--cpus', '0.2', '--mem', '32M'];

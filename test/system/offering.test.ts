@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { bedReason } from '../beds/available.ts';
 import { type ClusterBed, startClusterBed, until } from '../beds/cluster.ts';
+import { kaonOk } from '../support/kaon-words.ts';
 
 const TEST_TIMEOUT_MS = 120_000;
 const reason = bedReason('systemd') ?? bedReason('redis');
@@ -17,11 +18,7 @@ suite(reason === undefined ? 'what is offered' : `what is offered (skipped: ${re
   }, TEST_TIMEOUT_MS);
   afterAll(() => cluster.stop(), TEST_TIMEOUT_MS);
 
-  const ok = async (...argv: string[]): Promise<string> => {
-    const { exitCode, stdout, stderr } = await cluster.kaon(...argv);
-    expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
-    return stdout;
-  };
+  const ok = (...argv: string[]): Promise<string> => kaonOk(cluster, argv);
 
   test(
     'explain says whether something would fit, how often, and what stands in the way',

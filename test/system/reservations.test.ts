@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { ReservationRow } from '../../io/reservation-rows.ts';
 import { bedReason } from '../beds/available.ts';
 import { type ClusterBed, startClusterBed, until } from '../beds/cluster.ts';
+import { kaonFailed, kaonOk } from '../support/kaon-words.ts';
 
 const TEST_TIMEOUT_MS = 120_000;
 const reason = bedReason('systemd') ?? bedReason('redis');
@@ -19,16 +20,8 @@ suite(reason === undefined ? 'reservations' : `reservations (skipped: ${reason})
   }, TEST_TIMEOUT_MS);
   afterAll(() => cluster.stop(), TEST_TIMEOUT_MS);
 
-  const ok = async (...argv: string[]): Promise<string> => {
-    const { exitCode, stdout, stderr } = await cluster.kaon(...argv);
-    expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
-    return stdout;
-  };
-  const failed = async (...argv: string[]): Promise<string> => {
-    const { exitCode, stdout, stderr } = await cluster.kaon(...argv);
-    expect(stdout).toBe('');
-    return `${String(exitCode)} ${stderr}`;
-  };
+  const ok = (...argv: string[]): Promise<string> => kaonOk(cluster, argv);
+  const failed = (...argv: string[]): Promise<string> => kaonFailed(cluster, argv);
   const listed = async (): Promise<ReservationRow[]> =>
     JSON.parse(await ok('reservations', '--json')) as ReservationRow[];
   const usedOf = async (role: string): Promise<number | undefined> =>
