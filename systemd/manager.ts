@@ -38,13 +38,15 @@ import {
   type SystemdCalls,
 } from './systemd-calls.ts';
 import { SystemdLink } from './systemd-link.ts';
-import { ENDED_PROPERTIES, STATUS_PROPERTIES, unitStatus } from './unit-status.ts';
+import { ENDED_PROPERTIES, START_TIMED_OUT, STATUS_PROPERTIES, unitStatus } from './unit-status.ts';
 import { unitOfUser, type ManagerOfUser } from './user-units.ts';
 import { liveWithoutLimits } from './without-limits.ts';
 
 const SYSTEM_BUS_ADDRESS = 'unix:path=/run/dbus/system_bus_socket';
 const CGROUP_ROOT = '/sys/fs/cgroup';
 const STARTS_IN_FLIGHT_MAX = 8;
+/** Without a bound, as many starts that hang would keep a node from starting anything. */
+const SLOT_HELD_MS = 10_000;
 const RELEASE_LOOK_MS = 2;
 const RELEASE_LOOKS_MAX = 500;
 
@@ -56,6 +58,8 @@ export interface SystemdOptions {
   readonly cgroupRoot?: string;
   /** Starts under way at the same time; more only makes each of them slower. Default 8. */
   readonly maxStartsInFlight?: number;
+  /** A start that hangs keeps others waiting no longer than this, milliseconds. Default 10 000. */
+  readonly slotHeldMs?: number;
   /** How often slices that nothing needs are stopped. Default 10 000. */
   readonly sweepMs?: number;
   /** It is the manager of a user and not the system's; see `readUserManager` and `delegatedControllers`. */
@@ -78,6 +82,7 @@ class SystemdManager implements Systemd {
   private readonly fences: FenceKeeper;
   private readonly live: LiveCgroups;
   private readonly sweepMs: number;
+  private readonly slotHeldMs: number;
   private readonly ofUser: SystemdOptions['ofUser'];
   /** Asked for once: what a newer systemd knows can wait for a newer agent process. */
   private version: number | undefined;
@@ -117,6 +122,7 @@ class SystemdManager implements Systemd {
     this.readTaskGroup = this.live.readTaskGroup;
     this.closeTaskGroup = this.live.closeTaskGroup;
     this.sweepMs = options.sweepMs ?? SWEEP_MS;
+    this.slotHeldMs = options.slotHeldMs ?? SLOT_HELD_MS;
     this.log = options.log;
   }
 
@@ -136,17 +142,24 @@ class SystemdManager implements Systemd {
 
   readonly startUnit = async (spec: UnitSpec): Promise<StartResult> => {
     const leave = await this.starts.enter();
+    let late: NodeJS.Timeout | undefined;
+    // From here on its unit is loaded, and its slice required: no sweep will take it.
+    const onQueued = (): void => {
+      clearTimeout(late);
+      late = setTimeout(leave, this.slotHeldMs);
+    };
     try {
       this.sliceOf.set(spec.name, taskSliceName(spec.slice, spec.name));
       const version = (this.version ??= Number((await this.describe()).version));
       const unit = knownTo(version, transientUnit(spec, this.cgroupVersion));
-      const job = await this.queueStart(this.unitOf(unit));
+      const job = await this.queueStart(this.unitOf(unit), onQueued);
       if (typeof job === 'object') {
         this.sliceOf.delete(spec.name);
         return { ok: false, kind: 'refused', message: job.refused };
       }
       return job === 'done' ? { ok: true } : await this.concludeStart(spec.name, job);
     } finally {
+      clearTimeout(late);
       leave();
     }
   };
@@ -264,6 +277,8 @@ class SystemdManager implements Systemd {
     if (slice === undefined || !ENDED_PROPERTIES.every((property) => changed.has(property))) {
       return undefined;
     }
+    // Only the unit itself tells whether it is the time to start that has run out.
+    if (changed.get('Result') === 'timeout') return undefined;
     const row = {
       name,
       loadState: 'loaded',
@@ -300,11 +315,16 @@ class SystemdManager implements Systemd {
   }
 
   /** @returns how the start job ended, or why systemd would not take the unit */
-  private async queueStart(unit: TransientUnit): Promise<JobResult | { refused: string }> {
+  private async queueStart(
+    unit: TransientUnit,
+    onQueued?: () => void,
+  ): Promise<JobResult | { refused: string }> {
     let isRepeated = false;
     const queue = async (): Promise<string> => {
       try {
-        return await this.calls.startTransient(unit);
+        const jobPath = await this.calls.startTransient(unit);
+        onQueued?.();
+        return jobPath;
       } catch (error) {
         isRepeated ||= isOutcomeUnknown(error);
         throw error;
@@ -328,7 +348,10 @@ class SystemdManager implements Systemd {
     await this.releaseUnit(name);
     const how =
       status === undefined ? 'it is gone' : `${status.result}, exit status ${status.exitStatus}`;
-    const message = `start of ${name} failed: job ${job}, ${how}`;
+    const message =
+      status?.result === START_TIMED_OUT
+        ? 'its command had not begun in the time that a start may take'
+        : `start of ${name} failed: job ${job}, ${how}`;
     return { ok: false, kind: 'job', message, ...(status === undefined ? {} : { status }) };
   }
 
@@ -353,8 +376,9 @@ class SystemdManager implements Systemd {
   }
 }
 
-/** Whether the main process was executed: systemd's own exit codes mean that it was not. */
+/** Whether the main process was executed: systemd's own exit codes mean that it was not, and so does a late start. */
 function hasStarted({ activeState, result, exitStatus }: UnitStatus): boolean {
+  if (result === START_TIMED_OUT) return false;
   if (activeState === 'active' || activeState === 'deactivating') return true;
   if (activeState !== 'failed') return false;
   return result !== 'exit-code' || !isExecFailure(exitStatus);

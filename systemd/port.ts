@@ -21,7 +21,10 @@ export interface UnitRow {
 
 /** What is known of a unit's main process, limits and use; read while the unit is still loaded. */
 export interface UnitStatus extends UnitRow {
-  /** systemd's own verdict, systemd.exec(5), `$SERVICE_RESULT`: `success`, `exit-code`, `signal`, `timeout`, `oom-kill`, ... */
+  /**
+   * systemd's own verdict, systemd.exec(5), `$SERVICE_RESULT`: `success`, `exit-code`, `signal`, `timeout`, `oom-kill`, ...;
+   * and `START_TIMED_OUT` for a `timeout` before the command was executed.
+   */
   readonly result: string;
   readonly mainPid: number;
   /** How the main process ended, waitid(2): `none` while it runs or if it never ran. */

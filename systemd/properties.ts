@@ -30,6 +30,8 @@ export interface UnitSpec {
   readonly cpuMillis: number;
   readonly memoryMib: number;
   readonly tasksMax: number;
+  /** From fork to exec. Default `START_TIMEOUT_MS`. */
+  readonly startTimeoutMs?: number;
   /** SIGTERM to SIGKILL. */
   readonly stopTimeoutMs: number;
   /** It may get task groups: the kernel's end of one process for memory is then not the end of the unit. Default false. */
@@ -109,8 +111,11 @@ const SIGNATURES = {
 /** A property of systemd that Kaon sets. */
 export type PropertyName = keyof typeof SIGNATURES;
 
-/** How long a process may take from fork to exec before its start counts as failed. */
-export const START_TIMEOUT_MS = 30_000;
+/**
+ * How long a process may take from fork to exec before its start counts as failed. A start that hangs (a file of a dead
+ * server) must end at some time; one of a node that is only slow, or was stopped for a while, must not.
+ */
+export const START_TIMEOUT_MS = 600_000;
 
 const USEC_PER_MS = 1_000n;
 const BYTES_PER_MIB = 1_048_576n;
@@ -294,7 +299,7 @@ function serviceProperties(spec: UnitSpec): UnitProperty[] {
     property('DefaultDependencies', false),
     property('KillMode', 'control-group'),
     property('SendSIGKILL', true),
-    property('TimeoutStartUSec', BigInt(START_TIMEOUT_MS) * USEC_PER_MS),
+    property('TimeoutStartUSec', BigInt(spec.startTimeoutMs ?? START_TIMEOUT_MS) * USEC_PER_MS),
     property('TimeoutStopUSec', BigInt(spec.stopTimeoutMs) * USEC_PER_MS),
     ...(spec.runtimeMaxMs === undefined
       ? []

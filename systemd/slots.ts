@@ -2,7 +2,7 @@
  * A counting lock: bounds how many starts are under way, and lets one piece of work run while there is none.
  */
 export interface Slots {
-  /** Waits for a slot; the function that it resolves to gives the slot back. */
+  /** Waits for a slot; the function that it resolves to gives the slot back, once. */
   enter(): Promise<() => void>;
   /** Waits until every slot is free, and runs `work` while it holds them all. */
   alone(work: () => Promise<void>): Promise<void>;
@@ -30,7 +30,10 @@ export function createSlots(total: number): Slots {
       queue.push({ count, go });
       admit();
     });
+    let isHeld = true;
     return () => {
+      if (!isHeld) return;
+      isHeld = false;
       free += count;
       admit();
     };

@@ -36,6 +36,9 @@ export const ENDED_PROPERTIES = [
   'ExecMainExitTimestamp',
 ] as const;
 
+/** A `Result` that systemd has no word of its own for: the time to start ran out, so that nothing was executed. */
+export const START_TIMED_OUT = 'start-timeout';
+
 /** Where the parts of a status come from. */
 export interface StatusParts {
   readonly row: ListedUnit;
@@ -62,7 +65,7 @@ export function unitStatus({
     name: row.name,
     activeState: row.activeState as ActiveState,
     subState: row.subState,
-    result: String(properties.get('Result') ?? ''),
+    result: resultOf(String(properties.get('Result') ?? ''), leftActive),
     mainPid: Number(properties.get('MainPID') ?? 0),
     exitKind: EXIT_KINDS[Number(properties.get('ExecMainCode') ?? 0)] ?? 'none',
     exitStatus: Number(properties.get('ExecMainStatus') ?? 0),
@@ -76,6 +79,12 @@ export function unitStatus({
     ...(use.memoryPeakBytes === undefined ? {} : { memoryPeakBytes: use.memoryPeakBytes }),
     ...(use.throttledUsec === undefined ? {} : { throttledUsec: use.throttledUsec }),
   };
+}
+
+/** What was never active, and so never left being active, had not been executed when its time ran out. */
+function resultOf(result: string, leftActive: unknown): string {
+  const hasStarted = leftActive === undefined || msOfUsec(leftActive) !== 0;
+  return result === 'timeout' && !hasStarted ? START_TIMED_OUT : result;
 }
 
 function usecOfNsec(value: unknown): number | undefined {

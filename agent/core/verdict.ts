@@ -7,7 +7,7 @@ const MIB = 1024 * 1024;
 
 /** What is known of an ended command. */
 export interface EndedUnit {
-  /** systemd's `Result`, systemd.exec(5): `success`, `timeout`, `oom-kill`, ... */
+  /** systemd's `Result`, systemd.exec(5): `success`, `timeout`, `oom-kill`, ...; `start-timeout`: never executed. */
   readonly result: string;
   readonly certificate: DeathCertificate;
   /** True if its node stopped it because nothing had been heard of the cluster for the time that it names. */
@@ -35,6 +35,13 @@ export function judge(ended: EndedUnit, task: TaskInfo, killedBy: KilledBy | und
       state: 'TASK_FAILED',
       reason: 'REASON_CONTAINER_LIMITATION_MEMORY',
       message: memoryMessage(task.resources.memMib, certificate),
+    };
+  }
+  if (ended.result === 'start-timeout' && killedBy === undefined) {
+    return {
+      state: 'TASK_FAILED',
+      reason: 'REASON_CONTAINER_LAUNCH_FAILED',
+      message: 'not started: its command had not begun in the time that a start may take',
     };
   }
   if (ended.fenced === true && killedBy === undefined) return stoppedByFence(task, certificate);

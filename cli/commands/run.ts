@@ -48,6 +48,7 @@ class Run {
   readonly #output: OutputOfTasks;
   readonly #task: Omit<TaskDescription, 'taskId'>;
   readonly #explaining = new AbortController();
+  readonly #unplaced: Set<TaskId>;
   #finish: (exitCode: number) => void = () => undefined;
   #interrupts = 0;
   #interruptCode: number | undefined;
@@ -57,6 +58,7 @@ class Run {
     this.#store = store;
     const name = options.name ?? idPart((argv[0] ?? 'task').split('/').at(-1) ?? 'task');
     this.#taskIds = taskIdsOf(name, options.instances);
+    this.#unplaced = new Set(this.#taskIds);
     this.#task = taskOf(options, argv, name);
     this.#scheduler = new RunScheduler(
       { ...placesOf(options), taskIds: this.#taskIds, task: this.#task },
@@ -66,16 +68,21 @@ class Run {
         },
         onRunning: (taskId) => {
           this.#output.placed(taskId);
+          this.#place(taskId);
         },
         onStatus: (status) => {
           this.#output.ended(status);
+          this.#place(status.taskId);
           if (options.detach && !isSuccess(status)) this.#say(describeFailure(status));
         },
         onError: (message) => {
           this.#say(message);
           this.#finish(EXIT_KAON);
         },
-        onDone: () => void this.#done(),
+        onDone: () => {
+          // What has ended by now was placed, and its id is told all the same.
+          if (!options.detach || this.#interruptCode !== undefined) void this.#done();
+        },
       },
     );
     this.#driver = new SchedulerDriver(
@@ -116,7 +123,6 @@ class Run {
     process.on('SIGINT', onSigint).on('SIGTERM', onSigterm).on('SIGHUP', onSigterm);
     await this.#driver.start();
     void this.#explainWaiting();
-    if (this.#options.detach) void this.#detachWhenPlaced();
     const exitCode = await finished;
     this.#explaining.abort();
     // Without Redis there is nobody to say goodbye to; the failover timeout does it.
@@ -168,10 +174,15 @@ class Run {
     return whyWaiting(rooms, this.#task.resources, this.#options.attributes);
   }
 
-  /** Placed means that its agent has it: from then on it needs nobody here. */
-  async #detachWhenPlaced(): Promise<void> {
-    while (this.#scheduler.waiting > 0) await systemClock.sleep(20, this.#explaining.signal);
-    if (this.#explaining.signal.aborted) return;
+  /** Placed means that its agent has it: from then on it needs nobody here. Until then the launch may still be refused. */
+  #place(taskId: TaskId): void {
+    if (this.#unplaced.delete(taskId) && this.#unplaced.size === 0 && this.#options.detach) {
+      void this.#detach();
+    }
+  }
+
+  async #detach(): Promise<void> {
+    if (this.#interruptCode !== undefined) return;
     await this.#driver.detach();
     for (const taskId of this.#taskIds) process.stdout.write(`${taskId}\n`);
     const failed = [...this.#scheduler.ended.values()].find((status) => !isSuccess(status));

@@ -4,7 +4,7 @@
  */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { wasFenced } from '../../agent/core/fences.ts';
 import { codeOf } from '../../protocol/errors.ts';
@@ -61,6 +61,13 @@ suite(reason === undefined ? 'a real systemd' : `a real systemd (skipped: ${reas
     await until(() => (states.includes('up') ? true : undefined));
   };
 
+  /** Opening it for output waits for its reader. */
+  const pipeThatNobodyReads = (): string => {
+    const path = join(mkdtempSync(join(bed.directory, 'pipe-')), 'pipe');
+    execFileSync('mkfifo', [path]);
+    return path;
+  };
+
   beforeAll(async () => {
     bed = await startSystemdBed();
     bed.systemd.onConnection((state) => states.push(state));
@@ -83,6 +90,50 @@ suite(reason === undefined ? 'a real systemd' : `a real systemd (skipped: ${reas
       await new Promise(setImmediate);
       await leaving.close();
       expect(await outcome).toBe('systemd-unreachable');
+    },
+    TEST_TIMEOUT_MS,
+  );
+
+  test(
+    'a start that hangs before the command is executed ends as one that failed, in words, and leaves nothing',
+    async () => {
+      const pipe = pipeThatNobodyReads();
+      const unit = unitSpec('hangs', ['true'], { stdoutPath: pipe, startTimeoutMs: 500 });
+      expect(await bed.systemd.startUnit(unit)).toMatchObject({
+        ok: false,
+        kind: 'job',
+        message: 'its command had not begun in the time that a start may take',
+        status: { result: 'start-timeout' },
+      });
+      expect(await bed.systemd.listUnits(unit.name)).toEqual([]);
+    },
+    TEST_TIMEOUT_MS,
+  );
+
+  test(
+    'a start that hangs keeps others from starting for a moment only, and can be released',
+    async () => {
+      const { busAddress, cgroupRoot } = bed.inside;
+      const narrow = { maxStartsInFlight: 1, slotHeldMs: 200 };
+      const own = createSystemd({ busAddress, cgroupRoot, ...narrow });
+      const stdoutPath = pipeThatNobodyReads();
+      const hanging = own.startUnit(unitSpec('stuck', ['true'], { stdoutPath }));
+      expect(await own.startUnit(unitSpec('after-it', ['true']))).toEqual({ ok: true });
+      await own.killUnit('kaon-stuck.service', 9);
+      expect(await hanging).toMatchObject({ ok: true });
+      for (const stem of ['stuck', 'after-it']) await own.releaseUnit(`kaon-${stem}.service`);
+      await own.close();
+    },
+    TEST_TIMEOUT_MS,
+  );
+
+  test(
+    'a limit of time that runs out is no late start',
+    async () => {
+      const unit = unitSpec('limited', ['sleep', '1000'], { runtimeMaxMs: 200 });
+      expect(await bed.systemd.startUnit(unit)).toEqual({ ok: true });
+      expect((await ended(unit.name)).result).toBe('timeout');
+      await bed.systemd.releaseUnit(unit.name);
     },
     TEST_TIMEOUT_MS,
   );

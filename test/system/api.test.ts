@@ -639,15 +639,9 @@ systemdSuite(
     test(
       'is seen and killed by the API of a master that stands by',
       async () => {
-        const started = await cluster.kaon(
-          'run',
-          '--detach',
-          '--name',
-          'nap',
-          '--',
-          'sleep',
-          '600',
-        );
+        const nap = ['run', '--detach', '--name', 'nap', '--', 'sleep', '600'];
+        const started = await cluster.kaon(...nap);
+        expect(started).toMatchObject({ exitCode: 0, stderr: '' });
         const id = started.stdout.trim();
         const { url } = standby;
         const find = async (query: string): Promise<Record<string, unknown> | undefined> => {

@@ -43,6 +43,16 @@ describe('an ended task', () => {
       { state: 'TASK_FAILED', message: 'ended by signal 35' },
     ],
     [
+      'that never began in its time to start was not started',
+      ended('start-timeout', { signal: 15 }),
+      undefined,
+      {
+        state: 'TASK_FAILED',
+        reason: 'REASON_CONTAINER_LAUNCH_FAILED',
+        message: 'not started: its command had not begun in the time that a start may take',
+      },
+    ],
+    [
       'of which nothing is known has failed',
       ended('resources', {}),
       undefined,
