@@ -14,14 +14,17 @@ const EXIT_KINDS: Readonly<Record<number, UnitStatus['exitKind']>> = {
 /** D-Bus has no undefined: systemd writes "not known" as the largest number. */
 const UNSET = 2n ** 64n - 1n;
 
-/** The properties of the Service interface that a status is made of. */
+/**
+ * The properties of the Service interface that a status is made of, in the order of asking. Each is an answer of its own,
+ * and the unit may end between two of them: what says that it has ended comes first, so that the rest says how.
+ */
 export const STATUS_PROPERTIES = [
-  'Result',
-  'MainPID',
   'ExecMainCode',
   'ExecMainStatus',
   'ExecMainStartTimestamp',
   'ExecMainExitTimestamp',
+  'Result',
+  'MainPID',
   'CPUUsageNSec',
   'ControlGroup',
   'Slice',

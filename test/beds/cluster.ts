@@ -10,7 +10,7 @@ import { pauseAfter } from '../support/pause.ts';
 export const KAON = resolve(process.env['KAON_DIST'] ?? 'dist', 'kaon.js');
 /** This tree: commands and executors of the tests are in it, and sandboxes hide it where it is below /tmp or a home. */
 export const TREE = resolve('.');
-const START_TIMEOUT_MS = 60_000;
+const START_TIMEOUT_MS = 120_000;
 const POLL_MS = 25;
 
 /** What a command left behind when it ended. */

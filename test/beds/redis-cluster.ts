@@ -19,7 +19,7 @@ const MASTERS = 3;
 const SLOTS = 16_384;
 /** Short where a replica is to take over; else a node that is busy for a second must not stop the cluster. */
 const NODE_TIMEOUT_MS = { withReplicas: 1000, alone: 10_000 } as const;
-const FAILOVER_TIMEOUT_MS = 60_000;
+const FAILOVER_TIMEOUT_MS = 120_000;
 
 export interface RedisClusterBed {
   /** `redis+cluster://...` with all nodes, as `kaon --redis` takes it. */

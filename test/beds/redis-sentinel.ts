@@ -19,7 +19,7 @@ const MASTER_NAME = 'kaon';
 /** As whom a replica logs in at its master. */
 const REPLICATION_USER = 'replica';
 const DOWN_AFTER_MS = 500;
-const FAILOVER_TIMEOUT_MS = 60_000;
+const FAILOVER_TIMEOUT_MS = 120_000;
 /** Sentinel's own rhythms, which in production are seconds. */
 const IMPATIENT = [
   ...['ping-period', '100', 'ask-period', '100', 'info-period', '100', 'publish-period', '100'],

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ask, endProcess, freePorts, type ServerAddress } from '../beds/redis-process.ts';
 
-const START_TIMEOUT_MS = 60_000;
+const START_TIMEOUT_MS = 120_000;
 const POLL_MS = 20;
 
 /** The Redis of a campaign, whatever watches over it. */

@@ -32,7 +32,7 @@ suite(`commands and reloads${reason === undefined ? '' : ` (${reason})`}`, () =>
     await agent?.stop();
     agent = undefined;
   });
-  afterAll(() => bed.stop(), 20_000);
+  afterAll(() => bed.stop(), 120_000);
 
   const reloadUntil = async (done: Promise<unknown>, verb: string): Promise<number> => {
     let isDone = false;
@@ -90,7 +90,7 @@ suite(`commands and reloads${reason === undefined ? '' : ` (${reason})`}`, () =>
         expect(output).not.toContain('PWD=');
       }
     },
-    60_000,
+    120_000,
   );
 
   test('what is told to systemd as it is is read back by it as it was', async () => {

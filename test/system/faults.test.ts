@@ -137,7 +137,7 @@ suite(`a cluster whose parts fail${reason === undefined ? '' : ` (${reason})`}`,
       expect(exitCode).toBe(2);
       expect(stderr).toContain(said);
     },
-    30_000,
+    120_000,
   );
 
   test('a Redis that is not there is named, with what to do, and gives 4', async () => {

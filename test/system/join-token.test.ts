@@ -140,7 +140,7 @@ suite(`kaon join-token${reason === undefined ? '' : ` (${reason})`}`, () => {
       expect(exitCode).toBe(code);
       expect(stderr).toContain(words);
     },
-    30_000,
+    120_000,
   );
 
   test('kaon acl file is an ACL file that Redis takes, kaon acl print what redis-cli does', async () => {

@@ -496,7 +496,7 @@ suite(`a MapReduce on two nodes${reason === undefined ? '' : ` (${reason})`}`, (
       expect(exitCode).toBe(2);
       expect(stderr).toContain(said);
     },
-    30_000,
+    120_000,
   );
 });
 

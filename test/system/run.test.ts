@@ -134,7 +134,7 @@ suite(`kaon run${reason === undefined ? '' : ` (${reason})`}`, () => {
       expect(stderr).toContain(why);
       expect(exitCode).toBe(code);
     },
-    30_000,
+    120_000,
   );
 
   test('a command that goes through a script and leaves with 127 itself has left with 127', async () => {

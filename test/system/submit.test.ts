@@ -51,7 +51,7 @@ suite(`kaon submit${reason === undefined ? '' : ` (${reason})`}`, () => {
     files = join(bed.directory, 'files');
     mkdirSync(files);
   }, 360_000);
-  afterAll(() => bed.stop(), 60_000);
+  afterAll(() => bed.stop(), 120_000);
   afterEach(async () => {
     for (const { taskId, frameworkId } of await tasks()) {
       await bed.kaon('kill', '--grace', '0s', `${frameworkId}/${taskId}`);
@@ -317,7 +317,7 @@ suite(`kaon submit${reason === undefined ? '' : ` (${reason})`}`, () => {
       expect(stderr).toMatch(message);
       expect(exitCode).toBe(code);
     },
-    30_000,
+    120_000,
   );
 
   test('an error of syntax is shown as esbuild says it', async () => {

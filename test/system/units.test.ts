@@ -129,7 +129,7 @@ suite(`the unit files${reason === undefined ? '' : ` (${reason})`}`, () => {
       const { stdout } = await run('systemd-analyze', [...argv, resolve('systemd/units', unit)]);
       expect(stdout).toContain(`Overall exposure level for ${unit}: `);
     },
-    30_000,
+    120_000,
   );
 
   test('say in systemctl status what a daemon is doing', async () => {

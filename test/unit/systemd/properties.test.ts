@@ -51,7 +51,7 @@ describe('transientUnit', () => {
       DefaultDependencies: ['b', false],
       KillMode: ['s', 'control-group'],
       SendSIGKILL: ['b', true],
-      TimeoutStartUSec: ['t', 30_000_000n],
+      TimeoutStartUSec: ['t', 600_000_000n],
       TimeoutStopUSec: ['t', 1_500_000n],
       RuntimeMaxUSec: ['t', 60_000_000n],
       OOMPolicy: ['s', 'kill'],
