@@ -80,12 +80,19 @@ export interface InstallBed {
 export function startInstallBed(): InstallBed {
   const directory = mkdtempSync(join(tmpdir(), 'kaon-bed-install-'));
   const root = join(directory, 'root');
+  // An installer that is killed cannot tidy up.
+  const scratch = join(directory, 'tmp');
+  mkdirSync(scratch);
   let count = 0;
   const next = (): string => join(directory, `made-${String((count += 1))}`);
   const bed: InstallBed = {
     directory,
     root,
-    install: (args, options) => runInstall(['--root', root, ...args], options),
+    install: (args, options) =>
+      runInstall(['--root', root, ...args], {
+        ...options,
+        env: { TMPDIR: scratch, ...options?.env },
+      }),
     package: (options = {}) => makePackage(next(), options),
     tarball: (folder) => {
       const path = join(next(), 'kaon.tgz');
