@@ -30,7 +30,7 @@ export interface UnitSpec {
   readonly cpuMillis: number;
   readonly memoryMib: number;
   readonly tasksMax: number;
-  /** From fork to exec. Default `START_TIMEOUT_MS`. */
+  /** From fork to exec, milliseconds. Default `START_TIMEOUT_MS`, ten minutes. */
   readonly startTimeoutMs?: number;
   /** SIGTERM to SIGKILL. */
   readonly stopTimeoutMs: number;
