@@ -5,7 +5,8 @@
 
 /**
  * Looks at a queue without taking anything. Delayed jobs whose time has come are moved to where they wait, as every fetch of
- * BullMQ does (`promoteDelayedJobs`).
+ * BullMQ does (`promoteDelayedJobs`). `Queue.rateLimit` writes the largest safe integer: a processor that has called it, because
+ * what it calls wants to be left alone, is not called again before its end, with a limit of the queue or without one.
  *
  * KEYS wait, active, prioritized, events, rate limiter, delayed, meta, priority counter, marker
  * ARGV prefix of keys, now (ms), how many ids at most, jobs of a rate limit of the worker's own ('' for none)
@@ -34,12 +35,12 @@ local room = -1
 if queue[2] then room = math.max(0, tonumber(queue[2]) - redis.call('LLEN', active)) end
 if #due > 0 and not queue[1] and room ~= 0 then redis.call('ZADD', marker, 0, '0') end
 local max = tonumber(queue[3]) or tonumber(ownMax)
+local used = tonumber(redis.call('GET', limiter) or 0)
 local ttl, starts = 0, -1
-if max then
-  local used = tonumber(redis.call('GET', limiter) or 0)
-  starts = math.max(0, max - used)
+if max or used >= ${String(Number.MAX_SAFE_INTEGER)} then
+  starts = math.max(0, (max or 0) - used)
   if starts == 0 then ttl = math.max(0, redis.call('PTTL', limiter)) end
-  if starts == 0 and ttl == 0 then starts = max end
+  if starts == 0 and ttl == 0 then starts = max or -1 end
 end
 local next = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
 local nextAt = next[2] and math.floor(tonumber(next[2]) / 0x1000) or 0

@@ -22,6 +22,7 @@ const TEST_TIMEOUT_MS = 120_000;
 const SMALL = ['--cpus', '0.2', '--mem', '96M', '--warm', '2'];
 /** More than an answer of a call that travels in one piece. */
 const LARGE_CHARS = 200_000;
+const RATE_LIMIT_MS = 1500;
 
 /** An application's, as it would be written for `new Worker(name, file)`: nothing in it knows of Kaon. */
 const APPLICATION = `
@@ -39,7 +40,7 @@ export default async function work(job) {
 
 /** One function for each name of a job. */
 const WORK = `
-import { appendFileSync, existsSync } from 'node:fs';
+import { appendFileSync, existsSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DelayedError, Queue, RateLimitError, WaitingChildrenError } from 'bullmq';
 
@@ -74,7 +75,10 @@ const works: Record<string, Work> = {
   throws: (job) => {
     throw new TypeError('broken ' + job.attemptsMade);
   },
-  child: (job) => job.data.value,
+  child: async (job) => {
+    if (job.data.gate) await until(job.data.gate);
+    return job.data.value;
+  },
   parent: (job) => job.getChildrenValues(),
   later: async (job, token) => {
     if (job.data.isLater) return 'later';
@@ -86,7 +90,7 @@ const works: Record<string, Work> = {
     if (job.data.hasChildren !== true) {
       const children = queueOf(job, job.queueName);
       const parent = { id: job.id, queue: 'bull:' + job.queueName };
-      await children.add('child', { value: 42 }, { parent });
+      await children.add('child', { value: 42, gate: job.data.childGate }, { parent });
       await children.close();
       await job.updateData({ ...job.data, hasChildren: true });
       if (await job.moveToWaitingChildren(token)) {
@@ -101,10 +105,10 @@ const works: Record<string, Work> = {
   },
   limited: async (job) => {
     const path = job.data.flag;
-    if (existsSync(path)) return 'in the end';
-    appendFileSync(path, '');
+    if (existsSync(path)) return Date.now() - Number(readFileSync(path, 'utf8'));
+    appendFileSync(path, String(Date.now()));
     const queue = queueOf(job, job.queueName);
-    await queue.rateLimit(300);
+    await queue.rateLimit(job.data.limitMs);
     await queue.close();
     throw new RateLimitError();
   },
@@ -175,6 +179,12 @@ suite(`processors${reason === undefined ? '' : ` (skipped: ${reason})`}`, () => 
   const path = (name: string): string => join(bed.directory, name);
   const hasProgress = (of: Queue, { id = '' }: Job, progress: unknown): Promise<void> =>
     until(async () => (await of.getJob(id))?.progress === progress, `progress of ${id}`);
+
+  /** A child that has ended before its parent asks is none that it waits for. */
+  const waitsForChild = async (id: string, childGate: string): Promise<void> => {
+    await isNow(queue, { id }, 'waiting-children');
+    await writeFile(childGate, '');
+  };
 
   describe('what a job is and says', () => {
     test(
@@ -289,8 +299,10 @@ suite(`processors${reason === undefined ? '' : ` (skipped: ${reason})`}`, () => 
     test(
       'adds a child and waits for it',
       async () => {
-        const job = await run('grows', { redis: bed.socketPath });
-        expect(job.returnvalue).toEqual([42]);
+        const childGate = path('grown');
+        const { id = '' } = await add('grows', { redis: bed.socketPath, childGate });
+        await waitsForChild(id, childGate);
+        expect((await ended(queue, { id })).returnvalue).toEqual([42]);
       },
       TEST_TIMEOUT_MS,
     );
@@ -298,25 +310,30 @@ suite(`processors${reason === undefined ? '' : ` (skipped: ${reason})`}`, () => 
     test(
       'is still there when its child has ended and its job is taken again',
       async () => {
-        const gate = path('lingers');
-        const { id = '' } = await add('grows', { redis: bed.socketPath, gate });
-        const job = (): Promise<Job> => queue.getJob(id) as Promise<Job>;
-        await until(async () => (await job()).attemptsStarted === 2, 'its second start');
+        const [gate, childGate] = [path('lingers'), path('lingers-child')];
+        const { id = '' } = await add('grows', { redis: bed.socketPath, gate, childGate });
+        await waitsForChild(id, childGate);
+        await until(
+          async () => (await queue.getJob(id))?.attemptsStarted === 2,
+          'its second start',
+        );
         await writeFile(gate, '');
-        expect((await ended(queue, await job())).returnvalue).toEqual([42]);
-        expect((await queue.getJobLogs(id)).logs).toEqual(['has waited']);
+        expect((await ended(queue, { id })).returnvalue).toEqual([42]);
+        const logs = async (): Promise<string[]> => (await queue.getJobLogs(id)).logs;
+        await until(async () => (await logs()).length > 0, 'what the first process logs');
+        expect(await logs()).toEqual(['has waited']);
       },
       TEST_TIMEOUT_MS,
     );
 
     test(
-      'limits the rate of its queue, and its job runs again afterwards',
+      'limits the rate of its queue, and its job runs again not before the end of that',
       async () => {
-        const job = await run('limited', { redis: bed.socketPath, flag: path('limited') });
-        expect({ value: job.returnvalue as unknown, made: job.attemptsMade }).toEqual({
-          value: 'in the end',
-          made: 1,
+        const job = await run('limited', {
+          ...{ redis: bed.socketPath, flag: path('limited'), limitMs: RATE_LIMIT_MS },
         });
+        expect(job.attemptsMade).toBe(1);
+        expect(job.returnvalue).toBeGreaterThanOrEqual(RATE_LIMIT_MS - 5);
       },
       TEST_TIMEOUT_MS,
     );
