@@ -16,7 +16,7 @@ import { namesOf } from './job-tasks.ts';
 import { ProcessorCalls } from './processor-calls.ts';
 import type { CancelRequest } from './queue-watch.ts';
 import type { QueueWindow, Rejected } from './queue-window.ts';
-import { adoptStray } from './recovery.ts';
+import { adoptStray, goOnWith } from './recovery.ts';
 import { deferredFailureOf, rejection, Settling } from './settling.ts';
 
 /** The master is asked for all that runs no more often than this, milliseconds. */
@@ -55,6 +55,7 @@ export class JobLife {
       send: (taskId, data) => {
         this.#sendToProcessor(taskId, data);
       },
+      noteMoved: (taskId, isMoved) => this.#noteMoved(taskId, isMoved),
     });
     this.#logs = new JobLogs({ clock, log });
     this.#settling = new Settling({
@@ -120,15 +121,23 @@ export class JobLife {
     const settled = await this.#settling.settle(task, status);
     if (settled === 'settled') this.#forget(task);
     else if (settled.kind === 'again') {
-      this.#hold(task, settled.afterMs);
-      task.isElsewhere = status.reason === 'REASON_TASK_EXCLUSIVE';
-      if (task.isElsewhere) this.#askWhatRuns(driver);
+      const held = this.#ownStart(task);
+      this.#hold(held, settled.afterMs);
+      if (status.reason === 'REASON_TASK_EXCLUSIVE') this.#askWhatRuns(driver);
     } else {
       task.isSettling = false;
       driver.reconcileTasks([task.taskId]);
     }
     driver.acknowledgeStatusUpdate(status);
     this.#options.wakeIn(0);
+  }
+
+  /** Of an earlier start of the job there is nothing. A second task of that id might meet what is left of the first. */
+  #ownStart(task: JobTask): JobTask {
+    const { attemptsStarted } = task.job;
+    if (task.start >= attemptsStarted) return task;
+    this.#calls.forget(task.taskId);
+    return goOnWith(this.#options.tasks, task, attemptsStarted);
   }
 
   /** Redis may have forgotten that a job runs; `adoptStray` goes on with what the master knows of it. */
@@ -253,6 +262,13 @@ export class JobLife {
     const source = task.window.settings.processor?.source ?? { path: '' };
     const code = 'code' in source ? source.code : undefined;
     this.#calls.track(task.taskId, task.job, lockTokenOf(this.#options.frameworkId), code);
+  }
+
+  async #noteMoved(taskId: string, isMoved: boolean): Promise<void> {
+    const task = this.#options.tasks.get(taskId);
+    if (!task) return;
+    const { start, job, window } = task;
+    await window.queue.noteTold(job.id ?? '', isMoved ? start : start - 1);
   }
 
   #sendToProcessor(taskId: string, data: string): void {

@@ -20,6 +20,8 @@ export interface TaskPlace {
 /** A job that is active, from its taking to its end. */
 export interface JobTask {
   readonly taskId: TaskId;
+  /** How often the job had been started when the task was made, this time included. */
+  readonly start: number;
   readonly window: QueueWindow;
   readonly job: Job;
   readonly spec: JobSpec;
@@ -35,8 +37,6 @@ export interface JobTask {
   cancelReason: string | undefined;
   /** It is being told to BullMQ how it ended. */
   isSettling: boolean;
-  /** The master has refused its task: one of an earlier start of this job lives, or may live. */
-  isElsewhere: boolean;
   /** There is no such job any more, or another start of it: nobody is told how this one ends. */
   isOrphan: boolean;
   /** Ends the reading of its output. */
@@ -75,11 +75,11 @@ export class JobTasks {
     const task: JobTask = {
       ...made,
       taskId: taskIdOf(ref, made.window.queue.name, start),
+      start,
       place: undefined,
       notBeforeMs: 0,
       cancelReason: undefined,
       isSettling: false,
-      isElsewhere: false,
       isOrphan: false,
       gone: new AbortController(),
     };

@@ -12,10 +12,12 @@ import { messageOf } from '../../protocol/errors.ts';
 import { areEqual } from '../../protocol/resources.ts';
 import type { Candidate, Pick, Room, SelectionRules } from './core/selection.ts';
 import { occupy, roomFor, select, vacate } from './core/selection.ts';
+import type { JobSpec, SpecResult } from './job-spec.ts';
 import { NO_SPEC } from './job-spec.ts';
 import type { JobTask, JobTasks } from './job-tasks.ts';
 import { describeTask, namesOf } from './job-tasks.ts';
 import type { QueueWindow } from './queue-window.ts';
+import { untoldOf } from './recovery.ts';
 import { deferredFailureOf, rejection } from './settling.ts';
 
 /** What does not fit is not offered again for so long, milliseconds; by then something has changed, or not. */
@@ -58,6 +60,8 @@ export class Placing {
   readonly #executors = new Map<string, Set<string>>();
   /** Executors that an offer had no room for: they have to be asked for. */
   readonly #missed = new Set<string>();
+  /** Earlier starts of jobs that were just taken. */
+  readonly #unasked: TaskId[] = [];
 
   constructor(options: PlacingOptions) {
     this.#options = options;
@@ -112,6 +116,7 @@ export class Placing {
         ),
       ),
     );
+    this.#askForEarlier(driver);
     const isWanted = held.length > 0 || states.some(({ candidates }) => candidates.length > 0);
     for (const room of rooms) this.#answer(driver, room, isWanted);
     return rooms.some(({ launches }) => launches.length > 0);
@@ -153,10 +158,11 @@ export class Placing {
     if (picks.length === 0) return;
     const places = new Map(picks.map((pick) => [pick.candidate.jobId, pick]));
     const jobs = await window.take([...places.keys()]);
+    const untold = await untoldOf(window, jobs);
     const others: JobTask[] = [];
     for (const job of jobs) {
-      const task = this.#accept(window, job);
-      if (!task) continue;
+      const task = this.#accept(window, job, untold.has(job));
+      if (task?.phase !== 'held') continue;
       const pick = places.get(job.id ?? '');
       if (pick && isSame(pick.candidate, window.candidate(job.id ?? '', task.spec))) {
         this.#assign(pick.room as AgentRoom, task);
@@ -171,8 +177,11 @@ export class Placing {
     for (const task of others) this.#placeHeld(rooms, task);
   }
 
-  /** @returns undefined for a job that has to fail without having run */
-  #accept(window: QueueWindow, job: Job): JobTask | undefined {
+  /**
+   * @param isUntold an earlier start of it may live, or have ended without anybody knowing: the job goes on with that
+   * @returns undefined for a job that has to fail without having run
+   */
+  #accept(window: QueueWindow, job: Job, isUntold: boolean): JobTask | undefined {
     const { tasks, reject, removed, hasMoved, log } = this.#options;
     const known = tasks.ofJob({ queue: window.queue.qualifiedName, jobId: job.id ?? '' });
     if (known && hasMoved(known)) {
@@ -184,12 +193,26 @@ export class Placing {
       return undefined;
     } else if (known) removed(known);
     const result = window.specOf(job);
-    const problem = deferredFailureOf(job) ?? (result.ok ? undefined : result.message);
     const spec = result.ok ? result.spec : NO_SPEC;
+    if (isUntold) return this.#goOn(window, job, spec);
     const task = tasks.add({ window, job, spec, phase: 'held' });
+    const problem = deferredFailureOf(job) ?? problemOf(result);
     if (problem === undefined) return task;
     reject(task, rejection(problem));
     return undefined;
+  }
+
+  #goOn(window: QueueWindow, job: Job, spec: JobSpec): JobTask {
+    const { tasks, log } = this.#options;
+    const task = tasks.add({ window, job, spec, phase: 'recovering' }, job.attemptsStarted - 1);
+    log.info('job.recovering', namesOf(task));
+    this.#unasked.push(task.taskId);
+    return task;
+  }
+
+  #askForEarlier(driver: SchedulerDriver): void {
+    const taskIds = this.#unasked.splice(0);
+    if (taskIds.length > 0) driver.reconcileTasks(taskIds);
   }
 
   #assign(room: AgentRoom, task: JobTask): void {
@@ -263,6 +286,10 @@ export class Placing {
       else if (described.length === 1) reject(task, rejection(messageOf(error)));
     }
   }
+}
+
+function problemOf(result: SpecResult): string | undefined {
+  return result.ok ? undefined : result.message;
 }
 
 interface Described {

@@ -30,6 +30,8 @@ const STACK_MAX_CHARS = 16_000;
 export interface ProcessorCallsOptions {
   /** Sends one framework message to the executor of that task, best effort. */
   readonly send: (taskId: string, data: string) => void;
+  /** Its processor is about to put the job of that task elsewhere; `false`: it has not done so after all. */
+  readonly noteMoved: (taskId: string, isMoved: boolean) => Promise<void>;
   readonly log: Log;
 }
 
@@ -47,6 +49,7 @@ interface Tracked {
   readonly token: string;
   /** The processor, compressed; undefined if the nodes have it. */
   readonly code: string | undefined;
+  readonly noteMoved: (isMoved: boolean) => Promise<void>;
   /** Of the newest call that was taken; 0 for none. */
   lastSequence: number;
   /** To that call; undefined as long as it is being done. */
@@ -74,6 +77,7 @@ export class ProcessorCalls {
     this.#tasks.set(taskId, {
       ...{ job, token, code, lastSequence: 0, lastAnswer: undefined },
       ...{ done: Promise.resolve(), outcome: undefined, isMoved: false },
+      noteMoved: (isMoved) => this.#options.noteMoved(taskId, isMoved),
     });
   }
 
@@ -229,10 +233,12 @@ async function move(tracked: Tracked, call: Move): Promise<unknown> {
   let hasMoved: boolean | undefined = false;
   tracked.isMoved = true;
   try {
+    if (!wasMoved) await tracked.noteMoved(true);
     hasMoved = await moved(tracked, call);
     return hasMoved;
   } finally {
     tracked.isMoved = wasMoved || hasMoved !== false;
+    if (!tracked.isMoved) await tracked.noteMoved(false);
   }
 }
 

@@ -9,7 +9,7 @@ import type { Script } from '../../io/define-script.ts';
 import { defineScript } from '../../io/define-script.ts';
 import type { Log } from '../../io/log.ts';
 import { messageOf } from '../../protocol/errors.ts';
-import { ADOPT, BRING_FORWARD, COUNT_LOST, LOOK, READ } from './scripts.ts';
+import { ADOPT, BRING_FORWARD, COUNT_LOST, LOOK, NOTE_TOLD, READ, TOLD_FIELD } from './scripts.ts';
 
 /** Which queue, and how its jobs are held. */
 export interface JobQueueOptions {
@@ -61,7 +61,7 @@ export type Adoption = 'ours' | 'missing' | 'locked' | 'ended' | 'children';
 const READ_MAX_BYTES = 4 * 1024 * 1024;
 const NO_LIMIT = Number.MAX_SAFE_INTEGER;
 
-type ScriptName = 'look' | 'read' | 'forward' | 'adopt' | 'countLost';
+type ScriptName = 'look' | 'read' | 'forward' | 'adopt' | 'countLost' | 'noteTold';
 
 /** A queue, from its first look to `close`. */
 export class JobQueue {
@@ -106,6 +106,7 @@ export class JobQueue {
       forward: defineScript(redis, BRING_FORWARD, 2),
       adopt: defineScript(redis, ADOPT, 8),
       countLost: defineScript(redis, COUNT_LOST, 2),
+      noteTold: defineScript(redis, NOTE_TOLD, 1),
     };
   }
 
@@ -256,6 +257,19 @@ export class JobQueue {
   /** @returns how often a start of this job has been lost, this time included */
   async countLost(jobId: string): Promise<number> {
     return Number(await this.#scripts.countLost([this.#key(jobId), this.eventsKey, jobId]));
+  }
+
+  /**
+   * From now on the ends of a job's starts up to this one are told, although the job is not over. Before it is told: an end that
+   * was told twice would cost an attempt, one that nobody takes for told is another run.
+   */
+  async noteTold(jobId: string, start: number): Promise<void> {
+    await this.#scripts.noteTold([this.#key(jobId), start]);
+  }
+
+  /** @returns the last start of a job that is not over whose end was told; 0 for none */
+  async toldStart(jobId: string): Promise<number> {
+    return Number((await this.#options.redis.hget(this.#key(jobId), TOLD_FIELD)) ?? 0);
   }
 
   /**

@@ -5,7 +5,6 @@
  */
 import type { Job } from 'bullmq';
 import type { TaskStatus } from '../../framework/index.ts';
-import { isTerminal } from '../../framework/index.ts';
 import type { Log } from '../../io/log.ts';
 import type { TaskIdParts } from './job-ids.ts';
 import { jobDigest, queueLabelOf, readTaskId } from './job-ids.ts';
@@ -61,9 +60,9 @@ async function recover(
 }
 
 /**
- * A status of a task that this process knows nothing of. A living one belongs to a job that has to be active; one that has
- * ended, too, if Redis has forgotten that the job was ever started for it. If the job was taken once more before anybody knew
- * that, and its new task was refused because of this one, it goes on with this one.
+ * A status of a task that this process knows nothing of. Unless it was told before how it ends, it belongs to a job that has to
+ * be active, whether it lives or has ended: somebody may have taken the job for stalled, or Redis forgotten that it was started.
+ * If the job was taken once more before anybody knew that, and nothing has run for its new start, it goes on with this one.
  *
  * @returns the job's task, or undefined if there is nothing to do but to acknowledge
  */
@@ -72,22 +71,28 @@ export async function adoptStray(
   status: TaskStatus,
 ): Promise<JobTask | undefined> {
   const parts = readTaskId(status.taskId);
-  const refused = [...tasks.values()].find(
-    (task) => task.isElsewhere && !task.isSettling && jobDigest(refOf(task)) === parts?.digest,
-  );
-  if (parts && refused) return replace(tasks, refused, parts.start);
-  const found = parts && (await jobOfTask(windows, parts));
-  if (!parts || !found) return undefined;
+  if (!parts) return undefined;
+  const found = heldOf(tasks, parts) ?? (await jobOfTask(windows, parts));
+  if (!found || found.job.finishedOn !== undefined) return undefined;
   const { window, job } = found;
-  const isForgotten = job.attemptsStarted < parts.start;
-  if (isTerminal(status.state) && !isForgotten) return undefined;
-  const task = await recover(tasks, window, parts.jobLabel, parts.start);
+  const { id = '' } = job;
+  if (parts.start <= (await window.queue.toldStart(id))) return undefined;
+  const held = heldOf(tasks, parts);
+  if (held) return goOnWith(tasks, held, parts.start);
+  const task = await recover(tasks, window, id, parts.start);
   if (task?.taskId !== status.taskId) {
     log.warn('task.without-job', { taskId: status.taskId, state: status.state });
     return undefined;
   }
   log.info('job.adopted', namesOf(task));
   return task;
+}
+
+/** The job of that task, if it has been taken for another start of which nothing has run. */
+function heldOf(tasks: JobTasks, { digest }: TaskIdParts): JobTask | undefined {
+  return [...tasks.values()].find(
+    (task) => task.phase === 'held' && !task.isSettling && jobDigest(refOf(task)) === digest,
+  );
 }
 
 /** Longer ids, or with other letters, are not in the task's id as they are: their jobs wait for the lock to run out. */
@@ -103,10 +108,20 @@ async function jobOfTask(
   return undefined;
 }
 
-/** Nothing has run for the newer start. */
-function replace(tasks: JobTasks, refused: JobTask, start: number): JobTask {
-  const { window, job, spec, cancelReason } = refused;
-  tasks.remove(refused);
+/**
+ * Of jobs that have just been taken, not for the first time, those of which an earlier start has not been told how it ended. What
+ * became of that has to be asked, before anything of them is launched: it may live, or its end may be on its way.
+ */
+export async function untoldOf(window: QueueWindow, jobs: readonly Job[]): Promise<Set<Job>> {
+  const again = jobs.filter(({ attemptsStarted }) => attemptsStarted > 1);
+  const told = await Promise.all(again.map(({ id = '' }) => window.queue.toldStart(id)));
+  return new Set(again.filter((job, index) => (told[index] ?? 0) < job.attemptsStarted - 1));
+}
+
+/** The job goes on with another one of its starts: nothing has run, or is known, of the one that it had. */
+export function goOnWith(tasks: JobTasks, had: JobTask, start: number): JobTask {
+  const { window, job, spec, cancelReason } = had;
+  tasks.remove(had);
   const task = tasks.add({ window, job, spec, phase: 'recovering' }, start);
   task.cancelReason = cancelReason;
   return task;

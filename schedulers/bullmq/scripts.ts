@@ -3,6 +3,9 @@
  * version is fixed in package.json, and test/contract/bullmq-queue.test.ts holds these scripts to the real library.
  */
 
+/** Field of a job: see `NOTE_TOLD`. */
+export const TOLD_FIELD = 'kaonTold';
+
 /**
  * Looks at a queue without taking anything. Delayed jobs whose time has come are moved to where they wait, as every fetch of
  * BullMQ does (`promoteDelayedJobs`). `Queue.rateLimit` writes the largest safe integer: a processor that has called it, because
@@ -137,6 +140,16 @@ export const COUNT_LOST = `
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 redis.call('XADD', KEYS[2], '*', 'event', 'stalled', 'jobId', ARGV[1])
 return redis.call('HINCRBY', KEYS[1], 'stc', 1)
+`;
+
+/**
+ * Notes which start of a job was the last whose end BullMQ is told without the job being over.
+ *
+ * KEYS job. ARGV start
+ */
+export const NOTE_TOLD = `
+if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], '${TOLD_FIELD}', ARGV[1]) end
+return 0
 `;
 
 /**

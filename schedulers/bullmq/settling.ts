@@ -103,7 +103,7 @@ export class Settling {
     }
     const thrown = outcome?.error ?? { name: 'Error', message: 'it ended without a word' };
     if (thrown.message === RATE_LIMIT_MESSAGE) {
-      await this.#guard(task, () => queue.giveBack(task.job));
+      await this.#goesOn(task, () => queue.giveBack(task.job));
       return;
     }
     if (MOVED_ERRORS.includes(thrown.name)) {
@@ -142,7 +142,7 @@ export class Settling {
     if (attempts > 1 && made >= attempts && error.name !== 'UnrecoverableError') {
       error.message = `${error.message} (attempt ${String(made)} of ${String(attempts)}, not tried again)`;
     }
-    await this.#guard(task, async () => {
+    await this.#goesOn(task, async () => {
       try {
         await queue.fail(task.job, error);
       } catch (cause) {
@@ -161,7 +161,7 @@ export class Settling {
     if (!task.spec.command && (await calls.finish(task.taskId, status.data)).moved) return;
     log.info('job.preempted', { ...namesOf(task), message });
     await queue.addLogs(task.job, [`kaon: ${message}`]);
-    await this.#guard(task, () => queue.giveBack(task.job));
+    await this.#goesOn(task, () => queue.giveBack(task.job));
   }
 
   async #lost(task: JobTask, message: string): Promise<void> {
@@ -170,7 +170,7 @@ export class Settling {
     const count = await queue.countLost(task.job.id ?? '');
     log.warn('job.lost', { ...namesOf(task), count, message });
     await queue.addLogs(task.job, [`kaon: ${message}`]);
-    if (count <= lostMax) await this.#guard(task, () => queue.giveBack(task.job));
+    if (count <= lostMax) await this.#goesOn(task, () => queue.giveBack(task.job));
     else {
       const words = `lost ${String(count)} times, at last: ${message}`;
       await this.fail(task, new UnrecoverableError(words));
@@ -200,6 +200,15 @@ export class Settling {
         log.error('job.not-settled', { ...namesOf(task), error: messageOf(error) });
       }
     }
+  }
+
+  /** The same for what does not end the job, or may not: if the end of this start comes again, there is nothing left to tell. */
+  #goesOn(task: JobTask, act: () => Promise<void>): Promise<void> {
+    const { queue } = task.window;
+    return this.#guard(task, async () => {
+      await queue.noteTold(task.job.id ?? '', task.start);
+      await act();
+    });
   }
 }
 

@@ -29,6 +29,8 @@ suite(reason === undefined ? 'calls' : `calls (skipped: ${reason})`, () => {
   let log: ReturnType<typeof createWatchedLog>;
   /** What the executor was sent, put together. */
   let answers: Watch<{ readonly taskId: string; readonly sequence: number; answer: CallAnswer }>;
+  /** What was noted before a job was moved, with the state that it had then. */
+  let notes: string[];
   let serial = 0;
 
   beforeAll(async () => {
@@ -54,7 +56,12 @@ suite(reason === undefined ? 'calls' : `calls (skipped: ${reason})`, () => {
         const { taskId, sequence } = frame;
         answers.push({ taskId, sequence, answer: JSON.parse(text) as CallAnswer });
       },
+      noteMoved: async (taskId, isMoved) => {
+        const [state] = await Promise.all((await queue.getJobs()).map((job) => job.getState()));
+        notes.push(`${taskId} ${String(isMoved)} ${state ?? 'gone'}`);
+      },
     });
+    notes = [];
   });
 
   afterEach(async () => {
@@ -175,6 +182,7 @@ suite(reason === undefined ? 'calls' : `calls (skipped: ${reason})`, () => {
       await takeJob();
       expect(await ask(1, { call: 'moveToWaitingChildren' })).toEqual({ ok: true, value: false });
       expect(await calls.finish('t1', undefined)).toEqual({ output: '', moved: false });
+      expect(notes).toEqual(['t1 true active', 't1 false active']);
     });
   });
 
@@ -182,6 +190,7 @@ suite(reason === undefined ? 'calls' : `calls (skipped: ${reason})`, () => {
     const job = await startJob();
     await ask(1, { call: 'moveToDelayed', timestamp: Date.now() + 3_600_000 });
     expect(await job.getState()).toBe('delayed');
+    expect(notes).toEqual(['t1 true active']);
     expect(await calls.finish('t1', undefined)).toEqual({ output: '', moved: true });
   });
 
@@ -197,6 +206,7 @@ suite(reason === undefined ? 'calls' : `calls (skipped: ${reason})`, () => {
     await ask(1, { call: 'moveToWait' });
     expect(await ask(2, { call: 'moveToDelayed', timestamp: 1 })).toMatchObject({ ok: false });
     expect(await job.getState()).toBe('waiting');
+    expect(notes).toEqual(['t1 true active']);
     expect((await calls.finish('t1', undefined)).moved).toBe(true);
   });
 

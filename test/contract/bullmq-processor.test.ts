@@ -53,6 +53,7 @@ beforeEach(async () => {
     send: (_taskId, data) => {
       agent.send({ type: 'FrameworkToExecutor', data });
     },
+    noteMoved: () => Promise.resolve(),
   });
 });
 

@@ -475,6 +475,17 @@ suite(
     });
 
     describe('ends', () => {
+      test('of a job that is not over are noted, for as long as there is the job', async () => {
+        const { id = '' } = await queue.add('a', {});
+        expect(await own.toldStart(id)).toBe(0);
+        await own.noteTold(id, 2);
+        expect(await own.toldStart(id)).toBe(2);
+        await queue.remove(id);
+        await own.noteTold(id, 3);
+        expect(await queue.getJob(id)).toBeUndefined();
+        expect(await own.toldStart(id)).toBe(0);
+      });
+
       test('a job that is given back is the next one, and no attempt is counted', async () => {
         await addAll('a', 'b');
         const [job] = await own.take(['a'], true);

@@ -220,6 +220,32 @@ suite(titleOf('kaon bullmq whose parts fail'), () => {
     );
 
     test(
+      'that ran out while the task ended and no scheduler was there, and a check for stalled jobs, bring no second run',
+      async () => {
+        const jobs = new Jobs(bed, 'stalled-end');
+        const config = configFile('stalled-end', { lockDuration: '2s' });
+        const args = ['--config', config, ...SMALL];
+        const first = await bed.scheduler(...args);
+        const all = await Promise.all(
+          Array.from({ length: 10 }, () => jobs.add(`${jobs.after('gate')}; exit 9`)),
+        );
+        for (const job of all) await jobs.begun(job);
+        await crash(first, redis, 'stalled-end');
+        jobs.open('gate');
+        for (const job of all) {
+          await until(() => jobs.runs(job).ended === 1);
+          await lockRunsOut(redis, jobs.queue, job);
+        }
+        for (const job of all) await checkStalled(redis, jobs.queue, job);
+        await bed.scheduler(...args);
+        const ends = [];
+        for (const job of all) ends.push(await endOf(jobs, job));
+        expect(ends).toEqual(all.map(() => ({ ...DONE_ONCE, failedReason: 'exited with code 9' })));
+      },
+      TEST_TIMEOUT_MS,
+    );
+
+    test(
       'and all that was taken, forgotten by Redis while the task runs, are taken again without a second run',
       async () => {
         const jobs = new Jobs(bed, 'forgotten');

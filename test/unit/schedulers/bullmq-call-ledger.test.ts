@@ -124,6 +124,7 @@ test('every call is done once and in order, whatever is lost or comes twice', as
       const calls = new ProcessorCalls({
         log: silentLog,
         send: (_taskId, data) => toExecutor.push(data),
+        noteMoved: () => Promise.resolve(),
       });
       calls.track('t1', notingJob(done), 'token');
       const ledger = createCallLedger<ProcessorCall>();
