@@ -15,7 +15,7 @@ import type { HostAndPort, RedisAddress } from './redis-url.ts';
 import { clientRefused, noTls, plainToTls, serverProblem } from './tls-words.ts';
 
 /** A server that says nothing for so long will not, milliseconds. */
-const SILENCE_MS = 1500;
+const SILENCE_MS = 5000;
 /** A refusal of TLS 1.3 comes after the handshake, so nothing is asked before this time, milliseconds. */
 const REFUSAL_MS = 150;
 
@@ -37,7 +37,7 @@ export function mayBeTls(address: RedisAddress, error: Error): boolean {
 }
 
 /**
- * Asks each server that the address names, until one shows what is wrong. Takes three seconds a server at most.
+ * Asks each server that the address names, until one shows what is wrong. Takes ten seconds a server at most, and seldom more than one.
  *
  * @returns KaonError `redis-tls`: what was found, and what to do; undefined if TLS is not what is wrong
  */

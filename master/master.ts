@@ -13,8 +13,13 @@ import type { Guard } from './guard.ts';
 import { Leadership } from './leadership.ts';
 import { keepLease, waitForLease } from './lease.ts';
 
-/** A master that has lost its lease lets a standby go first, milliseconds: that is what a step-down is for. */
-const STAND_BACK_MS = 250;
+/**
+ * A master that has lost its lease lets a standby go first: that is what a step-down is for. One that has not come by then,
+ * milliseconds, is not there.
+ */
+const STAND_BACK_MS = 2000;
+/** How often it looks whether one has, milliseconds. */
+const STAND_BACK_LOOK_MS = 50;
 /** After a term that ended with an error, milliseconds. */
 const RETRY_MS = 500;
 
@@ -148,7 +153,22 @@ async function lead(options: LeadershipOptions, signal: AbortSignal): Promise<vo
   // To stand by and try again would only keep the newer masters from leading.
   if (codeOf(failure) === 'registry-too-new') throw failure;
   if (failure !== undefined) await clock.sleep(RETRY_MS, signal);
-  else if (leadership.end === 'lost') await clock.sleep(STAND_BACK_MS, signal);
+  else if (leadership.end === 'lost') await standBack(options, signal);
+}
+
+async function standBack(
+  { store, clock, log }: Pick<MasterDependencies, 'store' | 'clock' | 'log'>,
+  signal: AbortSignal,
+): Promise<void> {
+  const untilMs = clock.monotonicMs() + STAND_BACK_MS;
+  while (!signal.aborted && clock.monotonicMs() < untilMs) {
+    try {
+      if (await store.leader()) return;
+    } catch (error) {
+      log.debug('master.standby.failed', { error: messageOf(error) });
+    }
+    await clock.sleep(STAND_BACK_LOOK_MS, signal);
+  }
 }
 
 async function releaseQuietly(

@@ -5,8 +5,12 @@
 
 /** A heartbeat that was answered later than this proves too little, milliseconds: the timer counts from the answer. */
 const ANSWER_MAX_MS = 1000;
-/** Between the elapse of a timer and the stop of its units, milliseconds; both are systemd's own times. */
-const STOP_SLACK_MS = 2000;
+/**
+ * Between the elapse of a timer and the stop of its units, milliseconds; both are systemd's own times. A busy process 1 takes
+ * long, and by then nothing else stops these units; before it, only the granularity of a timer.
+ */
+const STOP_AFTER_MAX_MS = 60_000;
+const STOP_BEFORE_MAX_MS = 2000;
 
 /** True if the answer to a heartbeat proves that the cluster knows of this node's life at this moment. */
 export function isContact(isOk: boolean, tookMs: number): boolean {
@@ -30,5 +34,6 @@ export interface UnitTimes {
  */
 export function wasFenced({ leftActiveAtMs, exitedAtMs }: UnitTimes, firedAtMs: number): boolean {
   if (leftActiveAtMs === 0 || leftActiveAtMs >= exitedAtMs) return false;
-  return Math.abs(leftActiveAtMs - firedAtMs) <= STOP_SLACK_MS;
+  const sinceMs = leftActiveAtMs - firedAtMs;
+  return sinceMs >= -STOP_BEFORE_MAX_MS && sinceMs <= STOP_AFTER_MAX_MS;
 }

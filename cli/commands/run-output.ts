@@ -6,8 +6,12 @@ import type { AgentId, FrameworkId, TaskId, TaskStatus } from '../../framework/i
 import { readTaskOutput } from '../../framework/output-reader.ts';
 import type { RedisStore } from '../../io/redis-store.ts';
 
-/** After the end of a task its output may take so long to arrive without a byte before it is given up, milliseconds. */
-const STALLED_MS = 15_000;
+/**
+ * After the end of a task its output may take so many seconds to arrive without a byte before it is given up. They are counted,
+ * so that a time in which this process itself stood still is one of them and no more.
+ */
+const STALLED_LOOKS = 15;
+const LOOK_MS = 1000;
 
 type Kind = 'stdout' | 'stderr';
 
@@ -18,7 +22,8 @@ interface Follower {
   readonly received: Record<Kind, number>;
   readonly expected: Record<Kind, number | undefined>;
   readonly rest: Record<Kind, string>;
-  lastAtMs: number;
+  /** Seconds in which nothing has come. */
+  silentLooks: number;
   finished: Promise<void>;
 }
 
@@ -50,7 +55,7 @@ export class OutputOfTasks {
       received: { stdout: 0, stderr: 0 },
       expected: { stdout: undefined, stderr: undefined },
       rest: { stdout: '', stderr: '' },
-      lastAtMs: performance.now(),
+      silentLooks: 0,
       finished: Promise.resolve(),
     };
     this.#followers.set(taskId, follower);
@@ -71,7 +76,7 @@ export class OutputOfTasks {
     // Without a certificate there was no process, or nobody knows of one: nothing more will come.
     follower.expected.stdout = certificate?.stdoutBytes ?? 0;
     follower.expected.stderr = certificate?.stderrBytes ?? 0;
-    follower.lastAtMs = performance.now();
+    follower.silentLooks = 0;
     follower.placed.abort();
     this.#stopIfComplete(follower);
   }
@@ -80,12 +85,13 @@ export class OutputOfTasks {
   async complete(): Promise<void> {
     for (const [taskId, follower] of this.#followers) {
       const watch = setInterval(() => {
-        if (performance.now() - follower.lastAtMs < STALLED_MS) return;
+        follower.silentLooks += 1;
+        if (follower.silentLooks < STALLED_LOOKS) return;
         this.#options.say(
           `output of ${taskId} is not complete: its agent does not answer; see kaon logs ${taskId}`,
         );
         follower.stop.abort();
-      }, 1000);
+      }, LOOK_MS);
       // A read that waits for more is not waited for: the certificate has said that there is none.
       await Promise.race([follower.finished, aborted(follower.stop.signal)]);
       clearInterval(watch);
@@ -130,7 +136,7 @@ export class OutputOfTasks {
       signal: follower.stop.signal,
       onChunk: async (kind, bytes) => {
         follower.received[kind] += bytes.length;
-        follower.lastAtMs = performance.now();
+        follower.silentLooks = 0;
         await this.#show(taskId, follower, kind, bytes);
         this.#stopIfComplete(follower);
       },

@@ -23,6 +23,7 @@ import { OutputOfTasks } from './run-output.ts';
 
 /** A placement that takes longer than this is explained, milliseconds; and again when the reason changes. */
 const EXPLAIN_AFTER_MS = 2000;
+const NOT_TO_BE_SEEN = 'for an offer; this user of Redis may not see why';
 /** The client of a command that was cut off has so long to come back before its tasks are killed. */
 const FAILOVER_TIMEOUT_MS = 600_000;
 /** Leaving may take so long, milliseconds. */
@@ -162,6 +163,8 @@ class Run {
       if (signal.aborted || this.#scheduler.waiting === 0) continue;
       const reason = await this.#whyWaiting().catch(whyNotKnown);
       if (reason !== said && this.#scheduler.waiting > 0) this.#say(`waiting: ${reason}`);
+      // Each question would be one more that Redis has refused, in its log.
+      if (reason === NOT_TO_BE_SEEN) return;
       said = reason;
     }
   }
@@ -196,7 +199,7 @@ class Run {
 
 /** What all the others have is for operators; a framework of its own user waits as well without it. */
 function whyNotKnown(error: unknown): string {
-  if (isForbidden(error)) return 'for an offer; this user of Redis may not see why';
+  if (isForbidden(error)) return NOT_TO_BE_SEEN;
   throw error;
 }
 

@@ -11,7 +11,7 @@ import type { StepDownOptions } from '../options.ts';
 import { escapeControls } from '../words.ts';
 
 /** A successor takes some milliseconds; a master without one leads again after a moment. */
-const SUCCESSOR_WAIT_MS = 3000;
+const SUCCESSOR_WAIT_MS = 10_000;
 const LOOK_MS = 20;
 
 /** @returns the exit code: also if that master does not lead, all is as it was asked for */

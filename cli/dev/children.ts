@@ -65,7 +65,7 @@ export async function waitUntilReady(
   child: { readonly name: string; readonly exited: Promise<unknown> },
   logPath: string,
   ready: () => Promise<boolean>,
-  timeoutMs = 20_000,
+  timeoutMs = 60_000,
 ): Promise<void> {
   let ended = false;
   void child.exited.then(() => {

