@@ -8,7 +8,9 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Hierarchy } from './cgroups.ts';
 
-const BOOT_TIMEOUT_MS = 20_000;
+const BOOT_TIMEOUT_MS = 120_000;
+/** Of one question to the bus. */
+const ANSWER_TIMEOUT_MS = 5000;
 const POLL_MS = 5;
 
 /** A boot that has been spawned. */
@@ -32,10 +34,10 @@ export async function waitForBoot(booting: Booting): Promise<number> {
   for (;;) {
     const end = unshare.exitCode ?? unshare.signalCode;
     if (end !== null) throw new Error(`it ended at once (${end}): ${errors.join('').trim()}`);
-    if (performance.now() > deadline)
-      throw new Error(`not ready after ${BOOT_TIMEOUT_MS} ms: ${errors.join('')}`);
     const pid = firstChild(unshare.pid);
     if (pid !== undefined && movedOut && (await isReady(pid))) return pid;
+    if (performance.now() > deadline)
+      throw new Error(`not ready after ${BOOT_TIMEOUT_MS} ms: ${errors.join('')}`);
     if (pid !== undefined && !movedOut && existsSync(join(state, 'entered'))) {
       moveOut(booting, pid);
       movedOut = true;
@@ -96,7 +98,7 @@ function answers(path: string): Promise<boolean> {
       socket.destroy();
       resolve(answer);
     };
-    socket.setTimeout(BOOT_TIMEOUT_MS / 4, () => done(false));
+    socket.setTimeout(ANSWER_TIMEOUT_MS, () => done(false));
     socket.once('connect', () => socket.write('\0AUTH EXTERNAL 30\r\n'));
     socket.once('data', (data) => done(data.toString().startsWith('OK')));
     socket.once('error', () => done(false));

@@ -38,7 +38,7 @@ import { findPrivateTemporaries, removePrivateTemporaries } from './temporary.ts
 import { BOOT_TARGET, JOURNALD_CONF, UNIT_FILES } from './unit-files.ts';
 
 const POLL_MS = 5;
-const REMOVE_TIMEOUT_MS = 3_000;
+const REMOVE_TIMEOUT_MS = 30_000;
 
 export { privateSystemdReason } from './reason.ts';
 

@@ -1,6 +1,6 @@
 /**
  * A Redis Cluster of three masters that share all slots, on free loopback ports, with a replica each if that is asked
- * for. With replicas, nodes call each other dead after a second.
+ * for. With replicas, nodes call each other dead after a second when one has been killed, and before that only after minutes.
  */
 import type { ChildProcess } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
@@ -17,8 +17,8 @@ import {
 
 const MASTERS = 3;
 const SLOTS = 16_384;
-/** Short where a replica is to take over; else a node that is busy for a second must not stop the cluster. */
-const NODE_TIMEOUT_MS = { withReplicas: 1000, alone: 10_000 } as const;
+/** Short where a replica is to take over, and to form; else a node that stands still for a while must change nothing. */
+const NODE_TIMEOUT_MS = { short: 1000, alone: 10_000, patient: 600_000 } as const;
 const FAILOVER_TIMEOUT_MS = 120_000;
 
 export interface RedisClusterBed {
@@ -65,7 +65,7 @@ export async function startRedisClusterBed({
   const count = MASTERS * (1 + replicas);
   const allPorts = await freePorts(count * 2);
   const ports = allPorts.slice(0, count);
-  const nodeTimeoutMs = NODE_TIMEOUT_MS[replicas > 0 ? 'withReplicas' : 'alone'];
+  const nodeTimeoutMs = NODE_TIMEOUT_MS[replicas > 0 ? 'short' : 'alone'];
   const settings = { appendonly, nodeTimeoutMs };
   const nodes = await Promise.all(
     ports.map((port, index) =>
@@ -73,6 +73,7 @@ export async function startRedisClusterBed({
     ),
   );
   await form(nodes.slice(0, count).map((node, index) => [node.port, allPorts[count + index] ?? 0]));
+  if (replicas > 0) await setNodeTimeout(ports, NODE_TIMEOUT_MS.patient);
   const nodeAt = (port: number): Node => {
     const node = nodes.find((each) => each.port === port);
     if (!node) throw new Error(`no node of this bed has port ${String(port)}`);
@@ -88,13 +89,17 @@ export async function startRedisClusterBed({
     url: `redis+cluster://${ports.map((port) => `${LOOPBACK}:${String(port)}`).join(',')}`,
     ports,
     ownerOf,
-    kill: (port) => endProcess(nodeAt(port).child),
+    kill: async (port) => {
+      const others = living().filter((each) => each !== port);
+      if (replicas > 0) await setNodeTimeout(others, NODE_TIMEOUT_MS.short);
+      await endProcess(nodeAt(port).child);
+    },
     restart: async (port) => {
       const node = nodeAt(port);
       node.child = await startRedisProcess(node.argv, at(port));
     },
-    waitForFailover: (cluster, port) =>
-      eventually(
+    waitForFailover: async (cluster, port) => {
+      await eventually(
         'another node has the slot',
         async () => {
           const owners = await Promise.all(living().map((each) => ownerIn(each, cluster)));
@@ -105,10 +110,14 @@ export async function startRedisClusterBed({
           );
         },
         FAILOVER_TIMEOUT_MS,
-      ),
+      );
+      await setNodeTimeout(living(), NODE_TIMEOUT_MS.patient);
+    },
     moveSlot: async (cluster) => {
-      const from = await ownerIn(living()[0] ?? 0, cluster);
-      const to = ports.slice(0, MASTERS).find((port) => port !== from.port) ?? 0;
+      const [any = 0] = living();
+      const from = await ownerIn(any, cluster);
+      const masters = (await slotsIn(any)).map(([, , [, port]]) => port);
+      const to = masters.find((port) => port !== from.port) ?? 0;
       await moveSlot(from, to, living());
     },
     stop: async () => {
@@ -184,10 +193,21 @@ interface Owner {
 /** Who has the slot of a Kaon cluster, as the node at `port` sees it. */
 async function ownerIn(port: number, name: string): Promise<Owner> {
   const slot = Number(await cluster(port, 'KEYSLOT', `kaon:{${name}}:leader`));
-  const ranges = (await cluster(port, 'SLOTS')) as [number, number, [string, number, string]][];
-  const range = ranges.find(([from, to]) => from <= slot && slot <= to);
+  const range = (await slotsIn(port)).find(([from, to]) => from <= slot && slot <= to);
   if (!range) throw new Error(`nobody has slot ${String(slot)}`);
   return { port: range[2][1], slot, nodeId: range[2][2] };
+}
+
+type SlotRange = [from: number, to: number, master: [host: string, port: number, nodeId: string]];
+
+async function slotsIn(port: number): Promise<SlotRange[]> {
+  return (await cluster(port, 'SLOTS')) as SlotRange[];
+}
+
+async function setNodeTimeout(ports: readonly number[], ms: number): Promise<void> {
+  for (const port of ports) {
+    await ask(at(port), (redis) => redis.config('SET', 'cluster-node-timeout', String(ms)));
+  }
 }
 
 async function moveSlot(from: Owner, to: number, all: readonly number[]): Promise<void> {
@@ -199,7 +219,7 @@ async function moveSlot(from: Owner, to: number, all: readonly number[]): Promis
     for (;;) {
       const keys = (await redis.call('CLUSTER', 'GETKEYSINSLOT', String(slot), '100')) as string[];
       if (keys.length === 0) return;
-      await redis.call('MIGRATE', LOOPBACK, String(to), '', '0', '5000', 'KEYS', ...keys);
+      await redis.call('MIGRATE', LOOPBACK, String(to), '', '0', '60000', 'KEYS', ...keys);
     }
   });
   // The new owner first: in the other order there would be a moment without any.

@@ -1,6 +1,7 @@
 /**
  * A Redis that is watched: one master, one replica, three Sentinels, each on a free loopback port. Sentinel is made
- * impatient (down after 500 ms), so that a failover takes a second or two.
+ * impatient (down after 500 ms) for the failovers that are wanted, which take a second or two; for the rest of the time it is
+ * so patient that a server which stands still for a while stays what it is.
  */
 import type { ChildProcess } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -18,7 +19,7 @@ import {
 const MASTER_NAME = 'kaon';
 /** As whom a replica logs in at its master. */
 const REPLICATION_USER = 'replica';
-const DOWN_AFTER_MS = 500;
+const DOWN_AFTER_MS = { wanted: 500, unwanted: 600_000 } as const;
 const FAILOVER_TIMEOUT_MS = 120_000;
 /** Sentinel's own rhythms, which in production are seconds. */
 const IMPATIENT = [
@@ -101,8 +102,16 @@ export async function startSentinelBed(): Promise<SentinelBed> {
     masterUrl: `redis://${LOOPBACK}:${String(masterPort)}`,
     replicaUrl: `redis://${LOOPBACK}:${String(replicaPort)}`,
     masterPort: () => masterPortOf(sentinelPorts),
-    killMaster: async () => endProcess((await currentMaster()).child),
-    pauseMaster: async () => void (await currentMaster()).child.kill('SIGSTOP'),
+    killMaster: async () => {
+      const { child } = await currentMaster();
+      await setDownAfter(sentinelPorts, DOWN_AFTER_MS.wanted);
+      await endProcess(child);
+    },
+    pauseMaster: async () => {
+      const { child } = await currentMaster();
+      await setDownAfter(sentinelPorts, DOWN_AFTER_MS.wanted);
+      child.kill('SIGSTOP');
+    },
     resume: () => {
       for (const { child } of servers) child.kill('SIGCONT');
     },
@@ -111,8 +120,8 @@ export async function startSentinelBed(): Promise<SentinelBed> {
         server.child = await startRedisProcess(server.argv, at(server.port));
       }
     },
-    waitForFailover: () =>
-      eventually(
+    waitForFailover: async () => {
+      await eventually(
         'another server is the master',
         async () => {
           const ports = await Promise.all(sentinelPorts.map((port) => masterPortOf([port])));
@@ -120,7 +129,9 @@ export async function startSentinelBed(): Promise<SentinelBed> {
           return port !== promotedFrom && ports.every((each) => each === port) && isMaster(port);
         },
         FAILOVER_TIMEOUT_MS,
-      ),
+      );
+      await setDownAfter(sentinelPorts, DOWN_AFTER_MS.unwanted);
+    },
     pauseReplication: async () => {
       const master = await currentMaster();
       const resume = await cutReplication(master);
@@ -135,6 +146,14 @@ export async function startSentinelBed(): Promise<SentinelBed> {
       rmSync(directory, { recursive: true, force: true });
     },
   };
+}
+
+async function setDownAfter(sentinelPorts: readonly number[], ms: number): Promise<void> {
+  for (const port of sentinelPorts) {
+    await ask(at(port), (redis) =>
+      redis.call('SENTINEL', 'SET', MASTER_NAME, 'down-after-milliseconds', String(ms)),
+    );
+  }
 }
 
 /** The replica may not log in any more, and its connection is cut; for Sentinel it is alive all the same. */
@@ -189,7 +208,7 @@ async function startSentinel(
       `bind ${LOOPBACK}`,
       `dir ${own}`,
       `sentinel monitor ${MASTER_NAME} ${LOOPBACK} ${String(masterPort)} 2`,
-      `sentinel down-after-milliseconds ${MASTER_NAME} ${String(DOWN_AFTER_MS)}`,
+      `sentinel down-after-milliseconds ${MASTER_NAME} ${String(DOWN_AFTER_MS.unwanted)}`,
       `sentinel failover-timeout ${MASTER_NAME} 1000`,
       '',
     ].join('\n'),

@@ -345,7 +345,7 @@ const reason = bedReason('redis');
       await admin.flushall();
       await admin.script('FLUSH');
       master = storeAs('master');
-      const taken = await master.acquireLease(masterIdOf('m1'), 60_000);
+      const taken = await master.acquireLease(masterIdOf('m1'), 600_000);
       if (!taken) throw new Error('the master does not lead');
       lease = taken;
       expect(await master.beginTerm(lease)).toMatchObject({ ok: true });
@@ -353,7 +353,7 @@ const reason = bedReason('redis');
     });
 
     test('a master: it takes, renews and gives up its lease, sees others, loads, and reads the inbox', async () => {
-      expect(await master.renewLease(lease, 60_000)).toEqual(expect.any(Number));
+      expect(await master.renewLease(lease, 600_000)).toEqual(expect.any(Number));
       expect(await master.isLeaderGone(lease)).toBe(false);
       expect(await master.loadSnapshot()).toMatchObject({ commitNumber: commits });
       expect(await master.readInbox(START, 10, 1)).toEqual([]);

@@ -1,5 +1,5 @@
 /** An agent and its executors in a real systemd: registration, the container and its limits, restarts, ends, lies. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { ExecutorInfo } from '../../protocol/executor.ts';
@@ -26,6 +26,13 @@ function executor(executorId: string, more: Record<string, unknown> = {}): Execu
     },
     ...more,
   });
+}
+
+/** Makes a file of that name in every working directory of an agent's. */
+function openGate(directory: string, name: string): void {
+  for (const entry of readdirSync(directory, { recursive: true, encoding: 'utf8' })) {
+    if (entry.endsWith('/work')) writeFileSync(join(directory, entry, name), '');
+  }
 }
 
 const says = (data: string, memMib = 32): Partial<TaskInfo> => ({
@@ -104,10 +111,11 @@ suite(reason === undefined ? 'executors' : `executors (skipped: ${reason})`, () 
       const first = await start('again');
       const info = executor('e1');
       first.hub.host('1.1.1', 't1', info, says('hold'));
-      first.hub.host('1.1.2', 't2', info, says('spawn sleep 1; exit 0'));
+      first.hub.host('1.1.2', 't2', info, says('spawn until [ -e gate-t2 ]; do sleep 0.05; done'));
       await first.hub.status('1.1.1', 'TASK_RUNNING');
       await first.hub.status('1.1.2', 'TASK_RUNNING');
       await first.stop();
+      openGate(first.directory, 'gate-t2');
 
       const second = await start('again');
       const { tasks, executors } = await second.hub.registered();

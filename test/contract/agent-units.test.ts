@@ -80,10 +80,11 @@ suite(reason === undefined ? 'agents' : `agents (skipped: ${reason})`, () => {
     'a task that ended without an agent and without a checkpoint is reported with its certificate',
     async () => {
       const first = await start('ended');
-      first.hub.run('1.1.1', 't1', SH('sleep 0.3; exit 7'));
+      first.hub.run('1.1.1', 't1', SH('until [ -e gate ]; do sleep 0.05; done; exit 7'));
       const { unit = '' } = await first.hub.status('1.1.1', 'TASK_RUNNING');
       await first.stop();
       rmSync(join(first.directory, 'live', '1.1.1.json'));
+      writeFileSync(join(first.directory, 'sandboxes', 'f1', 't1', '1.1.1', 'work', 'gate'), '');
       await until(() => bed.run('systemctl', 'show', '-p', 'MainPID', unit) === 'MainPID=0\n');
       const second = await start('ended');
       expect(await second.hub.status('1.1.1', 'TASK_FAILED')).toMatchObject({

@@ -26,7 +26,7 @@ describeStores('a master on %s', ['FakeStore', 'RedisStore'], ({ open, atEnd }) 
   /** As an earlier leader might have left it, sound or not. */
   async function storeRecords(changes: readonly RegistryChange[]): Promise<void> {
     const { store } = harness;
-    const lease = await beginTerm(store, 'm0', 10_000);
+    const lease = await beginTerm(store, 'm0', 600_000);
     const result = await store.commit(commitOf(lease, 1, { changes }));
     expect(result.ok).toBe(true);
     await store.releaseLease(lease);
@@ -115,7 +115,7 @@ describeStores('a master on %s', ['FakeStore', 'RedisStore'], ({ open, atEnd }) 
     const [entry] = await store.readInbox('0-0', 1, 0);
     const master = await dependencies();
     atEnd(() => master.store.close());
-    const lease = await master.store.acquireLease(master.masterId, 10_000);
+    const lease = await master.store.acquireLease(master.masterId, 600_000);
     if (!lease || !entry) throw new Error('no lease or no entry');
     const leadership = new Leadership({ ...master, lease, poisoned: new Set([entry.id]) });
     const running = leadership.run();

@@ -13,7 +13,7 @@ import { startRedisBed, type RedisBed } from '../beds/redis.ts';
 import { sessionOf } from '../support/builders.ts';
 import type { RedisScene, SceneMasterOptions } from '../support/redis-scene.ts';
 import { startRedisScene, startSceneMaster } from '../support/redis-scene.ts';
-import { createWatchedLog } from '../support/watch.ts';
+import { createWatchedLog, type LogLine } from '../support/watch.ts';
 
 const reason = bedReason('redis-tls');
 const describeRedis = reason === undefined ? describe : describe.skip;
@@ -57,7 +57,8 @@ describeRedis(`a cluster on a Redis with troubles${suffix}`, () => {
         ({ event, fields }) => event === 'redis.recovered' && fields['fault'] === 'memory-full',
       );
       expect(full.fields['hint']).toContain('maxmemory');
-      expect(await scene.master.store.leader()).toMatchObject({ masterId: 'm1' });
+      // Its lease is a short one, and was late once.
+      while ((await scene.master.store.leader())?.masterId !== 'm1') await systemClock.sleep(50);
     },
     TIMEOUT_MS,
   );
@@ -123,8 +124,9 @@ describeRedis(`a cluster on a Redis with troubles${suffix}`, () => {
       messages: '[]',
     });
     await expect(append).rejects.toThrow('NOPERM');
-    expect(log.lines.seen.map(({ event }) => event)).toEqual(['redis.no-permission']);
-    expect(String(log.lines.seen[0]?.fields['error'])).toMatch(/'eval(sha)?' command/);
+    const told = log.lines.seen.filter(isNoDelay);
+    expect(told.map(({ event }) => event)).toEqual(['redis.no-permission']);
+    expect(String(told[0]?.fields['error'])).toMatch(/'eval(sha)?' command/);
   });
 
   test('is refused by a master if it evicts, and warned about if it keeps nothing', async () => {
@@ -137,11 +139,17 @@ describeRedis(`a cluster on a Redis with troubles${suffix}`, () => {
         new AbortController().signal,
       );
     await check();
-    expect(log.lines.seen.map(({ event }) => event)).toEqual(['redis.not-persistent']);
+    const told = log.lines.seen.filter(isNoDelay);
+    expect(told.map(({ event }) => event)).toEqual(['redis.not-persistent']);
     await admin.config('SET', 'maxmemory-policy', 'allkeys-lru');
     await expect(check()).rejects.toMatchObject({ code: 'redis-evicts' });
   });
 });
+
+/** How long Redis takes is the machine's affair. */
+function isNoDelay({ event }: LogLine): boolean {
+  return event !== 'redis.slow';
+}
 
 describeRedis(`a Redis Cluster${suffix}`, () => {
   test(

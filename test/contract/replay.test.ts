@@ -95,8 +95,11 @@ describeRedis(`a replay from a real Redis${suffix}`, () => {
       abort.signal,
     );
     const reader = await openRedisStore({ url: bed.url, cluster, log: silentLog, name: 'reader' });
-    const [[, entries = []] = []] =
-      (await reader.redis.xread('BLOCK', 4000, 'STREAMS', reader.keys.snapshots, '0')) ?? [];
+    let entries: unknown[] = [];
+    while (entries.length === 0) {
+      const found = await reader.redis.xread('BLOCK', 4000, 'STREAMS', reader.keys.snapshots, '0');
+      entries = found?.[0]?.[1] ?? [];
+    }
     const { projection, at } = await readPresent(reader);
     const replayed = await replayTo(reader, at, []);
     const differences = compareProjections(replayed.projection, projection);
