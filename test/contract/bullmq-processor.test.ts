@@ -176,6 +176,12 @@ function isAlive(pid: number): boolean {
 const UNTIL_ABORT = `const untilAbort = (signal) => new Promise((resolve, reject) =>
   signal.addEventListener('abort', () => reject(new Error(signal.reason))));`;
 
+/** A processor whose job is over when the test says so. */
+const WAITS_FOR_GO = `import { existsSync, writeFileSync } from 'node:fs';
+  import { setTimeout as delay } from 'node:timers/promises';
+  export default async (job) => { while (!existsSync(job.data + '/go')) await delay(5);
+    await job.log('back'); writeFileSync(job.data + '/gone', ''); return 1; };`;
+
 describe('a job', () => {
   test('gets its data, and its result travels with the last update', async () => {
     await start('export default async (job, token) => ({ sum: job.data.a + job.data.b, token });');
@@ -187,8 +193,12 @@ describe('a job', () => {
   });
 
   test('is reported as running if it takes longer than a moment', async () => {
-    await start('export default (job) => new Promise((done) => setTimeout(done, 200));');
-    await run(jobTask('t1'));
+    await start(WAITS_FOR_GO);
+    const launched = jobTask('t1', agent.directory);
+    agent.send(runTask(launched));
+    await runningOf(agent, 't1');
+    writeFileSync(join(agent.directory, 'go'), '');
+    await finished(launched);
     expect(statesOf(agent, 't1')).toEqual(['TASK_RUNNING', 'TASK_FINISHED']);
   });
 
@@ -439,7 +449,8 @@ describe('a kill', () => {
     const launched = jobTask('t1');
     agent.send(runTask(launched));
     await runningOf(agent, 't1');
-    agent.send(killTask(launched));
+    // However slow it is, nobody ends it before it has heard.
+    agent.send(killTask(launched, 60_000));
     const { end, job } = await finished(launched);
     expect(end).toMatchObject({
       state: 'TASK_KILLED',
@@ -502,16 +513,22 @@ describe('a limit of time', () => {
     reason: 'REASON_MAX_COMPLETION_TIME_REACHED',
     message: 'ran longer than its limit of 300ms',
   };
+  /** The time counts from the launch on, and a process that has to be started first may need more than there is. */
+  const startWarm = async (then: string): Promise<void> => {
+    await start(`${UNTIL_ABORT} export default async (job, token, signal) => {
+      if (job.data.isQuick) return 1; ${then} };`);
+    expect(await resultOf(jobTask('t0', { isQuick: true }))).toBe(1);
+  };
 
   test('aborts the signal of a job', async () => {
-    await start(`${UNTIL_ABORT} export default async (job, token, signal) => untilAbort(signal);`);
+    await startWarm('return untilAbort(signal);');
     const { end, job } = await run(jobTask('t1', {}, { ...LIMITED, killGracePeriodMs: 60_000 }));
     expect(end).toMatchObject(limit);
     expect(job.outcome).toMatchObject({ error: { message: 'timeout' } });
   });
 
   test('ends an endless loop', async () => {
-    await start('export default () => { for (;;); };');
+    await startWarm('for (;;);');
     const { end } = await run(jobTask('t1', {}, LIMITED));
     expect(end).toMatchObject({ ...limit, signal: 9 });
   });
@@ -727,10 +744,7 @@ describe('a shutdown', () => {
 
 describe('when the agent is away', () => {
   test('a job goes on, and is reported when it is back', async () => {
-    await start(`import { existsSync, writeFileSync } from 'node:fs';
-      import { setTimeout as delay } from 'node:timers/promises';
-      export default async (job) => { while (!existsSync(job.data + '/go')) await delay(5);
-        await job.log('back'); writeFileSync(job.data + '/gone', ''); return 1; };`);
+    await start(WAITS_FOR_GO);
     const launched = jobTask('t1', agent.directory);
     agent.send(runTask(launched));
     await runningOf(agent, 't1');
