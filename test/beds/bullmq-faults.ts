@@ -12,7 +12,7 @@ import type { Job } from 'bullmq';
 import { Queue, Worker } from 'bullmq';
 import { Redis } from 'ioredis';
 import { type SchedulerChild, until } from './bullmq.ts';
-import type { ClusterBed, Running } from './cluster.ts';
+import { type ClusterBed, jsonOf, type Running } from './cluster.ts';
 
 /** A job's shell line that says, in that file, when it begins and ends, and ends as `what` does. */
 export function recorded(file: string, what: string): string {
@@ -176,11 +176,17 @@ export async function lockRunsOut(redis: Redis, queue: Queue, { id = '' }: Job):
   await until(async () => (await redis.exists(queue.toKey(`${id}:lock`))) === 0);
 }
 
+/** A row of `kaon tasks --json`. */
+interface ExecutorTask {
+  readonly executorId: string | null;
+  readonly status?: { readonly unit?: string };
+}
+
 /** SIGKILL for the main process of an executor that has tasks now. */
-export async function killExecutor({ kaon, inside }: ClusterBed, name: string): Promise<void> {
-  const { stdout } = await kaon('tasks', '--json');
-  const tasks = JSON.parse(stdout) as { executorId: string | null; status?: { unit?: string } }[];
+export async function killExecutor(cluster: ClusterBed, name: string): Promise<void> {
+  const tasks = await jsonOf<ExecutorTask[]>(cluster, 'tasks');
   const unit = tasks.find(({ executorId }) => executorId?.startsWith(name))?.status?.unit ?? '';
-  const ended = await inside('systemctl', 'kill', '--signal=KILL', '--kill-who=main', unit);
+  const argv = ['systemctl', 'kill', '--signal=KILL', '--kill-who=main', unit];
+  const ended = await cluster.inside(...argv);
   if (ended.exitCode !== 0) throw new Error(`${name} (${unit}) was not killed: ${ended.stderr}`);
 }

@@ -12,6 +12,8 @@ export const KAON = resolve(process.env['KAON_DIST'] ?? 'dist', 'kaon.js');
 export const TREE = resolve('.');
 const START_TIMEOUT_MS = 120_000;
 const POLL_MS = 25;
+/** So often a command is asked that gives up: without Redis it does so after 5 s, also if it was itself that stood still. */
+const ASKS_MAX = 5;
 
 /** What a command left behind when it ended. */
 export interface Ended {
@@ -143,6 +145,47 @@ export function startCommand(
       watch();
     });
   return { child, ended, seen, printed: text };
+}
+
+/**
+ * What `kaon ARGS --json` prints.
+ *
+ * @throws Error with what it said, if it has given up again and again
+ */
+export async function jsonOf<T>({ kaon }: Pick<ClusterBed, 'kaon'>, ...args: string[]): Promise<T> {
+  for (let asks = 1; ; asks += 1) {
+    const { stdout, stderr } = await kaon(...args, '--json');
+    if (stdout !== '') return JSON.parse(stdout) as T;
+    if (asks === ASKS_MAX) throw new Error(`kaon ${args.join(' ')}: ${stderr}`);
+  }
+}
+
+/**
+ * Has a master with these arguments lead, for good: the cluster's own one stands still meanwhile. It cannot be ended, since
+ * `kaon dev` ends with it, and one that only stepped down would lead again whenever the other one is late.
+ *
+ * @returns what ends the new one, and lets the cluster's own go on; for the second time it does nothing
+ */
+export async function leadInstead(
+  cluster: Pick<ClusterBed, 'daemons' | 'start'>,
+  ...args: string[]
+): Promise<() => Promise<void>> {
+  const [own] = cluster.daemons('master');
+  if (own === undefined) throw new Error('the cluster has no master');
+  const master = cluster.start('master', ...args);
+  let isGivenBack = false;
+  const giveBack = async (): Promise<void> => {
+    if (isGivenBack) return;
+    isGivenBack = true;
+    master.child.kill('SIGTERM');
+    await master.ended;
+    process.kill(own, 'SIGCONT');
+  };
+  process.kill(own, 'SIGSTOP');
+  const early = await Promise.race([master.seen('master.leading'), master.ended]);
+  if (!early) return giveBack;
+  await giveBack();
+  throw new Error(`the master ended with ${String(early.exitCode)}: ${early.stderr}`);
 }
 
 /** Waits for a fact that has no event; bounded by the test's own timeout. */

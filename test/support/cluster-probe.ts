@@ -1,5 +1,5 @@
 /** What a cluster's node says of itself, past Kaon: units, limits of the kernel, processes. And the lists of the command line. */
-import type { ClusterBed } from '../beds/cluster.ts';
+import { type ClusterBed, jsonOf } from '../beds/cluster.ts';
 
 const BYTES_PER_MIB = 1_048_576;
 const USEC_PER_CPU_MILLIS = 100;
@@ -24,11 +24,15 @@ export async function useOf(cluster: ClusterBed): Promise<AgentUse> {
   return row;
 }
 
+/** Nothing of a framework that has left is there any more: no task, no executor, no unit. */
+export async function isEmpty(cluster: ClusterBed): Promise<boolean> {
+  const { taskCount, executorCount } = await useOf(cluster);
+  return taskCount === 0 && executorCount === 0 && (await unitsOf(cluster)).length === 0;
+}
+
 /** A command's `--json`. */
-export async function listing<T>(cluster: ClusterBed, ...args: string[]): Promise<T[]> {
-  const { stdout, stderr } = await cluster.kaon(...args, '--json');
-  if (stdout === '') throw new Error(`kaon ${args.join(' ')}: ${stderr}`);
-  return JSON.parse(stdout) as T[];
+export function listing<T>(cluster: ClusterBed, ...args: string[]): Promise<T[]> {
+  return jsonOf<T[]>(cluster, ...args);
 }
 
 /** A property of a unit, as `systemctl show` prints it. */

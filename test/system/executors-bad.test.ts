@@ -6,7 +6,7 @@ import { Redis } from 'ioredis';
 import type { ExecutorDescription, TaskDescription } from '../../framework/index.ts';
 import { bedReason } from '../beds/available.ts';
 import type { ClusterBed } from '../beds/cluster.ts';
-import { until } from '../beds/cluster.ts';
+import { leadInstead, until } from '../beds/cluster.ts';
 import { processesOf, unitsOf, useOf } from '../support/cluster-probe.ts';
 import type { LiveFramework, LiveOptions } from '../support/live-framework.ts';
 import {
@@ -27,14 +27,18 @@ const KEPT_MAX = 200;
 
 suite(`bad schedulers and executors${reason === undefined ? '' : ` (${reason})`}`, () => {
   let cluster: ClusterBed;
+  let giveBack: () => Promise<void>;
   const frameworks: LiveFramework[] = [];
   beforeAll(async () => {
     cluster = await startSettledCluster(['--resources', 'cpus=4,mem=2G']);
+    // Offers that a test holds shall stay valid, however slow it is.
+    giveBack = await leadInstead(cluster, '--offer-timeout', '1h');
   }, 180_000);
   afterEach(async () => {
     await Promise.all(frameworks.splice(0).map((framework) => framework.stop()));
   }, TEST_TIMEOUT_MS);
   afterAll(async () => {
+    await giveBack();
     await cluster.stop();
   }, 120_000);
   const start = async (name: string, options: LiveOptions = {}): Promise<LiveFramework> => {

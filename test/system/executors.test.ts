@@ -12,7 +12,14 @@ import type { ClusterBed } from '../beds/cluster.ts';
 import { startClusterBed, until } from '../beds/cluster.ts';
 import type { TestServer } from '../support/artifact-bed.ts';
 import { startServer, tarOf } from '../support/artifact-bed.ts';
-import { limitsOf, listing, propertyOf, unitsOf, useOf } from '../support/cluster-probe.ts';
+import {
+  isEmpty,
+  limitsOf,
+  listing,
+  propertyOf,
+  unitsOf,
+  useOf,
+} from '../support/cluster-probe.ts';
 import type { LiveFramework, LiveOptions } from '../support/live-framework.ts';
 import {
   actingExecutor,
@@ -35,6 +42,8 @@ suite(`executors${reason === undefined ? '' : ` (${reason})`}`, () => {
   }, 180_000);
   afterEach(async () => {
     await Promise.all(frameworks.splice(0).map((framework) => framework.stop()));
+    // What it has left is torn down after that, and would be counted with what the next test has.
+    await until(() => isEmpty(cluster));
   }, TEST_TIMEOUT_MS);
   afterAll(async () => {
     await cluster.stop();
@@ -224,16 +233,17 @@ suite(`executors${reason === undefined ? '' : ` (${reason})`}`, () => {
     'shutting an executor down ends its tasks first, as politely as they let it',
     async () => {
       const framework = await start('shutdown');
-      const executor = defaultExecutor('polite');
-      const script = 'trap "echo bye; exit 0" TERM; while :; do sleep 0.05; done';
+      const executor = defaultExecutor('polite', { shutdownGracePeriodMs: 60_000 });
+      const script = 'trap "echo bye; exit 0" TERM; echo up; while :; do sleep 0.05; done';
       framework.launch(shellTask('polite', script, { executor }));
       const { agentId = '' } = await framework.reaches('polite', 'TASK_RUNNING');
+      await until(async () => (await logsOf(framework, 'polite'))[0] === 'up\n');
       framework.driver.shutdownExecutor('polite', agentId);
       await framework.lossOf('polite');
       const { state } = await framework.endOf('polite');
       expect(state).toBe('TASK_KILLED');
       const [stdout] = await logsOf(framework, 'polite');
-      expect(stdout).toBe('bye\n');
+      expect(stdout).toBe('up\nbye\n');
     },
     TEST_TIMEOUT_MS,
   );
