@@ -3,8 +3,8 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { Job, Queue } from 'bullmq';
 import { bedReason } from '../beds/available.ts';
 import type { BullmqBed } from '../beds/bullmq.ts';
-import { ended, isNow, startBullmqBed } from '../beds/bullmq.ts';
-import type { Running } from '../beds/cluster.ts';
+import { ended, startBullmqBed, until } from '../beds/bullmq.ts';
+import { leadInstead } from '../beds/cluster.ts';
 
 const TEST_TIMEOUT_MS = 120_000;
 const reason = bedReason('systemd') ?? bedReason('redis');
@@ -13,18 +13,15 @@ const SMALL = ['--cpus', '0.1', '--mem', '32M'];
 
 suite(`resources of jobs${reason === undefined ? '' : ` (skipped: ${reason})`}`, () => {
   let bed: BullmqBed;
-  let master: Running;
+  let giveBack: () => Promise<void>;
   let jobs: Queue;
   let processed: Queue;
   let licensed: Queue;
   beforeAll(async () => {
     const has = 'cpus=2,mem=1G,disk=10G,ports=31000-31003,license=2';
     bed = await startBullmqBed(['--resources', has]);
-    // The master of the bed never preempts; another one that does takes its place.
-    master = bed.cluster.start('master', '--preempt-after', '1s');
-    await master.seen('master.standby');
-    expect((await bed.cluster.kaon('step-down', '--current')).exitCode).toBe(0);
-    await master.seen('master.leading');
+    // The master of the bed never preempts.
+    giveBack = await leadInstead(bed.cluster, '--preempt-after', '1s');
     const processor = bed.file('ports.mjs', 'export default () => process.env.KAON_PORTS ?? null;');
     const config = bed.file(
       'resources.json',
@@ -43,8 +40,7 @@ suite(`resources of jobs${reason === undefined ? '' : ` (skipped: ${reason})`}`,
     licensed = bed.queue('licensed');
   }, 240_000);
   afterAll(async () => {
-    master.child.kill('SIGTERM');
-    await master.ended;
+    await giveBack();
     await bed.stop();
   }, TEST_TIMEOUT_MS);
 
@@ -80,13 +76,15 @@ suite(`resources of jobs${reason === undefined ? '' : ` (skipped: ${reason})`}`,
     async () => {
       const gate = `until [ -e ${bed.directory}/license.gate ]; do sleep 0.05; done`;
       const first = await licensed.add('first', { command: gate });
-      await isNow(licensed, first, 'active');
+      // Taken by the queue is not yet held by a task.
+      const holds = async (): Promise<boolean> =>
+        /"license": ?1/.test((await bed.cluster.kaon('tasks', '--json')).stdout);
+      await until(holds, `a license of job ${first.id ?? ''}`);
       const second = await licensed.add('second', { command: 'true' });
       const { stdout } = await bed.cluster.kaon('bullmq', 'why', 'licensed', second.id ?? '');
       expect(stdout).toMatch(
         /the jobs of the queue hold 0\.1 cpus, 32M, license 1, and their quota is license 1/,
       );
-      expect((await bed.cluster.kaon('tasks', '--json')).stdout).toMatch(/"license": ?1/);
       bed.file('license.gate', '');
       expect((await ended(licensed, second)).returnvalue).toMatchObject({ exitCode: 0 });
     },
@@ -129,7 +127,7 @@ suite(`resources of jobs${reason === undefined ? '' : ` (skipped: ${reason})`}`,
       const gate = `until [ -e ${bed.directory}/low.gate ]; do sleep 0.05; done`;
       const command = `${says('low')}; ${gate}`;
       const low = await jobs.add('low', { command, cpus: 1.5, killGrace: '1s' }, { attempts: 3 });
-      await isNow(jobs, low, 'active');
+      await until(() => bed.lines('order').length === 1, 'a word of the first');
       // Both are in front of the urgent one, and would take what is made free for it.
       const next = await jobs.add('next', { command: says('next'), cpus: 1.5 });
       const urgent = { command: `${says('urgent')}; touch ${bed.directory}/low.gate`, cpus: 1.5 };
