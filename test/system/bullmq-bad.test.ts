@@ -8,7 +8,7 @@ import type { Job, Queue } from 'bullmq';
 import { Redis } from 'ioredis';
 import { bedReason } from '../beds/available.ts';
 import type { BullmqBed, SchedulerChild } from '../beds/bullmq.ts';
-import { ended, startBullmqBed } from '../beds/bullmq.ts';
+import { ended, startBullmqBed, until } from '../beds/bullmq.ts';
 import { giveModules } from '../beds/bullmq-faults.ts';
 import type { Ended } from '../beds/cluster.ts';
 import { startRedisBed } from '../beds/redis.ts';
@@ -243,6 +243,24 @@ suite(`jobs that nobody wants${reason === undefined ? '' : ` (skipped: ${reason}
   );
 
   describe('the output', () => {
+    /** Runs a command that may end when its logs have that row. */
+    const followed = async (
+      name: string,
+      row: string,
+      commandWith: (gate: string) => string,
+    ): Promise<Job> => {
+      const gate = `${bed.directory}/${name}.gate`;
+      const command = commandWith(`until [ -e ${gate} ]; do sleep 0.05; done`);
+      const job = await commands.add('followed', { command });
+      try {
+        await until(async () => {
+          return (await logsOf(commands, job)).some((each) => each.startsWith(row));
+        }, row);
+      } finally {
+        bed.file(`${name}.gate`, '');
+      }
+      return ended(commands, job);
+    };
     const ALL_BYTES = `perl -e 'print pack("C*", 0..255) x 8, "\\n"; exit shift' --`;
 
     test.each([
@@ -263,8 +281,8 @@ suite(`jobs that nobody wants${reason === undefined ? '' : ` (skipped: ${reason}
     test(
       'of 100 MB is not kept in memory, and what is kept of it in the job is little',
       async () => {
-        const job = await run({
-          command: 'yes "a line of some length" | head -c 100000000; sleep 2',
+        const job = await followed('lines', 'kaon: it says more than that', (gate) => {
+          return `yes "a line of some length" | head -c 100000000; ${gate}`;
         });
         expect(await job.getState()).toBe('completed');
         const logs = await logsOf(commands, job);
@@ -279,8 +297,9 @@ suite(`jobs that nobody wants${reason === undefined ? '' : ` (skipped: ${reason}
     test(
       'of 100 MB in one line is not kept in memory either',
       async () => {
-        const job = await run({
-          command: 'head -c 100000000 /dev/zero | tr "\\0" x; sleep 2; exit 3',
+        // What is read of it after the beginning cannot be told by its rows: there is only one.
+        const job = await followed('line', 'kaon: runs on', (gate) => {
+          return `head -c 100000000 /dev/zero | tr "\\0" x; ${gate}; sleep 2; exit 3`;
         });
         expect(job.failedReason).toBe('exited with code 3');
         expect(JSON.stringify(await logsOf(commands, job)).length).toBeLessThan(LOGS_MAX_CHARS);
