@@ -32,6 +32,7 @@ import {
   type Runs,
 } from '../beds/bullmq-faults.ts';
 import {
+  jsonOf,
   KAON,
   startClusterBed,
   startCommand,
@@ -589,16 +590,22 @@ suite(titleOf('kaon bullmq on several nodes'), () => {
 
   /** The node that a job runs on. */
   const nodeOf = async ({ id = '' }: Job): Promise<string> => {
-    const { stdout } = await nodes.kaon('tasks', '--json');
-    const tasks = JSON.parse(stdout) as { taskId: string; agentId: string; state: string }[];
+    const tasks = await jsonOf<{ taskId: string; agentId: string; state: string }[]>(
+      nodes,
+      'tasks',
+    );
     const own = tasks.find(
       ({ taskId, state }) => taskId.startsWith(`nodes.${id}.`) && state === 'TASK_RUNNING',
     );
     return own?.agentId ?? '';
   };
   const runsOn = async (job: Job): Promise<string> => {
-    await until(async () => (await nodeOf(job)) !== '');
-    return nodeOf(job);
+    let node = '';
+    await until(async () => {
+      node = await nodeOf(job);
+      return node !== '';
+    });
+    return node;
   };
   const lose = async (name: string): Promise<void> => {
     await nodes.cutPower(name);
@@ -738,6 +745,7 @@ suite(titleOf('kaon bullmq on several nodes'), () => {
     await until(async () => ![first, ''].includes(await nodeOf(other)));
     jobs.open('lost');
     expect((await jobs.ended(other)).attemptsMade).toBe(1);
+    await jobs.begun(job, 2);
     const second = await runsOn(job);
     await lose(second);
     const { failedReason, attemptsMade } = await jobs.ended(job);
