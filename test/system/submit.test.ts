@@ -5,17 +5,17 @@ import { randomBytes } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { Redis } from 'ioredis';
 import { bedReason } from '../beds/available.ts';
-import { type Ended, until } from '../beds/cluster.ts';
+import { type Ended, jsonOf, until } from '../beds/cluster.ts';
 import { NODE_REDIS, type NodesBed, startNodesBed } from '../beds/nodes.ts';
 
 const reason = bedReason('systemd') ?? bedReason('redis');
 const suite = reason === undefined ? describe : describe.skip;
 
 /**
- * Longer than the pause between two heartbeats (6 s), and shorter than anybody wants to wait. Agents have twice that, because
+ * Longer than the pause between two heartbeats (6 s), and shorter than anybody wants to wait. Agents have more, because
  * after a loss of data all of them have to be back in that time, however busy the machine is.
  */
-const TIMEOUTS = ['--agent-timeout', '12s', '--framework-timeout', '8s'];
+const TIMEOUTS = ['--agent-timeout', '20s', '--framework-timeout', '8s'];
 const SMALL = ['-c', '0.5', '-m', '128M', '--attribute', 'host=yes'];
 /** Longer than the framework timeout and what a standby adds to it, and than 15 s. */
 const AWAY_MS = 24_000;
@@ -61,10 +61,7 @@ suite(`kaon submit${reason === undefined ? '' : ` (${reason})`}`, () => {
 
   const submit = (...args: string[]): Promise<Ended> =>
     bed.kaon('submit', '--node-redis', NODE_REDIS, ...args);
-  const list = async <T>(...args: string[]): Promise<T[]> => {
-    const { stdout } = await bed.kaon(...args, '--json');
-    return JSON.parse(stdout) as T[];
-  };
+  const list = <T>(...args: string[]): Promise<T[]> => jsonOf<T[]>(bed, ...args);
   const tasks = (): Promise<Task[]> => list<Task>('tasks');
   const runnersOf = async (name: string): Promise<Task[]> =>
     (await tasks()).filter((task) => task.name === name && task.state === 'TASK_RUNNING');
@@ -131,7 +128,7 @@ suite(`kaon submit${reason === undefined ? '' : ` (${reason})`}`, () => {
     const { taskId: next, agentId: other } = await activeOf(frameworkId);
     await until(async () => (await logsOf(next)).includes('keep-1 TASK_RUNNING'));
     expect(await logsOf(next)).toContain(`keeping 2 tasks as framework ${frameworkId}`);
-    expect((await frameworkOf(frameworkId))?.state).toBe('active');
+    await until(async () => (await frameworkOf(frameworkId))?.state === 'active');
     expect(other).not.toBe(lost);
 
     await bed.boot(lost);
@@ -262,8 +259,7 @@ suite(`kaon submit${reason === undefined ? '' : ` (${reason})`}`, () => {
     expect(await pidsOn(agentId, 'sleep 7005')).toEqual(before);
   }, 240_000);
   const recoveringMs = async (): Promise<number> => {
-    const { stdout } = await bed.kaon('status', '--json');
-    const status = JSON.parse(stdout) as { recovering: { remainingMs: number } | null };
+    const status = await jsonOf<{ recovering: { remainingMs: number } | null }>(bed, 'status');
     return status.recovering?.remainingMs ?? 0;
   };
 
@@ -302,8 +298,11 @@ suite(`kaon submit${reason === undefined ? '' : ` (${reason})`}`, () => {
     await waiting.seen('waiting: no agent is large enough for 1 cpus, 100G');
     waiting.child.kill('SIGINT');
     expect((await waiting.ended).exitCode).toBe(130);
-    const left = (await list<Framework>('frameworks')).map(({ info }) => info.frameworkId);
-    expect(left.filter((id) => id.startsWith('submit.true.'))).toEqual([]);
+    // It ends when it has said so, which is before the master has heard it.
+    await until(async () => {
+      const left = (await list<Framework>('frameworks')).map(({ info }) => info.frameworkId);
+      return !left.some((id) => id.startsWith('submit.true.'));
+    });
   }, 120_000);
 
   test.each<[string, string[], number, RegExp]>([
