@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { bedReason } from '../beds/available.ts';
 import { type ClusterBed, startClusterBed, until } from '../beds/cluster.ts';
-import { kaonOk } from '../support/kaon-words.ts';
+import { kaonFailed, kaonOk } from '../support/kaon-words.ts';
 
 const TEST_TIMEOUT_MS = 120_000;
 const reason = bedReason('systemd') ?? bedReason('redis');
@@ -54,8 +54,7 @@ suite(reason === undefined ? 'what is offered' : `what is offered (skipped: ${re
       expect(await ok('reactivate', agentId)).toMatch(/ may be offered again\n$/);
       const { exitCode, stdout } = await waiting.ended;
       expect({ exitCode, stdout }).toEqual({ exitCode: 0, stdout: 'at last\n' });
-      const again = await cluster.kaon('reactivate', agentId);
-      expect(`${String(again.exitCode)} ${again.stderr}`).toMatch(
+      expect(await kaonFailed(cluster, ['reactivate', agentId])).toMatch(
         /^1 kaon: agent .* is not deactivated/,
       );
     },
