@@ -127,6 +127,29 @@ describe('the checkers find', () => {
     expect(rules({ runs: [] })).toEqual(['agrees']);
   });
 
+  test('a task over its time that never ran', () => {
+    const reason = 'REASON_MAX_COMPLETION_TIME_REACHED';
+    const late = status('TASK_FAILED', { reason, certificate: { exitCode: 0 } });
+    expect(rules({ runs: [], records: [launched(planned('over-time')), told(late)] })).toEqual([
+      'agrees',
+    ]);
+  });
+
+  test('a loss of a task that had ended long before its node was rebooted', () => {
+    const records = [launched(planned('finishes')), told(status('TASK_LOST'))];
+    const reboots = [{ agentId: 'node-1', fromMs: 22_000, toMs: 23_000 }];
+    expect(rules({ records, reboots })).toEqual(['agrees']);
+  });
+
+  test('a wrong exit code of a task that ended shortly before its node was rebooted', () => {
+    const certificate = { ...status('TASK_FAILED').certificate, exitCode: 4 };
+    const wrong = status('TASK_FAILED', { certificate });
+    const records = [launched(planned('fails', 3)), told(wrong)];
+    const reboots = [{ agentId: 'node-1', fromMs: 1500, toMs: 1800 }];
+    const runs = [line('START'), line('END', { exitCode: 3 })];
+    expect(rules({ records, reboots, runs })).toEqual(['agrees']);
+  });
+
   test('a kill that nobody asked for', () => {
     const records = [launched(planned('killed')), told(status('TASK_KILLED'))];
     expect(rules({ records, runs: [line('START')] })).toEqual(['never-stopped', 'agrees']);
@@ -181,6 +204,18 @@ describe('the checkers allow', () => {
     const records = [launched(planned('long')), told(status('TASK_LOST'))];
     const reboots = [{ agentId: 'node-1', fromMs: 1500, toMs: 1800 }];
     expect(rules({ records, reboots, runs: [line('START')] })).toEqual([]);
+  });
+
+  test('a task that ended shortly before its node was rebooted to be lost', () => {
+    const records = [launched(planned('finishes')), told(status('TASK_LOST'))];
+    const reboots = [{ agentId: 'node-1', fromMs: 20_000, toMs: 21_000 }];
+    expect(rules({ records, reboots })).toEqual([]);
+  });
+
+  test('a task over its time to be ended before it has said that it begins', () => {
+    const late = status('TASK_FAILED', { reason: 'REASON_MAX_COMPLETION_TIME_REACHED' });
+    const records = [launched(planned('over-time')), told(late)];
+    expect(rules({ runs: [], records })).toEqual([]);
   });
 
   test('a task that was killed on request to have no end of its own', () => {

@@ -10,8 +10,8 @@ import type { PlannedTask, RunLine } from './tasks.ts';
 
 const MIB = 1024 * 1024;
 const SIGKILL = 9;
-/** An end so shortly before a reboot may not have been read. */
-const UNREAD_MS = 3000;
+/** An end so shortly before a reboot may not have been read: for so long an agent may stand still on a busy machine. */
+const UNREAD_MS = 20_000;
 /** What was asked for so long before or after a loss may be part of it: it was sent later, or written by a replica that was behind. */
 const LOSS_BEFORE_MS = 2000;
 const LOSS_AFTER_MS = 30_000;
@@ -120,8 +120,14 @@ function isNotStopped({ task, end, wasKilled, wasRebooted, hadTerm }: TaskFacts)
 }
 
 function didNotRun({ task, wasKilled, wasRebooted }: TaskFacts, status: TaskStatus): Violation[] {
-  const { state, reason } = status;
+  const { state, reason, certificate } = status;
+  // Its time may be over before its shell comes to its first line; its peak says that there was a process.
+  const wasCutShort =
+    task.kind === 'over-time' &&
+    reason === 'REASON_MAX_COMPLETION_TIME_REACHED' &&
+    (certificate?.memoryPeakBytes ?? 0) > 0;
   const isFine =
+    wasCutShort ||
     ['TASK_LOST', 'TASK_DROPPED', 'TASK_ERROR', 'TASK_GONE'].includes(state) ||
     (state === 'TASK_KILLED' && wasKilled) ||
     (state === 'TASK_FAILED' && NOT_STARTED.includes(reason ?? '')) ||
@@ -136,7 +142,9 @@ function agrees(facts: TaskFacts, status: TaskStatus): Violation[] {
   const { task, end, wasKilled, wasRebooted } = facts;
   const { state, reason, certificate } = status;
   const isKilled = wasKilled && state === 'TASK_KILLED';
-  if (wasRebooted && state !== 'TASK_FINISHED') return [];
+  // What was not read is not known; an exit code that is told has been read, and has to be right.
+  const isUnread = !end || [undefined, end.exitCode].includes(certificate?.exitCode);
+  if (wasRebooted && state !== 'TASK_FINISHED' && isUnread) return [];
   if (end?.exitCode !== undefined) {
     const expected = end.exitCode === 0 ? 'TASK_FINISHED' : 'TASK_FAILED';
     const isSo = state === expected && certificate?.exitCode === end.exitCode;

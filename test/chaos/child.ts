@@ -3,6 +3,9 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { LoadOptions } from './load.ts';
 
+/** For its last words to the master, without which it would be waited for to come back. */
+const GOODBYE_MS = 30_000;
+
 export class FrameworkChild {
   readonly crashesMs: number[] = [];
   readonly #program: string;
@@ -36,7 +39,7 @@ export class FrameworkChild {
 
   async stop(): Promise<void> {
     this.#process?.stdin?.write('stop\n');
-    const timer = setTimeout(() => this.#process?.kill('SIGKILL'), 5000);
+    const timer = setTimeout(() => this.#process?.kill('SIGKILL'), GOODBYE_MS);
     await this.#end();
     clearTimeout(timer);
   }

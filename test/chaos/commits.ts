@@ -3,6 +3,7 @@
  * inside the script only if the script took it. So a leader that was refused is told from one that wrote.
  */
 import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { ServerAddress } from '../beds/redis-process.ts';
 import { connectTo } from './gateway.ts';
 
@@ -17,6 +18,8 @@ export interface TakenCommit {
   readonly isToAgents: boolean;
 }
 
+/** Between two looks for a Redis that is away, and for its answer. */
+const RETRY_MS = 20;
 /** Leader, cursor and inbox are the first keys of the commit; the token, its number and a stream id follow the keys. */
 const SCRIPT = /\] "EVAL(?:SHA)?" "[^"]*" "\d+" "[^"]*:leader" "[^"]*:cursor" "[^"]*:inbox" /i;
 const TOKEN = /" "(\d+) ([^" ]+)" "\d+" "\d+-\d+"/;
@@ -65,6 +68,8 @@ export class CommitWatch {
   readonly #target: () => ServerAddress;
   readonly #reader = commitReader(() => this.lossesMs.push(Date.now()));
   #socket: Socket | undefined;
+  /** Redis has answered MONITOR: everything from then on is shown. */
+  #isShown = false;
   #isStopped = false;
 
   /** @param target where the primary is */
@@ -81,7 +86,13 @@ export class CommitWatch {
   /** The primary is another server now. */
   follow(): void {
     this.#reader.nextLife();
+    this.#isShown = false;
     this.#socket?.destroy();
+  }
+
+  /** Resolves once nothing that Redis takes is missed; it may have been away. */
+  async ready(): Promise<void> {
+    while (!this.#isShown && !this.#isStopped) await sleep(RETRY_MS);
   }
 
   #connect(): void {
@@ -94,11 +105,15 @@ export class CommitWatch {
       const lines = (rest + chunk.toString('latin1')).split('\r\n');
       rest = lines.pop() ?? '';
       for (const line of lines) {
+        if (line === '+OK') this.#isShown = true;
         const taken = this.#reader.read(line);
         if (taken) this.taken.push(taken);
       }
     });
     socket.on('error', () => undefined); // `close` follows.
-    socket.on('close', () => setTimeout(() => this.#connect(), 20));
+    socket.on('close', () => {
+      this.#isShown = false;
+      setTimeout(() => this.#connect(), RETRY_MS);
+    });
   }
 }

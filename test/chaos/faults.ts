@@ -74,7 +74,9 @@ const ON_CLUSTER: Partial<Record<FaultKind, Injection<Cluster>>> = {
   'redis-connections-dropped': (cluster) => cluster.dropConnections(),
   'redis-failed-over': failOver,
   'redis-failed-over-to-the-past': failOver,
-  'redis-emptied': async ({ redis }) => {
+  'redis-emptied': async ({ redis, watch }) => {
+    // Commits of a new life that began unseen would count as some of the old one.
+    await watch.ready();
     await redis.call('FLUSHALL');
   },
   'clock-stepped': async ({ clockPath }, { forMs, whom }) => {
@@ -91,10 +93,12 @@ async function cutOff(node: Node, { forMs }: PlannedFault): Promise<void> {
 }
 
 async function failOver(cluster: Cluster, { forMs }: PlannedFault): Promise<void> {
-  await cluster.redis.failOver(forMs);
-  if (cluster.redis.url !== undefined) return; // Its clients find the way, and the watch is told by whom it asks.
-  cluster.dropConnections();
-  cluster.watch.follow();
+  // Where Sentinel watches, clients find the way themselves, and the watch is told by whom it asks.
+  await cluster.redis.failOver(forMs, () => {
+    // At once: a connection to the new primary that the watch made before this would count it into the old life.
+    cluster.watch.follow();
+    cluster.dropConnections();
+  });
 }
 
 /** @returns whom it met, for the log; the fault itself follows in `done` */

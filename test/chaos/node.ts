@@ -50,10 +50,14 @@ export class Node {
   /** Ends the node as a power cut does, and boots it again. */
   async reboot(downMs: number): Promise<void> {
     const fromMs = Date.now();
-    await this.#units.stop();
-    await new Promise((done) => setTimeout(done, downMs));
-    await this.#boot();
-    this.reboots.push({ agentId: this.agentId, fromMs, toMs: Date.now() });
+    try {
+      await this.#units.stop();
+      await new Promise((done) => setTimeout(done, downMs));
+      await this.#boot();
+    } finally {
+      // One that does not come up has ended its tasks all the same.
+      this.reboots.push({ agentId: this.agentId, fromMs, toMs: Date.now() });
+    }
   }
 
   async killBus(): Promise<void> {

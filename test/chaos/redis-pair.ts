@@ -23,8 +23,12 @@ export interface ChaosRedis {
   pause(forMs: number): Promise<void>;
   /** SIGKILL, a pause, and a start with what it has kept. */
   crash(downMs: number): Promise<void>;
-  /** A replica takes over without what the primary has taken in its last `lostMs`. */
-  failOver(lostMs: number): Promise<void>;
+  /**
+   * A replica takes over without what the primary has taken in its last `lostMs`.
+   *
+   * @param onSwitch called in the moment from which `address` is another one; not where Sentinel decides on it
+   */
+  failOver(lostMs: number, onSwitch: () => void): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -77,13 +81,14 @@ export class RedisPair implements ChaosRedis {
   }
 
   /** A new replica follows it. */
-  async failOver(lostMs: number): Promise<void> {
+  async failOver(lostMs: number, onSwitch: () => void): Promise<void> {
     const [old, next] = [this.#primary, this.#replica];
     await follows(next);
     await callAt(next.socket, 'REPLICAOF', 'NO', 'ONE');
     await sleep(lostMs);
     await endProcess(old.process);
     this.#primary = next;
+    onSwitch();
     this.#replica = await this.#add(next);
   }
 
