@@ -16,8 +16,12 @@ const INSIDE = 'run/systemd/system.control';
 const HERE = '/run/kaon-bed';
 const NODE = `${HERE}/node`;
 const COMMAND = [NODE, `${HERE}/dist/kaon.js`];
-/** systemctl while process 1 executes itself anew finds nobody for a moment. */
-const ATTEMPTS = 5;
+/** systemctl while process 1 executes itself anew finds nobody for a moment, and on a busy machine for seconds. */
+const ATTEMPTS = 100;
+/** Where somebody has answered, and refused: to ask on would hide what is wrong. */
+const REFUSED_ATTEMPTS = 5;
+const NOBODY =
+  /Failed to connect to bus|Connection (?:refused|reset by peer|timed out|terminated)|not connected|disconnected from message bus|Remote peer disconnected/;
 const PAUSE_MS = 100;
 
 /** Names of the unit files of Kaon. */
@@ -71,7 +75,7 @@ export async function bootUnitsNode(directory: string): Promise<UnitsNode> {
     for (let attempt = 1; ; attempt += 1) {
       const { exitCode, stdout, stderr } = await run('systemctl', ...args);
       if (exitCode === 0) return stdout;
-      if (attempt === ATTEMPTS) {
+      if (attempt >= (NOBODY.test(stderr) ? ATTEMPTS : REFUSED_ATTEMPTS)) {
         const { stdout: journal } = await run('journalctl', '--no-pager', '--lines=20');
         const what = `systemctl ${args.join(' ')} ended with ${String(exitCode)}`;
         throw new Error(`${what}: ${stderr}\n${journal}`);
