@@ -204,7 +204,7 @@ suite(`an agent of a user${reason === undefined ? '' : ` (${reason})`}`, () => {
 
   test('finds its tasks again after a restart, killed or not', async () => {
     const script = 'trap "exit 4" TERM; while :; do sleep 0.1; done';
-    const { taskId, status } = await detached('--', 'sh', '-c', script);
+    const { taskId, status } = await detached('--kill-grace', '60s', '--', 'sh', '-c', script);
     const pid = await show(status.unit ?? '', 'MainPID');
     await bed.systemctl('restart', AGENT);
     await bed.systemctl('kill', '--signal=KILL', '--kill-whom=main', AGENT);

@@ -113,7 +113,9 @@ describeOrSkip(
     test('a task has other limits while it runs, and outlives a restart of the agent', async () => {
       const script = 'trap "exit 4" TERM; while :; do sleep 0.5; done';
       const id = (
-        await machine.ok(`${KAON} run --detach --cpus 0.2 --mem 64M -- sh -c '${script}'`)
+        await machine.ok(
+          `${KAON} run --detach --kill-grace 60s --cpus 0.2 --mem 64M -- sh -c '${script}'`,
+        )
       ).trim();
       await machine.until(`${KAON} tasks | grep -q running`);
       await machine.ok(`${KAON} task resize ${id} --cpus 0.4 --mem 128M`);
