@@ -2,6 +2,7 @@
 import {
   chmodSync,
   copyFileSync,
+  existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -85,19 +86,27 @@ suite(`hostile tasks${reason === undefined ? '' : ` (${reason})`}`, () => {
     const { unit = '', launchId = '' } = await framework.reaches(taskId, 'TASK_RUNNING');
     const agent = join(cluster.directory, 'agent');
     const { frameworkId } = framework.driver;
+    const victimWork = join(agent, 'sandboxes', frameworkId, taskId, launchId, 'work');
+    const secret = join(victimWork, 'secret');
+    // The task runs before its shell has written anything.
+    await until(() => existsSync(secret) && readFileSync(secret, 'utf8') === `${SECRET}\n`);
     return {
       agent,
       shared,
       mark,
       agentPid: await agentPid(),
       victimPid: Number(await propertyOf(cluster, unit, 'MainPID')),
-      victimWork: join(agent, 'sandboxes', frameworkId, taskId, launchId, 'work'),
+      victimWork,
     };
   };
   /** As numbered inside, where the tasks are. */
   const agentPid = async (): Promise<number> => {
     const found = Number(await propertyOf(cluster, 'kaon-agent.service', 'MainPID'));
-    return found === 0 ? (cluster.daemons('agent')[0] ?? 0) : found;
+    if (found !== 0) return found;
+    const [pid] = cluster.daemons('agent');
+    // A signal to process 0 goes to the whole group of whoever sends it.
+    if (pid === undefined) throw new Error('there is no agent');
+    return pid;
   };
   /** The same, by the same user, without Kaon. */
   const outside = async (script: string, user: Attack['user']): Promise<string> => {
