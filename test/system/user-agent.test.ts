@@ -203,8 +203,10 @@ suite(`an agent of a user${reason === undefined ? '' : ` (${reason})`}`, () => {
   }, 240_000);
 
   test('finds its tasks again after a restart, killed or not', async () => {
-    const script = 'trap "exit 4" TERM; while :; do sleep 0.1; done';
+    const script = 'trap "exit 4" TERM; echo up; while :; do sleep 0.1; done';
     const { taskId, status } = await detached('--kill-grace', '60s', '--', 'sh', '-c', script);
+    // Before that its shell would end by SIGTERM.
+    await until(async () => (await kaon('logs', taskId)).stdout === 'up\n');
     const pid = await show(status.unit ?? '', 'MainPID');
     await bed.systemctl('restart', AGENT);
     await bed.systemctl('kill', '--signal=KILL', '--kill-whom=main', AGENT);

@@ -111,13 +111,14 @@ describeOrSkip(
     });
 
     test('a task has other limits while it runs, and outlives a restart of the agent', async () => {
-      const script = 'trap "exit 4" TERM; while :; do sleep 0.5; done';
+      const script = 'trap "exit 4" TERM; echo up; while :; do sleep 0.5; done';
       const id = (
         await machine.ok(
           `${KAON} run --detach --kill-grace 60s --cpus 0.2 --mem 64M -- sh -c '${script}'`,
         )
       ).trim();
-      await machine.until(`${KAON} tasks | grep -q running`);
+      // Before that its shell would end by SIGTERM.
+      await machine.until(`${KAON} logs ${id} | grep -qx up`);
       await machine.ok(`${KAON} task resize ${id} --cpus 0.4 --mem 128M`);
       const slice = `$(find /sys/fs/cgroup/user.slice -type d -name 'kaon-*${id.replace('.', '?')}*.slice')`;
       expect(lines(await machine.ok(`cat "${slice}/memory.max" "${slice}/cpu.max"`))).toEqual([
