@@ -78,7 +78,7 @@ suite(`a disk that an executor has filled${reason === undefined ? '' : ` (${reas
   test(
     'an agent that is killed comes back, and tells the ends of what was running',
     async () => {
-      const [agent = 0] = cluster.daemons('agent');
+      const [agent = NaN] = cluster.daemons('agent');
       process.kill(agent, 'SIGKILL');
       await until(() => cluster.daemons('agent').some((pid) => pid !== agent));
       writeFileSync(join(cluster.directory, 'gate'), '');

@@ -85,7 +85,7 @@ suite(`executors and limits${reason === undefined ? '' : ` (${reason})`}`, () =>
       };
       say('hello');
       const first = await framework.messages.first(({ data }) => data.endsWith(': hello'));
-      const [agent = 0] = cluster.daemons('agent');
+      const [agent = NaN] = cluster.daemons('agent');
       process.kill(agent, 'SIGKILL');
       // Best effort: what is said while the executor looks for the next agent may be lost.
       const again = framework.messages.first(({ data }) => data.endsWith(': again'));

@@ -132,7 +132,7 @@ suite(`executors${reason === undefined ? '' : ` (${reason})`}`, () => {
       framework.launch(shellTask('before', waitsFor(go, 'exit 3'), { executor }));
       const { unit = '' } = await framework.reaches('before', 'TASK_RUNNING');
       const pid = await mainPidOf(unit);
-      const [agent = 0] = cluster.daemons('agent');
+      const [agent = NaN] = cluster.daemons('agent');
       process.kill(agent, 'SIGKILL');
       framework.launch(shellTask('after', 'exit 0', { executor }));
       expect((await framework.endOf('after')).unit).toBe(unit);
