@@ -9,8 +9,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Hierarchy } from './cgroups.ts';
 
 const BOOT_TIMEOUT_MS = 120_000;
-/** Of one question to the bus. */
-const ANSWER_TIMEOUT_MS = 5000;
+/** A bus that has taken the connection and says nothing for so long is asked anew. */
+const SILENCE_MS = 5_000;
 const POLL_MS = 5;
 
 /** A boot that has been spawned. */
@@ -36,12 +36,13 @@ export async function waitForBoot(booting: Booting): Promise<number> {
     if (end !== null) throw new Error(`it ended at once (${end}): ${errors.join('').trim()}`);
     const pid = firstChild(unshare.pid);
     if (pid !== undefined && movedOut && (await isReady(pid))) return pid;
-    if (performance.now() > deadline)
-      throw new Error(`not ready after ${BOOT_TIMEOUT_MS} ms: ${errors.join('')}`);
     if (pid !== undefined && !movedOut && existsSync(join(state, 'entered'))) {
       moveOut(booting, pid);
       movedOut = true;
     }
+    // After the look: a machine that has stood still past the deadline may have come up meanwhile.
+    if (performance.now() > deadline)
+      throw new Error(`not ready after ${BOOT_TIMEOUT_MS} ms: ${errors.join('')}`);
     await sleep(POLL_MS);
   }
 }
@@ -98,7 +99,7 @@ function answers(path: string): Promise<boolean> {
       socket.destroy();
       resolve(answer);
     };
-    socket.setTimeout(ANSWER_TIMEOUT_MS, () => done(false));
+    socket.setTimeout(SILENCE_MS, () => done(false));
     socket.once('connect', () => socket.write('\0AUTH EXTERNAL 30\r\n'));
     socket.once('data', (data) => done(data.toString().startsWith('OK')));
     socket.once('error', () => done(false));

@@ -1,6 +1,6 @@
 /**
  * A Redis Cluster of three masters that share all slots, on free loopback ports, with a replica each if that is asked
- * for. With replicas, nodes call each other dead after a second when one has been killed, and before that only after minutes.
+ * for. A node that stands still is not dead for the others; one that is killed is, once its failover is waited for.
  */
 import type { ChildProcess } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
@@ -17,9 +17,12 @@ import {
 
 const MASTERS = 3;
 const SLOTS = 16_384;
-/** Short where a replica is to take over, and to form; else a node that stands still for a while must change nothing. */
-const NODE_TIMEOUT_MS = { short: 1000, alone: 10_000, patient: 600_000 } as const;
+/** Longer than any machine stands still: else a replica takes over, or the cluster stops, for no reason of the test's. */
+const PATIENT_MS = 600_000;
+/** While a replica is to take over. */
+const IMPATIENT_MS = 1000;
 const FAILOVER_TIMEOUT_MS = 120_000;
+const MIGRATE_TIMEOUT_MS = '60000';
 
 export interface RedisClusterBed {
   /** `redis+cluster://...` with all nodes, as `kaon --redis` takes it. */
@@ -32,7 +35,10 @@ export interface RedisClusterBed {
   kill(port: number): Promise<void>;
   /** Brings a node that was killed back, with what its append-only file has. */
   restart(port: number): Promise<void>;
-  /** Resolves when a living node other than `port` has the keys of that Kaon cluster. Needs replicas. */
+  /**
+   * Lets the living nodes see that `port` is dead. Resolves when another one has the keys of that Kaon cluster. Needs
+   * replicas.
+   */
   waitForFailover(cluster: string, port: number): Promise<void>;
   /** Moves all keys of one Kaon cluster to another master, key by key, as an operator does who adds a node. */
   moveSlot(cluster: string): Promise<void>;
@@ -44,11 +50,6 @@ export interface RedisClusterBedOptions {
   readonly replicas?: 0 | 1;
   /** Default `no`: a node that is started again has no data. */
   readonly appendonly?: 'yes' | 'no';
-}
-
-interface NodeSettings {
-  readonly appendonly: 'yes' | 'no';
-  readonly nodeTimeoutMs: number;
 }
 
 interface Node {
@@ -65,15 +66,12 @@ export async function startRedisClusterBed({
   const count = MASTERS * (1 + replicas);
   const allPorts = await freePorts(count * 2);
   const ports = allPorts.slice(0, count);
-  const nodeTimeoutMs = NODE_TIMEOUT_MS[replicas > 0 ? 'short' : 'alone'];
-  const settings = { appendonly, nodeTimeoutMs };
   const nodes = await Promise.all(
     ports.map((port, index) =>
-      startNode(directory, [port, allPorts[count + index] ?? 0], settings),
+      startNode(directory, [port, allPorts[count + index] ?? 0], appendonly),
     ),
   );
   await form(nodes.slice(0, count).map((node, index) => [node.port, allPorts[count + index] ?? 0]));
-  if (replicas > 0) await setNodeTimeout(ports, NODE_TIMEOUT_MS.patient);
   const nodeAt = (port: number): Node => {
     const node = nodes.find((each) => each.port === port);
     if (!node) throw new Error(`no node of this bed has port ${String(port)}`);
@@ -89,16 +87,13 @@ export async function startRedisClusterBed({
     url: `redis+cluster://${ports.map((port) => `${LOOPBACK}:${String(port)}`).join(',')}`,
     ports,
     ownerOf,
-    kill: async (port) => {
-      const others = living().filter((each) => each !== port);
-      if (replicas > 0) await setNodeTimeout(others, NODE_TIMEOUT_MS.short);
-      await endProcess(nodeAt(port).child);
-    },
+    kill: (port) => endProcess(nodeAt(port).child),
     restart: async (port) => {
       const node = nodeAt(port);
       node.child = await startRedisProcess(node.argv, at(port));
     },
     waitForFailover: async (cluster, port) => {
+      await setNodeTimeout(living(), IMPATIENT_MS);
       await eventually(
         'another node has the slot',
         async () => {
@@ -111,12 +106,11 @@ export async function startRedisClusterBed({
         },
         FAILOVER_TIMEOUT_MS,
       );
-      await setNodeTimeout(living(), NODE_TIMEOUT_MS.patient);
+      await setNodeTimeout(living(), PATIENT_MS);
     },
     moveSlot: async (cluster) => {
-      const [any = 0] = living();
-      const from = await ownerIn(any, cluster);
-      const masters = (await slotsIn(any)).map(([, , [, port]]) => port);
+      const from = await ownerIn(living()[0] ?? 0, cluster);
+      const masters = (await rangesIn(from.port)).map(([, , [, port]]) => port);
       const to = masters.find((port) => port !== from.port) ?? 0;
       await moveSlot(from, to, living());
     },
@@ -134,7 +128,7 @@ function at(port: number): { host: string; port: number } {
 async function startNode(
   directory: string,
   [port, busPort]: readonly [number, number],
-  { appendonly, nodeTimeoutMs }: NodeSettings,
+  appendonly: 'yes' | 'no',
 ): Promise<Node> {
   const own = join(directory, String(port));
   mkdirSync(own);
@@ -142,7 +136,7 @@ async function startNode(
   argv.push('--save', '', '--appendonly', appendonly, '--appendfsync', 'always');
   argv.push('--repl-diskless-sync-delay', '0');
   argv.push('--cluster-enabled', 'yes', '--cluster-port', String(busPort));
-  argv.push('--cluster-node-timeout', String(nodeTimeoutMs));
+  argv.push('--cluster-node-timeout', String(PATIENT_MS));
   argv.push('--cluster-replica-validity-factor', '0');
   return { port, argv, child: await startRedisProcess(argv, at(port)) };
 }
@@ -190,24 +184,26 @@ interface Owner {
   readonly nodeId: string;
 }
 
-/** Who has the slot of a Kaon cluster, as the node at `port` sees it. */
-async function ownerIn(port: number, name: string): Promise<Owner> {
-  const slot = Number(await cluster(port, 'KEYSLOT', `kaon:{${name}}:leader`));
-  const range = (await slotsIn(port)).find(([from, to]) => from <= slot && slot <= to);
-  if (!range) throw new Error(`nobody has slot ${String(slot)}`);
-  return { port: range[2][1], slot, nodeId: range[2][2] };
-}
-
 type SlotRange = [from: number, to: number, master: [host: string, port: number, nodeId: string]];
 
-async function slotsIn(port: number): Promise<SlotRange[]> {
+/** Who has which slots, as the node at `port` sees it. */
+async function rangesIn(port: number): Promise<SlotRange[]> {
   return (await cluster(port, 'SLOTS')) as SlotRange[];
 }
 
-async function setNodeTimeout(ports: readonly number[], ms: number): Promise<void> {
-  for (const port of ports) {
-    await ask(at(port), (redis) => redis.config('SET', 'cluster-node-timeout', String(ms)));
-  }
+/** In force at once. */
+async function setNodeTimeout(ports: readonly number[], timeoutMs: number): Promise<void> {
+  const set = (port: number): Promise<unknown> =>
+    ask(at(port), (redis) => redis.config('SET', 'cluster-node-timeout', timeoutMs));
+  await Promise.all(ports.map(set));
+}
+
+/** Who has the slot of a Kaon cluster, as the node at `port` sees it. */
+async function ownerIn(port: number, name: string): Promise<Owner> {
+  const slot = Number(await cluster(port, 'KEYSLOT', `kaon:{${name}}:leader`));
+  const range = (await rangesIn(port)).find(([from, to]) => from <= slot && slot <= to);
+  if (!range) throw new Error(`nobody has slot ${String(slot)}`);
+  return { port: range[2][1], slot, nodeId: range[2][2] };
 }
 
 async function moveSlot(from: Owner, to: number, all: readonly number[]): Promise<void> {
@@ -219,7 +215,16 @@ async function moveSlot(from: Owner, to: number, all: readonly number[]): Promis
     for (;;) {
       const keys = (await redis.call('CLUSTER', 'GETKEYSINSLOT', String(slot), '100')) as string[];
       if (keys.length === 0) return;
-      await redis.call('MIGRATE', LOOPBACK, String(to), '', '0', '60000', 'KEYS', ...keys);
+      await redis.call(
+        'MIGRATE',
+        LOOPBACK,
+        String(to),
+        '',
+        '0',
+        MIGRATE_TIMEOUT_MS,
+        'KEYS',
+        ...keys,
+      );
     }
   });
   // The new owner first: in the other order there would be a moment without any.

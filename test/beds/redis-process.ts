@@ -66,9 +66,8 @@ export async function ask<T>(
     retryStrategy: null,
     protocol: 2,
     disableClientInfo: true,
-    // A port where nobody listens is refused at once; this is for one whose process stands still, or our own.
-    connectTimeout: 10_000,
-    commandTimeout: 10_000,
+    connectTimeout: 30_000,
+    commandTimeout: 60_000,
   });
   redis.on('error', () => undefined); // The question's own promise has it.
   try {

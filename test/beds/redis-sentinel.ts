@@ -1,7 +1,7 @@
 /**
- * A Redis that is watched: one master, one replica, three Sentinels, each on a free loopback port. Sentinel is made
- * impatient (down after 500 ms) for the failovers that are wanted, which take a second or two; for the rest of the time it is
- * so patient that a server which stands still for a while stays what it is.
+ * A Redis that is watched: one master, one replica, three Sentinels, each on a free loopback port. Sentinel is patient
+ * until a failover is wanted, so that a machine that stands still for a while is none; then it is impatient (down after
+ * 500 ms), so that the failover takes a second or two.
  */
 import type { ChildProcess } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -19,10 +19,14 @@ import {
 const MASTER_NAME = 'kaon';
 /** As whom a replica logs in at its master. */
 const REPLICATION_USER = 'replica';
-const DOWN_AFTER_MS = { wanted: 500, unwanted: 600_000 } as const;
+/** Longer than any machine stands still: only a master that the test has ended or stopped is to be down for Sentinel. */
+const PATIENT_MS = 600_000;
+const DOWN_AFTER_MS = 500;
 const FAILOVER_TIMEOUT_MS = 120_000;
 /** Sentinel's own rhythms, which in production are seconds. */
 const IMPATIENT = [
+  // One that finds that it has stood still does nothing for half a minute.
+  ...['tilt-trigger', String(PATIENT_MS)],
   ...['ping-period', '100', 'ask-period', '100', 'info-period', '100', 'publish-period', '100'],
   ...[
     'election-timeout',
@@ -44,15 +48,18 @@ export interface SentinelBed {
   readonly replicaUrl: string;
   /** Where Sentinel says that the master is. */
   masterPort(): Promise<number>;
-  /** SIGKILL to whichever server Sentinel calls the master. */
+  /** SIGKILL to whichever server Sentinel calls the master. There is no failover before `waitForFailover`. */
   killMaster(): Promise<void>;
-  /** SIGSTOP to the master: it is there and says nothing, as a host that hangs. `resume` ends it. */
+  /**
+   * SIGSTOP to the master: it is there and says nothing, as a host that hangs. `resume` ends it. The failover begins by
+   * itself.
+   */
   pauseMaster(): Promise<void>;
   /** Wakes all servers that were paused. */
   resume(): void;
   /** Brings servers that were killed back; Sentinel makes replicas of them. */
   restartKilled(): Promise<void>;
-  /** Resolves when Sentinel has made another server the master, and that one says that it is. */
+  /** Lets Sentinel see that the master is down. Resolves when another server is the master, and says so itself. */
   waitForFailover(): Promise<void>;
   /**
    * From now on the replica gets no writes, though Sentinel still takes it for one that could be promoted: what is
@@ -102,15 +109,11 @@ export async function startSentinelBed(): Promise<SentinelBed> {
     masterUrl: `redis://${LOOPBACK}:${String(masterPort)}`,
     replicaUrl: `redis://${LOOPBACK}:${String(replicaPort)}`,
     masterPort: () => masterPortOf(sentinelPorts),
-    killMaster: async () => {
-      const { child } = await currentMaster();
-      await setDownAfter(sentinelPorts, DOWN_AFTER_MS.wanted);
-      await endProcess(child);
-    },
+    killMaster: async () => endProcess((await currentMaster()).child),
+    // In this order: a Sentinel that is impatient while the master runs could make a failover by itself.
     pauseMaster: async () => {
-      const { child } = await currentMaster();
-      await setDownAfter(sentinelPorts, DOWN_AFTER_MS.wanted);
-      child.kill('SIGSTOP');
+      (await currentMaster()).child.kill('SIGSTOP');
+      await setDownAfter(sentinelPorts, DOWN_AFTER_MS);
     },
     resume: () => {
       for (const { child } of servers) child.kill('SIGCONT');
@@ -121,6 +124,7 @@ export async function startSentinelBed(): Promise<SentinelBed> {
       }
     },
     waitForFailover: async () => {
+      await setDownAfter(sentinelPorts, DOWN_AFTER_MS);
       await eventually(
         'another server is the master',
         async () => {
@@ -130,7 +134,7 @@ export async function startSentinelBed(): Promise<SentinelBed> {
         },
         FAILOVER_TIMEOUT_MS,
       );
-      await setDownAfter(sentinelPorts, DOWN_AFTER_MS.unwanted);
+      await setDownAfter(sentinelPorts, PATIENT_MS);
     },
     pauseReplication: async () => {
       const master = await currentMaster();
@@ -146,14 +150,6 @@ export async function startSentinelBed(): Promise<SentinelBed> {
       rmSync(directory, { recursive: true, force: true });
     },
   };
-}
-
-async function setDownAfter(sentinelPorts: readonly number[], ms: number): Promise<void> {
-  for (const port of sentinelPorts) {
-    await ask(at(port), (redis) =>
-      redis.call('SENTINEL', 'SET', MASTER_NAME, 'down-after-milliseconds', String(ms)),
-    );
-  }
 }
 
 /** The replica may not log in any more, and its connection is cut; for Sentinel it is alive all the same. */
@@ -208,7 +204,7 @@ async function startSentinel(
       `bind ${LOOPBACK}`,
       `dir ${own}`,
       `sentinel monitor ${MASTER_NAME} ${LOOPBACK} ${String(masterPort)} 2`,
-      `sentinel down-after-milliseconds ${MASTER_NAME} ${String(DOWN_AFTER_MS.unwanted)}`,
+      `sentinel down-after-milliseconds ${MASTER_NAME} ${String(PATIENT_MS)}`,
       `sentinel failover-timeout ${MASTER_NAME} 1000`,
       '',
     ].join('\n'),
@@ -216,6 +212,14 @@ async function startSentinel(
   const child = await startRedisProcess([config, '--sentinel'], at(port));
   await ask(at(port), (redis) => redis.call('SENTINEL', 'DEBUG', ...IMPATIENT));
   return child;
+}
+
+/** Of the master and, with it, of its replica. */
+async function setDownAfter(sentinelPorts: readonly number[], downAfterMs: number): Promise<void> {
+  const words = ['SET', MASTER_NAME, 'down-after-milliseconds', String(downAfterMs)];
+  await Promise.all(
+    sentinelPorts.map((port) => ask(at(port), (redis) => redis.call('SENTINEL', ...words))),
+  );
 }
 
 /** What `SENTINEL MASTER` says, by name. */

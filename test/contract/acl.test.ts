@@ -23,7 +23,7 @@ import { bedReason } from '../beds/available.ts';
 import type { RedisBed } from '../beds/redis.ts';
 import { startRedisBed } from '../beds/redis.ts';
 import { agentIdOf, frameworkIdOf, masterIdOf, sessionOf } from '../support/builders.ts';
-import { commitOf } from '../support/store-harness.ts';
+import { commitOf, LEASE_MS } from '../support/store-harness.ts';
 
 const CLUSTER = 'c';
 const P = `kaon:{${CLUSTER}}:`;
@@ -345,7 +345,7 @@ const reason = bedReason('redis');
       await admin.flushall();
       await admin.script('FLUSH');
       master = storeAs('master');
-      const taken = await master.acquireLease(masterIdOf('m1'), 600_000);
+      const taken = await master.acquireLease(masterIdOf('m1'), LEASE_MS);
       if (!taken) throw new Error('the master does not lead');
       lease = taken;
       expect(await master.beginTerm(lease)).toMatchObject({ ok: true });
@@ -353,7 +353,7 @@ const reason = bedReason('redis');
     });
 
     test('a master: it takes, renews and gives up its lease, sees others, loads, and reads the inbox', async () => {
-      expect(await master.renewLease(lease, 600_000)).toEqual(expect.any(Number));
+      expect(await master.renewLease(lease, LEASE_MS)).toEqual(expect.any(Number));
       expect(await master.isLeaderGone(lease)).toBe(false);
       expect(await master.loadSnapshot()).toMatchObject({ commitNumber: commits });
       expect(await master.readInbox(START, 10, 1)).toEqual([]);

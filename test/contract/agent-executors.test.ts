@@ -28,13 +28,6 @@ function executor(executorId: string, more: Record<string, unknown> = {}): Execu
   });
 }
 
-/** Makes a file of that name in every working directory of an agent's. */
-function openGate(directory: string, name: string): void {
-  for (const entry of readdirSync(directory, { recursive: true, encoding: 'utf8' })) {
-    if (entry.endsWith('/work')) writeFileSync(join(directory, entry, name), '');
-  }
-}
-
 const says = (data: string, memMib = 32): Partial<TaskInfo> => ({
   data,
   resources: { cpuMillis: 100, memMib },
@@ -111,11 +104,14 @@ suite(reason === undefined ? 'executors' : `executors (skipped: ${reason})`, () 
       const first = await start('again');
       const info = executor('e1');
       first.hub.host('1.1.1', 't1', info, says('hold'));
-      first.hub.host('1.1.2', 't2', info, says('spawn until [ -e gate-t2 ]; do sleep 0.05; done'));
+      const gate = join(bed.directory, 'again.gate');
+      const wait = `until [ -e ${gate} ]; do sleep 0.05; done`;
+      first.hub.host('1.1.2', 't2', info, says(`spawn ${wait}; exit 0`));
       await first.hub.status('1.1.1', 'TASK_RUNNING');
       await first.hub.status('1.1.2', 'TASK_RUNNING');
       await first.stop();
-      openGate(first.directory, 'gate-t2');
+      // Only now, or there would be nothing to miss.
+      writeFileSync(gate, '');
 
       const second = await start('again');
       const { tasks, executors } = await second.hub.registered();

@@ -80,11 +80,12 @@ suite(reason === undefined ? 'agents' : `agents (skipped: ${reason})`, () => {
     'a task that ended without an agent and without a checkpoint is reported with its certificate',
     async () => {
       const first = await start('ended');
-      first.hub.run('1.1.1', 't1', SH('until [ -e gate ]; do sleep 0.05; done; exit 7'));
+      const gate = join(bed.directory, 'ended.gate');
+      first.hub.run('1.1.1', 't1', SH(`until [ -e ${gate} ]; do sleep 0.05; done; exit 7`));
       const { unit = '' } = await first.hub.status('1.1.1', 'TASK_RUNNING');
       await first.stop();
       rmSync(join(first.directory, 'live', '1.1.1.json'));
-      writeFileSync(join(first.directory, 'sandboxes', 'f1', 't1', '1.1.1', 'work', 'gate'), '');
+      writeFileSync(gate, '');
       await until(() => bed.run('systemctl', 'show', '-p', 'MainPID', unit) === 'MainPID=0\n');
       const second = await start('ended');
       expect(await second.hub.status('1.1.1', 'TASK_FAILED')).toMatchObject({
@@ -278,10 +279,13 @@ suite(reason === undefined ? 'agents' : `agents (skipped: ${reason})`, () => {
     TEST_TIMEOUT_MS,
   );
 
-  test('without contact a task that says so is stopped after its time, agent or not; others go on, and its agent tells', async () => {
+  /** @returns false if the agent that had contact was too slow to show by its task that it had */
+  async function stopWithoutContact(attempt: string): Promise<boolean> {
     const stopAfterMs = 15_000;
     const limited = { ...FOREVER, whenUnreachable: { stopAfterMs } };
-    const [dead, cut, fine] = [await start('dead'), await start('cut'), await start('fine')];
+    const dead = await start(`dead${attempt}`);
+    const [cut, fine] = [await start(`cut${attempt}`), await start(`fine${attempt}`)];
+    const sinceMs = performance.now();
     dead.hub.run('1.1.2', 't2', FOREVER);
     const launchedAtMs = Date.now();
     for (const { hub } of [dead, cut, fine]) hub.run('1.1.1', 't1', limited);
@@ -301,12 +305,25 @@ suite(reason === undefined ? 'agents' : `agents (skipped: ${reason})`, () => {
       certificate: { signal: 15 },
     };
     expect(await cut.hub.status('1.1.1', 'TASK_KILLED')).toMatchObject(stopped);
-    const next = await start('dead');
+    const next = await start(`dead${attempt}`);
     expect(await next.hub.status('1.1.1', 'TASK_KILLED')).toMatchObject(stopped);
     // Without its heartbeats it would have been stopped by now.
     await new Promise((resolve) => setTimeout(resolve, 1500));
-    for (const name of [kept, connected]) {
-      expect(await bed.systemd.readUnit(name)).toMatchObject({ subState: 'running' });
+    expect(await bed.systemd.readUnit(kept)).toMatchObject({ subState: 'running' });
+    const status = await bed.systemd.readUnit(connected);
+    // Its fence is set again with each heartbeat, every 4 to 6 s: where the machine stood still it has fired rightly.
+    const contactsMs = [sinceMs, ...fine.hub.heartbeatsMs, performance.now()];
+    const gapsMs = contactsMs.map((atMs, index) => atMs - (contactsMs[index - 1] ?? atMs));
+    if (Math.max(...gapsMs) > 9000) return false;
+    expect(status).toMatchObject({ subState: 'running' });
+    return true;
+  }
+
+  test('without contact a task that says so is stopped after its time, agent or not; others go on, and its agent tells', async () => {
+    let isShown = false;
+    for (let attempt = 1; !isShown && attempt <= 5; attempt += 1) {
+      isShown = await stopWithoutContact(String(attempt));
     }
-  }, 120_000);
+    expect(isShown).toBe(true);
+  }, 600_000);
 });

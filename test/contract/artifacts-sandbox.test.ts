@@ -7,6 +7,8 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
+  statSync,
   symlinkSync,
   truncateSync,
   writeFileSync,
@@ -331,22 +333,39 @@ describe('a helper', () => {
   });
 
   test('whose agent was killed ends and leaves no half of a file', async () => {
+    const sizeBytes = 8 * 1024 ** 3;
     const path = nodeFile('huge', '');
-    truncateSync(path, 8 * 1024 ** 3);
+    truncateSync(path, sizeBytes);
     const request: HelperRequest = {
       work: bed.work,
       temporary: '.artifact',
-      writeMaxBytes: 16 * 1024 ** 3,
+      writeMaxBytes: 2 * sizeBytes,
       entriesMax: 1,
       artifacts: [{ source: { path }, action: 'file', target: ['copy'], mode: 0o644 }],
     };
     const [program = '', ...args] = helper.argv;
-    const child = spawn(program, args, { stdio: ['pipe', 'ignore', 'inherit'], ...NOBODY });
-    const ended = new Promise((resolve) => child.once('close', resolve));
-    child.stdin.write(`${JSON.stringify(request)}\n`);
-    await until(() => existsSync(inWork('.artifact')));
-    child.stdin.destroy();
-    expect(await ended).toBe(1);
+    for (;;) {
+      const child = spawn(program, args, { stdio: ['pipe', 'ignore', 'inherit'], ...NOBODY });
+      const ended = new Promise((resolve) => child.once('close', resolve));
+      const hasEnded = (): boolean => child.exitCode !== null;
+      const isStopped = (): boolean =>
+        readFileSync(`/proc/${String(child.pid)}/stat`, 'utf8').includes(') T ');
+      child.stdin.write(`${JSON.stringify(request)}\n`);
+      await until(() => hasEnded() || existsSync(inWork('.artifact')));
+      // Its file must not be complete when its agent goes, and to look at that takes time.
+      child.kill('SIGSTOP');
+      await until(() => hasEnded() || isStopped());
+      const { size = Infinity } = statSync(inWork('.artifact'), { throwIfNoEntry: false }) ?? {};
+      const isHalf = size < sizeBytes / 2;
+      if (isHalf) child.stdin.destroy();
+      child.kill('SIGCONT');
+      const exitCode = await ended;
+      if (isHalf) {
+        expect(exitCode).toBe(1);
+        break;
+      }
+      rmSync(inWork('copy'));
+    }
     expect(readdirSync(bed.work)).toEqual([]);
   });
 });

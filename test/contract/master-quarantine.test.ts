@@ -12,6 +12,7 @@ import {
   beginTerm,
   commitOf,
   describeStores,
+  LEASE_MS,
   type StoreHarness,
 } from '../support/store-harness.ts';
 import { createWatchedLog } from '../support/watch.ts';
@@ -26,7 +27,7 @@ describeStores('a master on %s', ['FakeStore', 'RedisStore'], ({ open, atEnd }) 
   /** As an earlier leader might have left it, sound or not. */
   async function storeRecords(changes: readonly RegistryChange[]): Promise<void> {
     const { store } = harness;
-    const lease = await beginTerm(store, 'm0', 600_000);
+    const lease = await beginTerm(store, 'm0');
     const result = await store.commit(commitOf(lease, 1, { changes }));
     expect(result.ok).toBe(true);
     await store.releaseLease(lease);
@@ -40,7 +41,7 @@ describeStores('a master on %s', ['FakeStore', 'RedisStore'], ({ open, atEnd }) 
       clock: systemClock,
       log: createWatchedLog(),
       masterId: masterIdOf('m1'),
-      settings: MASTER_SETTINGS_DEFAULT,
+      settings: { ...MASTER_SETTINGS_DEFAULT, leaseMs: LEASE_MS },
     };
   }
 
@@ -115,7 +116,7 @@ describeStores('a master on %s', ['FakeStore', 'RedisStore'], ({ open, atEnd }) 
     const [entry] = await store.readInbox('0-0', 1, 0);
     const master = await dependencies();
     atEnd(() => master.store.close());
-    const lease = await master.store.acquireLease(master.masterId, 600_000);
+    const lease = await master.store.acquireLease(master.masterId, LEASE_MS);
     if (!lease || !entry) throw new Error('no lease or no entry');
     const leadership = new Leadership({ ...master, lease, poisoned: new Set([entry.id]) });
     const running = leadership.run();

@@ -97,8 +97,8 @@ describeRedis(`a replay from a real Redis${suffix}`, () => {
     const reader = await openRedisStore({ url: bed.url, cluster, log: silentLog, name: 'reader' });
     let entries: unknown[] = [];
     while (entries.length === 0) {
-      const found = await reader.redis.xread('BLOCK', 4000, 'STREAMS', reader.keys.snapshots, '0');
-      entries = found?.[0]?.[1] ?? [];
+      const from = ['STREAMS', reader.keys.snapshots, '0'] as const;
+      [[, entries = []] = []] = (await reader.redis.xread('BLOCK', 4000, ...from)) ?? [];
     }
     const { projection, at } = await readPresent(reader);
     const replayed = await replayTo(reader, at, []);

@@ -8,7 +8,8 @@ import { agentIdOf, frameworkIdOf, masterIdOf, sessionOf } from '../support/buil
 import type { StoreHarness } from '../support/store-harness.ts';
 import { beginTerm, commitOf, describeStores } from '../support/store-harness.ts';
 
-const BLOCK_MS = 4000;
+/** Below the time after which Kaon takes the connection for dead. */
+const BLOCK_MS = 6000;
 const client = 'framework:f1';
 const session = sessionOf('s1');
 const masterId = masterIdOf('m1');
@@ -99,6 +100,7 @@ describeStores('%s', STORES, ({ open }) => {
     test('wakes a reader that waits', async () => {
       const reader = await harness.another();
       const waiting = reader.readInbox(START, 10, BLOCK_MS);
+      await harness.hasReader();
       await append(store, 1);
       expect((await waiting).map(({ messages }) => messages)).toEqual(['["1"]']);
     });
@@ -247,6 +249,7 @@ describeStores('%s', STORES, ({ open }) => {
       const lease = await lead(store);
       const reader = await harness.another();
       const waiting = reader.readClient(client, session, START, BLOCK_MS);
+      await harness.hasReader();
       await store.commit(
         commitOf(lease, 1, {
           sends: [
@@ -445,6 +448,7 @@ describeStores('%s', STORES, ({ open }) => {
     test('wake it, and stay until they are answered', async () => {
       const agent = await harness.another();
       const waiting = agent.readAgentRequests(agentId, START, BLOCK_MS);
+      await harness.hasReader();
       await store.requestAgent(agentId, '["read"]');
       const [request] = await waiting;
       expect(request?.messages).toBe('["read"]');
@@ -495,6 +499,7 @@ describeStores('%s', STORES, ({ open }) => {
       await store.heartbeat(client, session, cursor);
       const reader = await harness.another();
       const waiting = reader.readClient(client, session, cursor, BLOCK_MS);
+      await harness.hasReader();
       await store.sendToFramework(frameworkId, '["hello"]');
       expect((await waiting).map(({ messages }) => messages)).toEqual(['["hello"]']);
     });
@@ -600,6 +605,7 @@ describeStores('%s', STORES, ({ open }) => {
     test('wakes its reader', async () => {
       const reader = await harness.another();
       const waiting = reader.readOutput(readId, START, BLOCK_MS);
+      await harness.hasReader();
       await store.writeOutput(readId, [chunk('stdout', 0, Buffer.from('x'))]);
       expect(await waiting).toHaveLength(1);
     });

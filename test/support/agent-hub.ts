@@ -32,6 +32,8 @@ export interface AgentHub {
   acknowledge(status: TaskStatus): void;
   /** How many messages of that type have come. */
   countOf(type: MessageType): number;
+  /** When each heartbeat came that was answered, by `performance.now()`. */
+  readonly heartbeatsMs: readonly number[];
   /** From now on heartbeats fail. */
   cutOff(): void;
 }
@@ -40,6 +42,7 @@ export function createAgentHub(): AgentHub {
   const said = createWatch<Message>();
   const queue: StreamEntry[] = [];
   let wake: () => void = () => undefined;
+  const heartbeatsMs: number[] = [];
   let isClosed = false;
   let isCutOff = false;
   let sessions = 0;
@@ -67,8 +70,11 @@ export function createAgentHub(): AgentHub {
       for (const decoded of decodeEntry(messages)) if (decoded.ok) hear(decoded.value);
       return Promise.resolve('appended');
     },
-    heartbeat: () =>
-      isCutOff ? Promise.reject(new Error('no connection')) : Promise.resolve('ok'),
+    heartbeat: () => {
+      if (isCutOff) return Promise.reject(new Error('no connection'));
+      heartbeatsMs.push(performance.now());
+      return Promise.resolve('ok');
+    },
     readClient: async (_client: string, _session: string, cursor: StreamId) => {
       const next = (): StreamEntry[] => queue.slice(Number.parseInt(cursor, 10));
       while (!isClosed && next().length === 0) await sleep();
@@ -139,6 +145,7 @@ export function createAgentHub(): AgentHub {
       });
     },
     countOf: (type) => said.seen.filter((message) => message.type === type).length,
+    heartbeatsMs,
     cutOff: () => {
       isCutOff = true;
     },

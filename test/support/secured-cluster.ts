@@ -12,6 +12,7 @@ import type { ClusterEvent } from '../../protocol/records.ts';
 import { until } from '../beds/cluster.ts';
 import { startRedisBed } from '../beds/redis.ts';
 import { masterIdOf } from './builders.ts';
+import { LEASE_MS } from './store-harness.ts';
 import type { LogLine, Watch } from './watch.ts';
 import { createWatch, createWatchedLog } from './watch.ts';
 
@@ -73,7 +74,7 @@ export async function startSecuredCluster(): Promise<SecuredCluster> {
           clock: systemClock,
           log,
           masterId: masterIdOf(id),
-          settings: MASTER_SETTINGS_DEFAULT,
+          settings: { ...MASTER_SETTINGS_DEFAULT, leaseMs: LEASE_MS },
           guard: new Guard({ clusterKey, store, keys: store.keys, log }),
           onLeading: (isLeading) => {
             leading.push(isLeading);

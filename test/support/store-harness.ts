@@ -18,6 +18,11 @@ import { startRedisClusterBed } from '../beds/redis-cluster.ts';
 import { startTlsRedisBed } from '../beds/redis-tls.ts';
 import { startRedisBed, type RedisBed } from '../beds/redis.ts';
 
+/** Of a lease that nobody is to lose: longer than any test, also on a machine that stands still for a while. */
+export const LEASE_MS = 600_000;
+/** Between which Redis answers others. */
+const FILL_SCRIPTS = 20;
+
 /** One cluster in one test. */
 export interface StoreHarness {
   readonly store: Store;
@@ -27,8 +32,10 @@ export interface StoreHarness {
   expireLease(): Promise<void>;
   /** Puts as many entries into the inbox as it may hold. */
   fillInbox(): Promise<void>;
-  /** Resolves when somebody is really waiting for a change of the leader. */
-  hasWaiter(): Promise<void>;
+  /** Resolves when so many, default 1, are really waiting for a change of the leader. */
+  hasWaiter(howMany?: number): Promise<void>;
+  /** Resolves when somebody is really waiting for entries of a stream. */
+  hasReader(): Promise<void>;
   events(): Promise<string[]>;
   history(): Promise<string[]>;
   quarantine(): Promise<string[]>;
@@ -77,7 +84,9 @@ function fakeKind(): StoreKind {
           }
           return Promise.resolve();
         },
+        // A store in memory waits from the moment of the call on.
         hasWaiter: () => Promise.resolve(),
+        hasReader: () => Promise.resolve(),
         events: () => Promise.resolve([...model.events]),
         history: () => Promise.resolve([...model.history]),
         quarantine: () => Promise.resolve([...model.quarantine]),
@@ -154,7 +163,7 @@ function kindOn(startBed: () => Promise<StoreBed>): StoreKind {
       const cluster = `c${String(clusters)}`;
       const stores: RedisStore[] = [];
       const another = async (): Promise<RedisStore> => {
-        const options = { url: running().url, cluster, log: silentLog, name: 'test' };
+        const options = { url: running().url, cluster, log: silentLog, name: `test-${cluster}` };
         const opened = await openRedisStore(options);
         stores.push(opened);
         return opened;
@@ -170,15 +179,26 @@ function kindOn(startBed: () => Promise<StoreBed>): StoreKind {
           await redis.pexpire(keys.leader, 0);
         },
         fillInbox: async () => {
-          const script = `for i = 1, ${String(INBOX_MAX_ENTRIES)} do redis.call('XADD', KEYS[1], '*', 'messages', '[]') end`;
-          await redis.eval(script, 1, keys.inbox);
+          // Not all at once: a server that answers nobody for so long is not to be told from one that hangs.
+          const count = INBOX_MAX_ENTRIES / FILL_SCRIPTS;
+          const script = `for i = 1, ${String(count)} do redis.call('XADD', KEYS[1], '*', 'messages', '[]') end`;
+          for (let run = 0; run < FILL_SCRIPTS; run += 1) await redis.eval(script, 1, keys.inbox);
         },
-        hasWaiter: async () => {
+        hasWaiter: async (howMany = 1) => {
           let count = 0;
-          while (count === 0) {
+          while (count < howMany) {
             const [, subscribers] = await redis.pubsub('NUMSUB', keys.leaderChannel);
             count = Number(subscribers);
           }
+        },
+        hasReader: async () => {
+          // Of this cluster: a reader of the test before may not have been cut off yet.
+          const isBlocked = new RegExp(` name=kaon-test-${cluster}-.* flags=b`);
+          while (
+            !String(await redis.client('LIST'))
+              .split('\n')
+              .some((row) => isBlocked.test(row))
+          );
         },
         events: async () => {
           const entries = await redis.xrange(keys.events, '-', '+');
@@ -304,7 +324,7 @@ export function commitOf(
 }
 
 /** Takes the lease and begins a term, as a master does before it loads. */
-export async function beginTerm(store: Store, masterId = 'm1', leaseMs = 60_000): Promise<Lease> {
+export async function beginTerm(store: Store, masterId = 'm1', leaseMs = LEASE_MS): Promise<Lease> {
   const lease = await store.acquireLease(masterId as MasterId, leaseMs);
   if (!lease) throw new Error('the lease is held by another');
   const term = await store.beginTerm(lease);

@@ -1,5 +1,5 @@
 /** Statuses of tasks that the scheduler knows nothing of: it has been replaced, or Redis has forgotten what it took. */
-import { expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import type { Job } from 'bullmq';
 import type { SchedulerDriver, TaskStatus } from '../../../framework/index.ts';
 import { jobDigest, taskIdOf } from '../../../schedulers/bullmq/job-ids.ts';
@@ -13,8 +13,18 @@ import { createManualClock } from '../../support/manual-clock.ts';
 
 const REF = { queue: 'bull:mail', jobId: '1', createdAtMs: 5 };
 
-/** A queue with one job, started once, that answers each question a turn later than it was asked. */
-function queueWithJob(job: Partial<Job>): { window: QueueWindow; failed: string[] } {
+const JOB = { id: '1', timestamp: 5, attemptsStarted: 1, attemptsMade: 0, opts: {} };
+
+/**
+ * A queue with one job that answers each question a turn later than it was asked.
+ *
+ * @param toldStart the last of its starts whose end was told
+ */
+function queueWithJob(
+  job: Partial<Job>,
+  toldStart = 0,
+): { window: QueueWindow; failed: string[]; told: number[] } {
+  const told: number[] = [];
   const failed: string[] = [];
   const later = <T>(value: T): Promise<T> => new Promise((resolve) => setImmediate(resolve, value));
   const queue = {
@@ -23,6 +33,11 @@ function queueWithJob(job: Partial<Job>): { window: QueueWindow; failed: string[
     adopt: () => later('ours'),
     job: () => later(job),
     addLogs: () => later(undefined),
+    toldStart: () => later(toldStart),
+    noteTold: (_jobId: string, start: number) => {
+      told.push(start);
+      return later(undefined);
+    },
     fail: (_job: Job, { message }: Error) => {
       failed.push(message);
       return later(undefined);
@@ -35,7 +50,7 @@ function queueWithJob(job: Partial<Job>): { window: QueueWindow; failed: string[
     remove: () => undefined,
     specOf: () => ({ ok: true, spec: { ...NO_SPEC, command: { argv: ['false'] } } }),
   };
-  return { window: window as unknown as QueueWindow, failed };
+  return { window: window as unknown as QueueWindow, failed, told };
 }
 
 function statusOf(state: TaskStatus['state']): TaskStatus {
@@ -62,9 +77,8 @@ function lifeOf(window: QueueWindow): { life: JobLife; tasks: JobTasks } {
 }
 
 test('an end that comes while the job of its task is looked for is told, and acknowledged after that', async () => {
-  const job = { id: '1', timestamp: 5, attemptsStarted: 1, attemptsMade: 0, opts: {} };
   expect(jobDigest(REF)).toBe(statusOf('TASK_RUNNING').taskId.split('.')[2]);
-  const { window, failed } = queueWithJob(job as Partial<Job>);
+  const { window, failed } = queueWithJob(JOB as Partial<Job>);
   const { life, tasks } = lifeOf(window);
   const acknowledged: string[] = [];
   const driver = {
@@ -78,4 +92,36 @@ test('an end that comes while the job of its task is looked for is told, and ack
   expect(failed).toEqual(['exited with code 9']);
   expect(acknowledged).toEqual(['TASK_RUNNING after 0', 'TASK_FAILED after 1']);
   expect(tasks.size).toBe(0);
+});
+
+describe('an end of a task that nobody knows', () => {
+  const endOf = async (
+    job: object,
+    toldStart: number,
+  ): Promise<{ failed: string[]; told: number[]; acknowledged: number }> => {
+    const { window, failed, told } = queueWithJob({ ...JOB, ...job }, toldStart);
+    const { life } = lifeOf(window);
+    let acknowledged = 0;
+    const acknowledgeStatusUpdate = (): void => void (acknowledged += 1);
+    life.update({ acknowledgeStatusUpdate } as unknown as SchedulerDriver, statusOf('TASK_FAILED'));
+    await life.close();
+    return { failed, told, acknowledged };
+  };
+
+  test.each([
+    ['whose job waits again, put back by a check for stalled ones', { attemptsStarted: 1 }],
+    ['that Redis has forgotten to have been started', { attemptsStarted: 0 }],
+  ])('and %s is told, and that is noted', async (_why, job) => {
+    expect(await endOf(job, 0)).toEqual({
+      ...{ failed: ['exited with code 9'], told: [1], acknowledged: 1 },
+    });
+  });
+
+  test.each([
+    ['was told before, as the job is tried again', { attemptsStarted: 1, attemptsMade: 1 }, 1],
+    ['was told before, and the job runs for the second time', { attemptsStarted: 2 }, 1],
+    ['was the last of its job', { attemptsStarted: 1, finishedOn: 7 }, 0],
+  ])('and %s is acknowledged, and that is all', async (_why, job, toldStart) => {
+    expect(await endOf(job, toldStart)).toEqual({ failed: [], told: [], acknowledged: 1 });
+  });
 });
