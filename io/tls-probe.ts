@@ -37,7 +37,7 @@ export function mayBeTls(address: RedisAddress, error: Error): boolean {
 }
 
 /**
- * Asks each server that the address names, until one shows what is wrong. Takes ten seconds a server at most, and seldom more than one.
+ * Asks each server that the address names, until one shows what is wrong. Takes ten seconds a server at most.
  *
  * @returns KaonError `redis-tls`: what was found, and what to do; undefined if TLS is not what is wrong
  */

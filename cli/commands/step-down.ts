@@ -10,7 +10,7 @@ import { EXIT_OK } from '../failure.ts';
 import type { StepDownOptions } from '../options.ts';
 import { escapeControls } from '../words.ts';
 
-/** A successor takes some milliseconds; a master without one leads again after a moment. */
+/** A successor takes some milliseconds; a master without one leads again after two seconds. Milliseconds. */
 const SUCCESSOR_WAIT_MS = 10_000;
 const LOOK_MS = 20;
 

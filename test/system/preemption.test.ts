@@ -1,7 +1,7 @@
 /** Preemption on a real cluster: what its victim hears, and what stands on its certificate. */
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { bedReason } from '../beds/available.ts';
-import { type ClusterBed, type Running, startClusterBed, until } from '../beds/cluster.ts';
+import { type ClusterBed, jsonOf, leadInstead, startClusterBed, until } from '../beds/cluster.ts';
 
 const TEST_TIMEOUT_MS = 120_000;
 const reason = bedReason('systemd') ?? bedReason('redis');
@@ -9,30 +9,21 @@ const suite = reason === undefined ? describe : describe.skip;
 
 suite(reason === undefined ? 'preemption' : `preemption (skipped: ${reason})`, () => {
   let cluster: ClusterBed;
-  let master: Running;
-  let stopped: number[];
+  let giveBack: () => Promise<void>;
   beforeAll(async () => {
     cluster = await startClusterBed(['--resources', 'cpus=2,mem=1G']);
-    // The master of the bed never preempts; another one that does takes its place. The bed's is not ended, because
-    // `kaon dev` would end with it, and does not step down, because it would lead again whenever the other one is late.
-    stopped = cluster.daemons('master');
-    expect(stopped).toHaveLength(1);
-    for (const pid of stopped) process.kill(pid, 'SIGSTOP');
-    master = cluster.start('master', '--preempt-after', '2s');
-    await master.seen('master.leading');
+    // The master of the bed never preempts.
+    giveBack = await leadInstead(cluster, '--preempt-after', '2s');
   }, TEST_TIMEOUT_MS);
   afterAll(async () => {
-    master.child.kill('SIGTERM');
-    await master.ended;
-    for (const pid of stopped) process.kill(pid, 'SIGCONT');
+    await giveBack();
     await cluster.stop();
   }, TEST_TIMEOUT_MS);
 
   const taskOf = async (
     name: string,
   ): Promise<{ state: string; status?: { reason?: string; message?: string } } | undefined> => {
-    const { stdout } = await cluster.kaon('tasks', '--all', '--json');
-    const tasks = JSON.parse(stdout) as { name: string; state: string }[];
+    const tasks = await jsonOf<{ name: string; state: string }[]>(cluster, 'tasks', '--all');
     return tasks.find((task) => task.name === name);
   };
 

@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, test } from '@jest/globals';
+import { wasFenced } from '../../../agent/core/fences.ts';
 import { Fences } from '../../../agent/fences.ts';
 import { createFakeSystemd, type FakeSystemd } from '../../../systemd/fake.ts';
 import { createManualClock, type ManualClock } from '../../support/manual-clock.ts';
@@ -94,4 +95,26 @@ test('a timer that no task needs is removed, and one that is needed stays', asyn
   expect((await systemd.listUnits('kaon-fence-*')).map(({ name }) => name)).toEqual([
     'kaon-fence-a1-60000ms.timer',
   ]);
+});
+
+describe('a unit whose fence has fired', () => {
+  const FIRED_AT_MS = 1_000_000;
+
+  test.each([
+    [-1000, true],
+    [0, true],
+    [45_000, true],
+    [-5000, false],
+    [120_000, false],
+  ])('and that was stopped %i ms after that was stopped by it: %s', (sinceMs, is) => {
+    const leftActiveAtMs = FIRED_AT_MS + sinceMs;
+    const times = { leftActiveAtMs, exitedAtMs: leftActiveAtMs + 10 };
+    expect(wasFenced(times, FIRED_AT_MS)).toBe(is);
+  });
+
+  test('and that had ended by itself was not stopped by it', () => {
+    const times = { leftActiveAtMs: FIRED_AT_MS + 10, exitedAtMs: FIRED_AT_MS };
+    expect(wasFenced(times, FIRED_AT_MS)).toBe(false);
+    expect(wasFenced({ leftActiveAtMs: 0, exitedAtMs: 0 }, FIRED_AT_MS)).toBe(false);
+  });
 });
